@@ -1,0 +1,1 @@
+"""Decides. Pure functions over frozen data: no I/O, no clock, no randomness, no logging."""

@@ -1,0 +1,164 @@
+"""The graph as its author wrote it: frozen, checked for shape, not yet compiled.
+
+Expressions stay as they stand in the YAML (text, number, tree, `{"@pipe": …}`); `compile.py` turns them into closures.
+Names are ours; `parse.py` translates the published YAML keys once (`statusThreshold` → `status_threshold`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Expression = Any
+"""A literal, a `{path}`, a `{@function}`, an `{"@pipe": …}` object or a map tree of these. None: not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands: line and column from 1, in a file or in the text that was passed."""
+
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.file or "<data>"
+        return f"{self.file or '<text>'}:{self.line}:{self.column}"
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed source with every `$ref` resolved: plain data, and the place of each node by JSON pointer."""
+
+    data: Any
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def place(self, pointer: str) -> Place:
+        """The place of the node, or of the nearest node around it."""
+        while pointer not in self.places:
+            if not pointer:
+                return NOWHERE
+            pointer = pointer.rpartition("/")[0]
+        return self.places[pointer]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One pair of a condition: `actual` is resolved and must strictly equal `expected`."""
+
+    expected: Expression
+    actual: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An edge. `conditions` is as written: None (always), a bool, or a mapping with code, gate and match."""
+
+    to: str
+    conditions: Any
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookRule:
+    """Links a waiting hook activity and a signal: both sides are resolved to text and must be equal."""
+
+    to: str
+    match: Match | None
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The trigger's `stats` block."""
+
+    id: Expression = None
+    key: Expression = None
+    granularity: str = "5m"
+    measures: tuple[tuple[str, str], ...] = ()
+    """Pairs of measure (count, sum, avg, mdn, min, max, index) and target expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often work is tried and how long to wait between: min(initial * coefficient ** retry, maximum) seconds."""
+
+    maximum_attempts: int = 3
+    backoff_coefficient: float = 10.0
+    maximum_interval: float = 120.0
+    initial_interval: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A node. Which fields matter depends on `type`; an absent key is None."""
+
+    id: str
+    type: str
+    pointer: str
+    title: str | None = None
+    subtype: str | None = None
+    topic: Expression = None
+    input_maps: Expression = None
+    output_maps: Expression = None
+    job_maps: Expression = None
+    emit: Expression = None
+    persist: Expression = None
+    status_threshold: Expression = None
+    cycle: bool = False
+    join: str | None = None
+    """`all` or `any`: run once per pass when all (the first) of the incoming branches have arrived."""
+    telemetry: Expression = None
+    entity: Expression = None
+    statistics: Statistics | None = None
+    retry: Mapping[str, tuple[int, str | None]] = field(default_factory=dict)
+    """Worker and await: error code → (retries, backoff kind)."""
+    retry_policy: RetryPolicy | None = None
+    wait: Expression = None
+    """Await: the `await` key; only an explicit false means fire and forget."""
+    sleep: Expression = None
+    escalation: Mapping[str, Any] | None = None
+    signal_maps: Expression = None
+    resolver_maps: Expression = None
+    status: Expression = None
+    code: Expression = None
+    key_name: Expression = None
+    key_value: Expression = None
+    scrub: bool = False
+    ancestor: str | None = None
+    target: Expression = None
+    reason: Expression = None
+    throw: Expression = None
+    descend: Expression = None
+    stack: Expression = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One workflow: started on `subscribes`, results announced on `publishes`."""
+
+    subscribes: str
+    pointer: str
+    publishes: str | None = None
+    expire: Expression = None
+    persistent: Expression = None
+    activities: Mapping[str, Activity] = field(default_factory=dict)
+    transitions: Mapping[str, tuple[Transition, ...]] = field(default_factory=dict)
+    hooks: Mapping[str, tuple[HookRule, ...]] = field(default_factory=dict)
+    input_schema: Any = None
+    output_schema: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A named, versioned set of graphs, and the document it was read from."""
+
+    id: str
+    version: str
+    graphs: tuple[Graph, ...]
+    document: Document

@@ -1,0 +1,242 @@
+"""Every exception that hotmesh raises, as one tree.
+
+HotMeshError
+├── ConfigError                 an argument, option or environment variable is wrong
+├── CompileError                .problems: everything that is wrong with a graph, at once
+├── MappingError                an expression could not be evaluated: which, where, why
+├── EngineRequiredError         this instance was started with engine=False
+├── AppNotFoundError            nothing has been deployed and activated under this app id
+├── VersionNotFoundError        this version was never deployed
+├── ActivationError             the mesh did not agree on the new version
+├── TopicNotFoundError          no graph of the active version subscribes to the topic
+├── SignalNotFoundError         no hook rule of the active version listens on the topic
+├── JobError                    .job_id, .code: a job ended with an error
+│   ├── JobTimeoutError         no answer in time; the job goes on
+│   ├── DuplicateJobError       a live job has this id
+│   ├── JobCompletedError       the job has already ended
+│   ├── InactiveJobError        the job accepts no more steps
+│   └── JobNotFoundError        there is no such job
+│       └── GetStateError       …and its state was asked for
+├── PayloadError                a value cannot be stored: what, and where in it
+│   └── MessageTooLargeError    it is JSON, but over the limit
+├── LeaseExpiredError           a callback outlived its lease; its answer does not count
+└── DatabaseError               the database cannot be used as it is
+    ├── ConnectionFailedError   a first connection could not be made
+    ├── ConnectionLostError     an established connection broke; retryable
+    ├── SchemaError             missing, modified, older or newer than this release
+    ├── NotAuthorizedError      the role lacks a right (SQLSTATE 42501)
+    └── LocalServerError        the embedded Postgres cannot be started
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class HotMeshError(Exception):
+    """Base of all. `code` is the outcome code where the error has one, `job_id` the job it is about."""
+
+    code: int | None = None
+    job_id: str | None = None
+
+
+class ConfigError(HotMeshError, ValueError):
+    """An argument, option or environment variable cannot be used; the message names it and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a graph.
+
+    `path` is the place in the document as a JSON pointer (`/app/graphs/0/activities/w1/topic`); `line` and
+    `column` count from 1 and are None where the source has none (a dict). A `warning` does not stop a deploy.
+    """
+
+    rule: str
+    message: str
+    path: str = ""
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    suggestion: str | None = None
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        place = self.path if self.line is None else f"{self.file or '<text>'}:{self.line}:{self.column}"
+        hint = f" ({self.suggestion})" if self.suggestion else ""
+        return f"{place}: {self.rule}: {self.message}{hint}"
+
+
+class CompileError(HotMeshError):
+    """A graph cannot be deployed. `problems` lists everything found, errors first; nothing was stored."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.severity != "error"))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """The problems as plain `{path, rule, message}` dicts."""
+        return [
+            {"path": problem.path, "rule": problem.rule, "message": problem.message} for problem in self.problems
+        ]
+
+
+class MappingError(HotMeshError):
+    """An expression could not be evaluated.
+
+    `expression` is what was evaluated, `argument` the number of the offending argument from 1, if it is one.
+    """
+
+    code = 500
+
+    def __init__(self, message: str, *, expression: Any = None, argument: int | None = None) -> None:
+        super().__init__(message)
+        self.expression = expression
+        self.argument = argument
+
+
+class EngineRequiredError(HotMeshError):
+    """The method needs an engine, and this instance was started with engine=False."""
+
+
+class AppNotFoundError(HotMeshError):
+    """Nothing is active under this app id: deploy and activate a graph first."""
+
+    def __init__(self, app_id: str) -> None:
+        super().__init__(f"no app found for id {app_id}")
+        self.app_id = app_id
+
+
+class VersionNotFoundError(HotMeshError):
+    """The version was never deployed."""
+
+    def __init__(self, app_id: str, version: str) -> None:
+        super().__init__(f"Version {version} does not exist for app {app_id}")
+        self.app_id = app_id
+        self.version = version
+
+
+class ActivationError(HotMeshError):
+    """The mesh did not agree on the new version; the old one is still active."""
+
+
+class TopicNotFoundError(HotMeshError):
+    """No graph of the version subscribes to the topic."""
+
+    code = 500
+
+    def __init__(self, topic: str, app_id: str, version: str) -> None:
+        super().__init__(f"no subscription found for topic {topic} in app {app_id} for app version {version}")
+        self.topic = topic
+
+
+class SignalNotFoundError(HotMeshError):
+    """No hook rule of the active version listens on the topic."""
+
+    code = 404
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"signal-not-found: no hook rule listens on topic {topic}")
+        self.topic = topic
+
+
+class JobError(HotMeshError):
+    """A job ended with an error. `error` is the whole error object: message, code, stack and more."""
+
+    def __init__(self, error: Mapping[str, Any], job_id: str | None = None) -> None:
+        self.error = dict(error)
+        self.message = str(error.get("message", "unknown"))
+        code = error.get("code")
+        self.code = code if isinstance(code, int) else 500
+        self.job_id = job_id
+        super().__init__(self.message)
+
+
+class JobTimeoutError(JobError):
+    """No answer came in time. The job goes on; read it later with `get_state`."""
+
+    def __init__(self, job_id: str | None) -> None:
+        super().__init__({"message": "timeout", "code": 504}, job_id)
+
+
+class DuplicateJobError(JobError):
+    """A live job has this id: choose another id, or read that job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__({"message": f"Duplicate job: {job_id}", "code": 409}, job_id)
+
+
+class JobCompletedError(JobError):
+    """The job has already ended."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__({"message": f"Job {job_id} already completed", "code": 410}, job_id)
+
+
+class InactiveJobError(JobError):
+    """The job accepts no more steps."""
+
+    def __init__(self, job_id: str, activity_id: str | None = None, status: int | None = None) -> None:
+        super().__init__({"message": f"Inactive job: {job_id}", "code": 410}, job_id)
+        self.activity_id = activity_id
+        self.status = status
+
+
+class JobNotFoundError(JobError):
+    """There is no live job of this id: it never existed, has expired, or was scrubbed."""
+
+    def __init__(self, job_id: str, message: str | None = None) -> None:
+        super().__init__({"message": message or f"Job {job_id} not found", "code": 404}, job_id)
+
+
+class GetStateError(JobNotFoundError):
+    """The state of a job was asked for, and there is no such job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, f"{job_id} Not Found")
+
+
+class PayloadError(HotMeshError):
+    """A value cannot be stored as JSON. The message says what it is and where in the payload it stands."""
+
+    code = 500
+
+
+class MessageTooLargeError(PayloadError):
+    """A payload is over the limit (`max_payload` of `HotMesh.init`, in bytes)."""
+
+
+class LeaseExpiredError(HotMeshError):
+    """A callback outlived its lease; the message belongs to somebody else and this answer does not count."""
+
+    code = 598
+
+
+class DatabaseError(HotMeshError):
+    """The database cannot be used as it is; `__cause__` is the driver's error."""
+
+
+class ConnectionFailedError(DatabaseError):
+    """A first connection could not be made: wrong address, credentials, or no server."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"postgres-provider-connection-failed: {reason}")
+
+
+class ConnectionLostError(DatabaseError):
+    """An established connection broke and was not restored in time. Retryable."""
+
+
+class SchemaError(DatabaseError):
+    """The tables are missing, were modified, or belong to another release."""
+
+
+class NotAuthorizedError(DatabaseError):
+    """The role lacks a right."""
+
+
+class LocalServerError(DatabaseError):
+    """The embedded Postgres cannot be installed, started or stopped."""

@@ -1,0 +1,1 @@
+"""Remembers. Tables, stored functions and queries; the only package that imports the driver."""

@@ -1,0 +1,1 @@
+"""Waits. The long-lived services of one process: engine, workers, listener, upkeep."""

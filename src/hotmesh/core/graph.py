@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hotmesh.core.values import UNDEFINED
+
 Expression = Any
 """A literal, a `{path}`, a `{@function}`, an `{"@pipe": …}` object or a map tree of these. None: not given."""
 
@@ -33,10 +35,15 @@ NOWHERE = Place()
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed source with every `$ref` resolved: plain data, and the place of each node by JSON pointer."""
+    """A parsed source with every `$ref` resolved: plain data, and the place of each node by JSON pointer.
+
+    `keys` holds the place of a member's name where `places` holds that of its value. It serves the checks
+    and is not stored, so it is empty for a document that was read back from the database.
+    """
 
     data: Any
     places: Mapping[str, Place] = field(default_factory=dict)
+    keys: Mapping[str, Place] = field(default_factory=dict)
 
     def place(self, pointer: str) -> Place:
         """The place of the node, or of the nearest node around it."""
@@ -45,6 +52,23 @@ class Document:
                 return NOWHERE
             pointer = pointer.rpartition("/")[0]
         return self.places[pointer]
+
+    def key_place(self, pointer: str) -> Place:
+        """The place of the name under which the node stands, or of the node itself if it has none."""
+        return self.keys.get(pointer) or self.place(pointer)
+
+    def at(self, pointer: str) -> Any:
+        """The node; UNDEFINED if there is none."""
+        node = self.data
+        for part in pointer.split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(node, Mapping) and name in node:
+                node = node[name]
+            elif isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+                node = node[int(name)]
+            else:
+                return UNDEFINED
+        return node
 
 
 @dataclass(frozen=True, slots=True)

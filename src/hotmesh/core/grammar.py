@@ -1,0 +1,100 @@
+"""The words of the YAML: which keys may stand where.
+
+The one list that the parser, the JSON Schema, the reference in `docs/graphs.md` and their tests agree on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+APP: Final = frozenset({"id", "version", "settings", "graphs"})
+
+GRAPH: Final = frozenset(
+    {
+        "subscribes", "publishes", "expire", "persistent", "input", "output",
+        "activities", "transitions", "hooks", "inputs", "outputs",
+    }
+)  # fmt: skip
+
+TYPES: Final = ("trigger", "worker", "await", "hook", "signal", "cycle", "interrupt")
+ALIASES: Final[Mapping[str, str]] = {"activity": "hook"}
+
+COMMON: Final = frozenset(
+    {
+        "type", "title", "subtype", "input", "output", "job", "emit", "persist", "statusThreshold",
+        "statusThresholdType", "cycle", "join", "telemetry", "expire", "persistent", "settings",
+    }
+)  # fmt: skip
+"""Keys of every activity."""
+
+BY_TYPE: Final[Mapping[str, frozenset[str]]] = {
+    "trigger": frozenset({"stats", "entity"}),
+    "worker": frozenset({"topic", "retry", "retry_policy", "retryPolicy", "timeout"}),
+    "await": frozenset({"topic", "await", "retry", "retry_policy", "retryPolicy", "eventName", "timeout"}),
+    "hook": frozenset({"sleep", "hook", "escalation"}),
+    "signal": frozenset({"topic", "signal", "resolver", "status", "code", "key_name", "key_value", "scrub"}),
+    "cycle": frozenset({"ancestor"}),
+    "interrupt": frozenset({"target", "topic", "reason", "throw", "code", "stack", "descend"}),
+}
+"""Keys of one type of activity, beside the common ones."""
+
+COMPILER: Final = frozenset(
+    {"ancestors", "parent", "trigger", "subscribes", "publishes", "consumes", "produces", "PRODUCES"}
+)
+"""Keys that older tools stored with an activity. They are accepted and ignored."""
+
+MAPS: Final[Mapping[str, frozenset[str]]] = {
+    "input": frozenset({"worker", "await", "cycle"}),
+    "output": frozenset({"hook", "signal", "interrupt"}),
+    "job": frozenset({"trigger", "worker", "await", "hook", "signal", "interrupt"}),
+}
+"""The types of activity on which the maps of a block have an effect."""
+
+BLOCK: Final = frozenset({"schema", "maps"})
+"""Keys of `input`, `output`, `job`, `signal` and `resolver`; `output` and `job` also have outcome codes."""
+
+STATS: Final = frozenset({"id", "key", "granularity", "measures", "parent", "adjacent"})
+MEASURE: Final = frozenset({"measure", "target"})
+MEASURES: Final = ("count", "sum", "avg", "mdn", "min", "max", "index")
+GRANULARITIES: Final = ("5m", "10m", "15m", "30m", "1h", "infinity")
+SUBTYPES: Final = ("one", "all")
+"""Of a signal."""
+JOINS: Final = ("all", "any")
+GATES: Final = ("and", "or")
+
+TRANSITION: Final = frozenset({"to", "conditions", "code"})
+CONDITIONS: Final = frozenset({"code", "gate", "match"})
+MATCH: Final = frozenset({"expected", "actual"})
+HOOK_RULE: Final = frozenset({"to", "conditions"})
+
+ESCALATION: Final = frozenset(
+    {
+        "role", "type", "subtype", "priority", "description", "entity", "originId", "parentId", "initiatedBy",
+        "traceId", "spanId", "taskQueue", "workflowType", "expiresAt", "metadata", "envelope",
+    }
+)  # fmt: skip
+
+RETRY_POLICY: Final[Mapping[str, str]] = {
+    "maximum_attempts": "maximum_attempts",
+    "maximumAttempts": "maximum_attempts",
+    "backoff_coefficient": "backoff_coefficient",
+    "backoffCoefficient": "backoff_coefficient",
+    "maximum_interval": "maximum_interval",
+    "maximumInterval": "maximum_interval",
+    "initial_interval": "initial_interval",
+    "initialInterval": "initial_interval",
+}
+"""Both spellings of each key, and the field it means."""
+
+
+def activity_keys(type_name: str) -> frozenset[str]:
+    """All keys that have a meaning, or are knowingly ignored, on this type of activity."""
+    return COMMON | BY_TYPE.get(type_name, frozenset())
+
+
+ANY_ACTIVITY: Final = COMMON.union(*BY_TYPE.values())
+EXTENSION: Final = "x-"
+"""Keys that begin so belong to the author's own tools and are never complained about."""

@@ -7,10 +7,10 @@ part means for the others (does the target exist, is there a loop) is left to th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeGuard
 
 from hotmesh.core import grammar
-from hotmesh.core.durations import parse_duration
+from hotmesh.core.duration import seconds
 from hotmesh.core.graph import (
     Activity,
     App,
@@ -24,9 +24,7 @@ from hotmesh.core.graph import (
 )
 from hotmesh.core.report import Report, did_you_mean, kind_of, one_of
 from hotmesh.core.yaml_document import escape
-
-if TYPE_CHECKING:
-    from hotmesh.errors import Problem
+from hotmesh.errors import ConfigError, Problem
 
 SHAPE: Final = "shape"
 """The rule broken by a value of the wrong kind."""
@@ -249,7 +247,8 @@ class _Builder:
                     suggestion=hint,
                 )
                 continue
-            count, *backoff = value if isinstance(value, list) and value else [value]
+            entry: list[Any] = value if isinstance(value, list) and value else [value]
+            count, *backoff = entry
             if not _is_integer(count) or count < 0 or backoff not in ([], ["x"], [None]):
                 self._report.error(
                     SHAPE, "write [count] or [count, 'x'], count being the number of retries", place
@@ -284,13 +283,10 @@ class _Builder:
                 else:
                     self._report.error(SHAPE, f"{name} is a number of at least 1", where)
             else:
-                seconds = float(value) if _is_number(value) else parse_duration(value)
-                if seconds is not None and seconds >= 0:
-                    fields[field] = seconds
-                else:
-                    self._report.error(
-                        SHAPE, f"{name} is a number of seconds or a duration such as '5 minutes'", where
-                    )
+                try:
+                    fields[field] = seconds(value, name=name)
+                except ConfigError as error:
+                    self._report.error(SHAPE, str(error), where)
         return RetryPolicy(**fields)
 
     def _escalation(self, node: Any, pointer: str) -> Mapping[str, Any] | None:
@@ -421,7 +417,9 @@ class _Builder:
         return False
 
     def _word(self, value: Any, words: tuple[str, ...], pointer: str, what: str) -> str | None:
-        if value is None or value in words:
+        if value is None:
+            return None
+        if isinstance(value, str) and value in words:
             return value
         hint = did_you_mean(value, words) if isinstance(value, str) else None
         self._report.error(SHAPE, f"{what} is {one_of(words)}", pointer, suggestion=hint)
@@ -451,7 +449,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

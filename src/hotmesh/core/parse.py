@@ -7,7 +7,8 @@ as with the merge key `<<`. Nothing here opens a file: the caller passes `read`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ Read = Callable[[str, str | None], tuple[str, str]]
 
 MAX_NODES: Final = 500_000
 """Values a document may hold once its aliases and references are written out."""
+
+_SPECIAL: Final = frozenset({"$ref", "<<"})
+_ACTIVITIES: Final = re.compile(r"/app/graphs/[0-9]+/activities")
 
 
 def parse(
@@ -92,7 +96,7 @@ class _TooLargeError(Exception):
 def _place(node: Node, source: _Source) -> Place:
     mark = node.start_mark
     if mark is None:
-        return NOWHERE if source.name is None else Place(source.name)
+        return NOWHERE
     return Place(source.name, mark.line + 1, mark.column + 1)
 
 
@@ -145,8 +149,8 @@ class _Writer:
             self._open.discard(id(node))
 
     def _mapping(self, node: Node, source: _Source, pointer: str, depth: int) -> Any:
-        reference = _reference(node)
-        if reference is not None and len(node.value) == 1:
+        reference = _reference(node) if len(node.value) == 1 else None
+        if reference is not None:
             target = self._follow(node, reference, source, pointer)
             if target is None:
                 return None
@@ -164,12 +168,24 @@ class _Writer:
                 suggestion=f"write '{expression}'",
             )
         result: dict[str, Any] = {}
-        for name, member in self._members_of(node, source, pointer).items():
+        for name, key, value, origin in self._entries(node, source, pointer):
             below = f"{pointer}/{escape(name)}"
-            if (place := _place(member.key, member.source)) is not NOWHERE:
+            if (place := _place(key, origin)) is not NOWHERE:
                 self.keys[below] = place
-            result[name] = self.value(member.value, member.source, below, depth + 1)
+            result[name] = self.value(value, origin, below, depth + 1)
         return result
+
+    def _entries(
+        self, node: Node, source: _Source, pointer: str
+    ) -> Iterable[tuple[str, Node, Node, _Source]]:
+        """(name, its node, value, source of both) of each member."""
+        # Nearly every mapping is plain: no reference, no merge, no duplicate. It takes the short way.
+        pairs = node.value
+        names = {key.value for key, _ in pairs if isinstance(key, ScalarNode)}
+        if len(names) == len(pairs) and names.isdisjoint(_SPECIAL):
+            return ((key.value, key, value, source) for key, value in pairs)
+        members = self._members_of(node, source, pointer).items()
+        return ((name, member.key, member.value, member.source) for name, member in members)
 
     def _members_of(self, node: Node, source: _Source, pointer: str) -> dict[str, _Member]:
         """The members, own ones before those merged in. Problems are reported the first time only."""
@@ -188,8 +204,15 @@ class _Writer:
                 bases += [] if target is None else [target]
             elif key.value in own:
                 first = _place(own[key.value].key, source)
-                message = f'duplicate key "{key.value}", first at line {first.line}, column {first.column}'
-                self._report("syntax", message, key, source, f"{pointer}/{escape(key.value)}")
+                rule, what = "syntax", f'duplicate key "{key.value}"'
+                if _ACTIVITIES.fullmatch(pointer):
+                    rule, what = "V1", f"Duplicate activity id found: {key.value}"
+                message = (
+                    what
+                    if first.line is None
+                    else f"{what}, first at line {first.line}, column {first.column}"
+                )
+                self._report(rule, message, key, source, f"{pointer}/{escape(key.value)}")
             else:
                 own[key.value] = _Member(key, value, source)
         members = own if not bases else {**self._merge(bases, pointer), **own}
@@ -204,10 +227,12 @@ class _Writer:
             elif id(base) in self._open and id(base) not in self._members:
                 self._report("reference", "refers to itself", base, source, pointer)
             else:
+                was_open = id(base) in self._open
                 self._open.add(id(base))
                 for name, member in self._members_of(base, source, pointer).items():
                     merged.setdefault(name, member)
-                self._open.discard(id(base))
+                if not was_open:
+                    self._open.discard(id(base))
         return merged
 
     def _follow(

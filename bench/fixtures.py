@@ -1,0 +1,88 @@
+"""Prepares the databases: an empty one for each side, and our own with many jobs in its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+import scenarios
+from contender import Contender, Process, started
+
+if TYPE_CHECKING:
+    from cluster import Cluster
+
+SCHEMA = "hotmesh"
+FILL_TIMEOUT = 1800
+TEMPLATE_JOBS = 1_000
+
+_DEPLOY = Process("side_hotmesh.py", ("deploy",))
+
+
+async def prepare(cluster: Cluster, database: str, *, scale: float = 1.0) -> None:
+    """Make the database afresh; `scale` shortens the wait for a table to fill."""
+    await cluster.recreate(database)
+    if database == scenarios.DBOS:
+        async with started(
+            Contender("deploy", database, (scenarios.dbos("threads"),)), cluster.dsn(database)
+        ):
+            return
+    async with started(Contender("deploy", database, (_DEPLOY,)), cluster.dsn(database)) as [mesh]:
+        if database == scenarios.OPEN:
+            jobs = int(scenarios.OPEN_JOBS * scale)
+            await mesh.ask({"do": "fill", "flow": "open", "jobs": jobs}, FILL_TIMEOUT)
+    if database == scenarios.FINISHED:
+        await _finish_jobs(cluster, database, int(scenarios.FINISHED_JOBS * scale))
+
+
+async def _finish_jobs(cluster: Cluster, database: str, jobs: int) -> None:
+    """Run some real jobs that are kept, then copy their rows under new ids."""
+    contender = Contender("fill", database, (scenarios.OURS,))
+    async with started(contender, cluster.dsn(database)) as [mesh]:
+        load = {"do": "load", "flow": "kept", "concurrency": 50, "flows": TEMPLATE_JOBS, "seconds": None}
+        await mesh.ask(load, FILL_TIMEOUT)
+    connection = await asyncpg.connect(cluster.dsn(database))
+    try:
+        await _multiply(connection, jobs // TEMPLATE_JOBS - 1)
+        await connection.execute("vacuum analyze", timeout=FILL_TIMEOUT)
+    finally:
+        await connection.close()
+
+
+async def _multiply(connection: asyncpg.Connection, copies: int) -> None:
+    """Copy every row that belongs to a job, in all tables, each copy with the number of its turn in the job's id."""
+    columns_of: dict[str, list[str]] = {}
+    for row in await connection.fetch(_COLUMNS, SCHEMA):
+        columns_of.setdefault(row["table_name"], []).append(row["column_name"])
+
+    # the copies are as consistent as their originals, so the foreign keys need no second check
+    await connection.execute("set session_replication_role = replica")
+    for name, columns in columns_of.items():
+        listed = ", ".join(f'"{column}"' for column in columns)
+        chosen = ", ".join(
+            "job_id || '-' || copy" if column == "job_id" else f'"{column}"' for column in columns
+        )
+        await connection.execute(
+            f'insert into "{SCHEMA}"."{name}" ({listed}) '
+            f'select {chosen} from "{SCHEMA}"."{name}", generate_series(1, {copies}) as copy',
+            timeout=FILL_TIMEOUT,
+        )
+    await connection.execute("reset session_replication_role")
+
+
+# the tables whose rows belong to a job, without the columns that Postgres fills by itself
+_COLUMNS = """
+select c.table_name, c.column_name
+from information_schema.columns as c
+join information_schema.tables as t using (table_schema, table_name)
+where c.table_schema = $1
+  and t.table_type = 'BASE TABLE'
+  and c.is_identity = 'NO'
+  and c.is_generated = 'NEVER'
+  and coalesce(c.column_default, '') not like 'nextval(%'
+  and exists (
+      select from information_schema.columns as k
+      where (k.table_schema, k.table_name, k.column_name) = (c.table_schema, c.table_name, 'job_id')
+  )
+order by c.table_name, c.ordinal_position
+"""

@@ -1,0 +1,163 @@
+"""The figures of a run as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from contender import Contender
+    from measure import Measurement
+    from scenarios import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The subject's median over that of the contender it is held against."""
+
+    scenario: str
+    subject: str
+    against: str
+    flows_per_second: float
+    p50: float
+
+
+class Figures:
+    """All rounds of all contenders of one scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.rounds: dict[Contender, list[Measurement]] = {contender: [] for contender in scenario.contenders}
+
+    def add(self, contender: Contender, measurement: Measurement) -> None:
+        self.rounds[contender].append(measurement)
+
+    def ratio(self) -> Ratio | None:
+        """The subject against the best of the others: the fastest, or when alone the quickest."""
+        subject, *others = self.scenario.contenders
+        if not others:
+            return None
+        if self.scenario.one_at_a_time:
+            best = min(others, key=lambda other: self._median(other, "p50_ms"))
+        else:
+            best = max(others, key=lambda other: self._median(other, "flows_per_second"))
+        return Ratio(
+            scenario=self.scenario.name,
+            subject=subject.label,
+            against=best.label,
+            flows_per_second=self._median(subject, "flows_per_second")
+            / self._median(best, "flows_per_second"),
+            p50=self._median(subject, "p50_ms") / self._median(best, "p50_ms"),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        ratio = self.ratio()
+        return {
+            "name": self.scenario.name,
+            "title": self.scenario.title,
+            "concurrency": self.scenario.concurrency,
+            "ratio": dataclasses.asdict(ratio) if ratio else None,
+            "contenders": [
+                {"label": contender.label, "rounds": [dataclasses.asdict(measured) for measured in rounds]}
+                for contender, rounds in self.rounds.items()
+            ],
+        }
+
+    def _median(self, contender: Contender, figure: str) -> float:
+        return median(getattr(measured, figure) for measured in self.rounds[contender])
+
+
+def machine() -> dict[str, str]:
+    return {
+        "CPU": _cpu_model(),
+        "cores": str(psutil.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "load before the run": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def markdown_of_figures(all_figures: Sequence[Figures]) -> str:
+    rows = [
+        [
+            figures.scenario.title if place == 0 else "",
+            contender.label,
+            _spread(rounds, lambda measured: measured.flows_per_second, "{:,.0f}"),
+            _spread(rounds, lambda measured: measured.p50_ms, "{:,.1f}"),
+            _spread(rounds, lambda measured: measured.p99_ms, "{:,.1f}"),
+            f"{median(measured.commits_per_flow for measured in rounds):.2f}",
+            f"{median(measured.writes_per_flow for measured in rounds):.2f}",
+            _cpu(rounds),
+        ]
+        for figures in all_figures
+        for place, (contender, rounds) in enumerate(figures.rounds.items())
+    ]
+    heads = [
+        "",
+        "",
+        "flows/s",
+        "p50 ms",
+        "p99 ms",
+        "commits per flow",
+        "of them writing",
+        "CPU ms per flow: application + Postgres",
+    ]
+    parts = [table(heads, rows)]
+    if ratios := [ratio for figures in all_figures if (ratio := figures.ratio())]:
+        rows = [
+            [
+                ratio.scenario,
+                ratio.subject,
+                ratio.against,
+                f"{ratio.flows_per_second:.2f}",
+                f"{ratio.p50:.3f}",
+            ]
+            for ratio in ratios
+        ]
+        parts.append(table(["ratio", "of", "to", "flows/s", "p50"], rows))
+    return "\n".join(parts)
+
+
+def markdown_of_pairs(head: str, pairs: Mapping[str, str]) -> str:
+    return table([head, ""], [[name, value] for name, value in pairs.items()])
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [heads, ["-" * width for width in widths], *rows]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(rounds: Sequence[Measurement], figure: Callable[[Measurement], float], form: str) -> str:
+    values = [figure(measured) for measured in rounds]
+    middle = form.format(median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({form.format(min(values))}–{form.format(max(values))})"
+
+
+def _cpu(rounds: Sequence[Measurement]) -> str:
+    application = f"{median(measured.application_cpu_ms for measured in rounds):.2f}"
+    server = [measured.postgres_cpu_ms for measured in rounds if measured.postgres_cpu_ms is not None]
+    return f"{application} + {median(server):.2f}" if server else application
+
+
+def _cpu_model() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,80 @@
+"""What is measured: each scenario compares a subject with the contenders that it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contender import Contender, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OURS = Process("side_hotmesh.py", ("both",))
+ENGINE = Process("side_hotmesh.py", ("engine",))
+WORKER = Process("side_hotmesh.py", ("worker",), drives=False)
+DBOS_WAYS = ("threads", "async")
+
+OPEN_JOBS = 100_000
+FINISHED_JOBS = 1_000_000
+
+# Databases, each prepared once by a run.
+DBOS = "bench_dbos"
+PLAIN, EMPTY, OPEN, FINISHED = "bench_hotmesh", "bench_empty", "bench_open", "bench_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A load, and who takes part in it; the first contender is the subject."""
+
+    name: str
+    title: str
+    flow: str
+    concurrency: int
+    contenders: tuple[Contender, ...]
+    warm_up: int = 200
+
+    @property
+    def one_at_a_time(self) -> bool:
+        return self.concurrency == 1
+
+
+def all_scenarios(
+    *, uvloop: bool = False, dbos_ways: Sequence[str] = DBOS_WAYS, scale: float = 1.0
+) -> list[Scenario]:
+    ours = Contender("hotmesh, uvloop" if uvloop else "hotmesh", PLAIN, (_with_loop(OURS, uvloop=uvloop),))
+    against_dbos = (ours, *(Contender(f"DBOS, {way}", DBOS, (dbos(way),)) for way in dbos_ways))
+
+    apart = Contender("hotmesh, worker apart", PLAIN, (WORKER, ENGINE))
+    two = Contender("hotmesh, two processes", PLAIN, (OURS, OURS))
+    empty = Contender("hotmesh, empty tables", EMPTY, (OURS,))
+    open_jobs = Contender(f"hotmesh, {OPEN_JOBS * scale:,.0f} open jobs", OPEN, (OURS,))
+    finished_jobs = Contender(f"hotmesh, {FINISHED_JOBS * scale:,.0f} finished jobs", FINISHED, (OURS,))
+
+    return [
+        Scenario("one-1", "one activity, one at a time", "one", 1, against_dbos),
+        Scenario("one-50", "one activity, 50 concurrent", "one", 50, against_dbos),
+        Scenario("five-1", "five activities in a row, one at a time", "five", 1, against_dbos),
+        Scenario("five-50", "five activities in a row, 50 concurrent", "five", 50, against_dbos),
+        Scenario("fan-1", "50 activities in parallel, one at a time", "fan", 1, (ours,), warm_up=10),
+        Scenario("fan-10", "50 activities in parallel, 10 concurrent", "fan", 10, (ours,), warm_up=10),
+        Scenario("apart-1", "worker in a second process, one at a time", "one", 1, (apart, ours)),
+        Scenario("apart-50", "worker in a second process, 50 concurrent", "one", 50, (apart, ours)),
+        Scenario("two-50", "two engine processes, 50 concurrent in each", "one", 50, (two, ours)),
+        Scenario("open-50", "many open jobs in the tables, 50 concurrent", "one", 50, (open_jobs, empty)),
+        Scenario(
+            "finished-50",
+            "many finished jobs in the tables, 50 concurrent",
+            "one",
+            50,
+            (finished_jobs, empty),
+        ),
+    ]
+
+
+def dbos(way: str) -> Process:
+    return Process("side_dbos.py", (way,))
+
+
+def _with_loop(process: Process, *, uvloop: bool) -> Process:
+    return Process(process.script, (*process.arguments, "--uvloop")) if uvloop else process

@@ -50,25 +50,26 @@ async def _finish_jobs(cluster: Cluster, database: str, jobs: int) -> None:
 
 
 async def _multiply(connection: asyncpg.Connection, copies: int) -> None:
-    """Copy every row that belongs to a job, in all tables, each copy with the number of its turn in the job's id."""
+    """Copy every row that belongs to a job, in all tables, under another job id and generation for each copy."""
     columns_of: dict[str, list[str]] = {}
     for row in await connection.fetch(_COLUMNS, SCHEMA):
         columns_of.setdefault(row["table_name"], []).append(row["column_name"])
 
-    # the copies are as consistent as their originals, so the foreign keys need no second check
-    await connection.execute("set session_replication_role = replica")
     for name, columns in columns_of.items():
         listed = ", ".join(f'"{column}"' for column in columns)
-        chosen = ", ".join(
-            "job_id || '-' || copy" if column == "job_id" else f'"{column}"' for column in columns
-        )
+        chosen = ", ".join(_COPIED.get(column, f'"{column}"') for column in columns)
         await connection.execute(
             f'insert into "{SCHEMA}"."{name}" ({listed}) '
-            f'select {chosen} from "{SCHEMA}"."{name}", generate_series(1, {copies}) as copy',
+            f'select {chosen} from generate_series(1, {copies}) as copy, "{SCHEMA}"."{name}"',
             timeout=FILL_TIMEOUT,
         )
-    await connection.execute("reset session_replication_role")
 
+
+# what makes a copy another job; both are the same in all rows of one copy
+_COPIED = {
+    "job_id": "job_id || '-' || copy",
+    "generation": "md5(generation::text || copy)::uuid",
+}
 
 # the tables whose rows belong to a job, without the columns that Postgres fills by itself
 _COLUMNS = """
@@ -79,10 +80,9 @@ where c.table_schema = $1
   and t.table_type = 'BASE TABLE'
   and c.is_identity = 'NO'
   and c.is_generated = 'NEVER'
-  and coalesce(c.column_default, '') not like 'nextval(%'
   and exists (
       select from information_schema.columns as k
-      where (k.table_schema, k.table_name, k.column_name) = (c.table_schema, c.table_name, 'job_id')
+      where (k.table_schema, k.table_name, k.column_name) = (c.table_schema, c.table_name, 'generation')
   )
 order by c.table_name, c.ordinal_position
 """

@@ -60,7 +60,7 @@ class _Builder:
         if members is None:
             return None
         self._unknown(members, grammar.APP, pointer, "app")
-        self._unknown(self._report.document.data, frozenset({"app"}), "", "the document")
+        self._unknown(self._report.document.data, grammar.DOCUMENT, "", "the document")
         if "graphs" not in members:
             self._report.error(SHAPE, "app has no graphs", pointer, name=True)
         graphs = [
@@ -124,7 +124,7 @@ class _Builder:
             id=name,
             type=kind,
             pointer=pointer,
-            title=_text(members.get("title")),
+            title=self._name(members.get("title"), f"{pointer}/title", "title"),
             subtype=self._name(members.get("subtype"), f"{pointer}/subtype", "subtype"),
             topic=self._topic(members.get("topic"), f"{pointer}/topic"),
             input_maps=block.get("input"),

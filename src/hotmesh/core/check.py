@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from hotmesh.core import grammar
@@ -85,7 +86,8 @@ def graphs_have_one_trigger(app: App, report: Report) -> None:
     """V5: there is a trigger. V8: there is only one, and nothing leads to it."""
     for graph in app.graphs:
         triggers = [activity for activity in graph.activities.values() if activity.type == "trigger"]
-        if not triggers:
+        # A graph without activities, or one whose activities could not be read, was reported as such.
+        if not triggers and isinstance(report.document.at(f"{graph.pointer}/activities"), Mapping):
             report.error(
                 "V5",
                 "collator-trigger-activity-not-found",
@@ -115,10 +117,12 @@ def types_are_known(app: App, report: Report) -> None:
                 "V9",
                 f"Unknown activity type: {activity.type}",
                 f"{activity.pointer}/type",
-                suggestion=did_you_mean(activity.type, grammar.TYPES) or f"one of {one_of(grammar.TYPES)}",
+                suggestion=did_you_mean(activity.type, grammar.TYPES) or f"it is {one_of(grammar.TYPES)}",
             )
         elif activity.type == "signal" and activity.subtype not in {None, *grammar.SUBTYPES}:
-            report.error("V9", "subtype of a signal is one or all", f"{activity.pointer}/subtype")
+            report.error(
+                "V9", f"subtype of a signal is {one_of(grammar.SUBTYPES)}", f"{activity.pointer}/subtype"
+            )
 
 
 def graphs_can_be_started(app: App, report: Report) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DOCUMENT: Final = frozenset({"app", "$schema"})
 APP: Final = frozenset({"id", "version", "settings", "graphs"})
 
 GRAPH: Final = frozenset(

@@ -64,8 +64,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 
 def one_of(words: Iterable[str]) -> str:
-    """`a, b or c`."""
-    *most, last = words
+    """`"a", "b" or "c"`."""
+    *most, last = (f'"{word}"' for word in words)
     return f"{', '.join(most)} or {last}" if most else last
 
 

@@ -79,12 +79,14 @@ def inspect(
     document, problems = _read_document(source, base_path, read or read_file)
     app: App | None = None
     if document is not None:
-        app, shape = build_app(document)
-        problems += shape
+        app, found = build_app(document)
         if app is not None:
-            problems += check_app(app)
+            found += check_app(app)
             if expected_app_id is not None:
-                problems += check_app_id(app, expected_app_id)
+                found += check_app_id(app, expected_app_id)
+        # What could not be read is not complained about a second time for being empty.
+        unread = {problem.path for problem in problems}
+        problems += (problem for problem in found if problem.path not in unread)
     return Inspected(app, tuple(sorted(problems, key=_by_place)))
 
 

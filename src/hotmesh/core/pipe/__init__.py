@@ -1,0 +1,1 @@
+"""The mapping language from within: values, conversions, the compiler, and one module of functions for each domain."""

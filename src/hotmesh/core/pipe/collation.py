@@ -1,0 +1,73 @@
+"""The order of texts: the default Unicode collation, by base letters, then accents, then case.
+
+Exact for Latin text and printable ASCII. Letters of other scripts come after Latin, by code point.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_BLANKS: Final = "\t\n\v\f\r\u0085\u2028\u2029"
+_ASCII: Final = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$0123456789abcdefghijklmnopqrstuvwxyz"
+_RANK: Final = {
+    **{character: (index,) for index, character in enumerate(_BLANKS)},
+    **{character: (index,) for index, character in enumerate(_ASCII, 100)},
+}
+_OTHER_SIGN: Final = 100 + _ASCII.index("0") - 0.5
+_OTHER_LETTER: Final = 10_000
+
+# Accents in the order of the default collation; any other comes after them by code point.
+_ACCENTS: Final = {
+    mark: index
+    for index, mark in enumerate(
+        "\u0301\u0300\u0306\u0302\u030c\u030a\u0308\u030b\u0303\u0307\u0338\u0327\u0328\u0304", 1
+    )
+}
+
+# Letters that sort as others although they have no decomposition.
+_EXPANSIONS: Final = {
+    "ß": "ss", "ẞ": "SS", "æ": "ae\u0338", "Æ": "AE\u0338", "œ": "oe\u0338", "Œ": "OE\u0338",
+    "ø": "o\u0338", "Ø": "O\u0338", "đ": "d\u0338", "Đ": "D\u0338", "ł": "l\u0338", "Ł": "L\u0338",
+    "ı": "i\u0338", "þ": "th\u0338", "Þ": "TH\u0338", "ð": "d\u0338\u0338", "Ð": "D\u0338\u0338",
+}  # fmt: skip
+
+Order = tuple[list[tuple[float, ...]], list[tuple[int, ...]], list[bool], str]
+
+
+def text_order(text: str) -> Order:
+    """A key that sorts texts: lower levels count only where all before are equal."""
+    bases: list[tuple[float, ...]] = []
+    accents: list[tuple[int, ...]] = []
+    upper: list[bool] = []
+    if not text.isascii():
+        text = "".join(_EXPANSIONS.get(character, character) for character in text)
+        text = unicodedata.normalize("NFKD", text)
+    for character in text:
+        rank = _RANK.get(character)
+        if rank is None:
+            if unicodedata.combining(character):
+                if accents:
+                    accents[-1] = (*accents[-1], _ACCENTS.get(character, ord(character)))
+                continue
+            lower = character.lower()
+            category = unicodedata.category(character)
+            if category in {"Cc", "Cf"}:
+                continue
+            rank = _RANK.get(lower) or _other(lower, category)
+            upper.append(lower != character)
+        else:
+            upper.append(False)
+        bases.append(rank)
+        accents.append(())
+    return bases, accents, upper, text
+
+
+def _other(character: str, category: str) -> tuple[float, ...]:
+    if category[0] == "N":
+        digit = unicodedata.digit(character, None)
+        if digit is not None:
+            return _RANK[str(digit)]
+    if category[0] in "PSZ":
+        return (_OTHER_SIGN, ord(character))
+    return (_OTHER_LETTER, ord(character))

@@ -1,0 +1,67 @@
+"""Cron expressions, in UTC: five fields, or six with seconds first."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cronsim import CronSim, CronSimError
+
+from hotmesh.core.pipe.environment import Environment
+from hotmesh.core.pipe.function import BadArgumentError
+from hotmesh.core.values import UNDEFINED
+
+NICKNAMES: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS: Final = re.compile(r"\S+")
+_STEP_OF_ONE: Final = re.compile(r"(?:^|,)[^,*/-]+/")
+
+
+def next_delay(environment: Environment, expression: Any = UNDEFINED) -> int:
+    """Seconds until the next occurrence strictly after now, rounded, at least the fidelity floor (5 by default).
+
+    What is not text gives -1; text that is no cron expression is an error.
+
+    Example: ("0 13 * * *") → 1503
+    Example: (null) → -1
+    """
+    if not isinstance(expression, str):
+        return -1
+    now = _EPOCH + timedelta(milliseconds=environment.now())
+    seconds = (next_occurrence(expression, now) - now).total_seconds()
+    return math.floor(max(seconds + 0.5, environment.fidelity))
+
+
+def next_occurrence(expression: str, after: datetime) -> datetime:
+    """The first instant strictly after the given one that the cron expression names, in UTC.
+
+    Raises BadArgumentError for an expression that is not valid or can never match.
+    """
+    fields = NICKNAMES.get(expression.strip(), expression).upper().split()
+    if not 5 <= len(fields) <= 6:
+        raise BadArgumentError(
+            f"is not a cron expression: {expression!r} has {len(fields)} fields, not 5 or 6"
+        )
+    for index in (-3, -1):
+        if fields[index] == "?":
+            fields[index] = "*"
+    if "W" in fields[-3] or any(
+        part.startswith(("L-", "H")) for field in fields for part in field.split(",")
+    ):
+        raise BadArgumentError(f"is not a cron expression: {expression!r}")
+    try:
+        return next(CronSim(" ".join(fields), after.astimezone(UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise BadArgumentError(f"is not a cron expression: {expression!r}: {error}") from None
+
+
+FUNCTIONS: Final = {"nextDelay": next_delay}

@@ -1,0 +1,132 @@
+"""Paths as closures: `{a.output.data.x}` becomes one function from the context to the value there, or UNDEFINED."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hotmesh.core.pipe.coercion import is_index
+from hotmesh.core.pipe.guarded import GuardedArray, GuardedObject
+from hotmesh.core.values import UNDEFINED
+
+Evaluate = Callable[[Mapping[Any, Any]], Any]
+"""From a context to a value. It never changes the context, and its result may share structure with it."""
+
+
+def compile_path(root: Any, names: list[str]) -> Evaluate:
+    """The closure for the member `names[0]`, `names[1]` … of `context[root]`. It never raises."""
+    if any(name == "length" or is_index(name) for name in names):
+        return _walking(root, names)
+    walk = _walking(root, names)
+    match names:
+        case []:
+            return _one(root)
+        case [a]:
+            return _two(root, a, walk)
+        case [a, b]:
+            return _three(root, a, b, walk)
+        case [a, b, c]:
+            return _four(root, a, b, c, walk)
+        case [a, b, c, d]:
+            return _five(root, a, b, c, d, walk)
+        case _:
+            return walk
+
+
+def member(value: Any, name: str) -> Any:
+    """The own member of that name: a key of an object, an index or the length of an array; else UNDEFINED."""
+    if isinstance(value, dict):
+        if isinstance(value, GuardedObject):
+            return value.own(name)
+        return value[name] if name in value else UNDEFINED
+    if isinstance(value, list):
+        if name == "length":
+            return len(value)
+        if is_index(name):
+            index = int(name)
+            return value[index] if index < len(value) else UNDEFINED
+        return value.named.get(name, UNDEFINED) if isinstance(value, GuardedArray) else UNDEFINED
+    if isinstance(value, Mapping):
+        return value.get(name, UNDEFINED)
+    return UNDEFINED
+
+
+# The fast closures subscript straight through plain dicts. Whatever is not there, or not a dict, raises, and the
+# careful walk then decides; text and lists take no text subscript, so nothing but members can be reached.
+
+
+def _one(root: Any) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return context[root]
+        except KeyError:
+            return UNDEFINED
+
+    return evaluate
+
+
+def _two(root: Any, a: str, walk: Evaluate) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return context[root][a]
+        except (KeyError, TypeError):
+            return walk(context)
+
+    return evaluate
+
+
+def _three(root: Any, a: str, b: str, walk: Evaluate) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return context[root][a][b]
+        except (KeyError, TypeError):
+            return walk(context)
+
+    return evaluate
+
+
+def _four(root: Any, a: str, b: str, c: str, walk: Evaluate) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return context[root][a][b][c]
+        except (KeyError, TypeError):
+            return walk(context)
+
+    return evaluate
+
+
+def _five(root: Any, a: str, b: str, c: str, d: str, walk: Evaluate) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return context[root][a][b][c][d]
+        except (KeyError, TypeError):
+            return walk(context)
+
+    return evaluate
+
+
+def _walking(root: Any, names: list[str]) -> Evaluate:
+    steps = [(name, int(name) if is_index(name) else -1) for name in names]
+
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            value = context[root]
+        except KeyError:
+            return UNDEFINED
+        for name, index in steps:
+            kind = type(value)
+            if kind is dict:
+                if name not in value:
+                    return UNDEFINED
+                value = value[name]
+            elif kind is list and index >= 0:
+                if index >= len(value):
+                    return UNDEFINED
+                value = value[index]
+            else:
+                value = member(value, name)
+                if value is UNDEFINED:
+                    return UNDEFINED
+        return value
+
+    return evaluate

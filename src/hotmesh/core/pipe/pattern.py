@@ -1,0 +1,257 @@
+"""Regular expressions in the ECMAScript dialect, without flags, as Python patterns over UTF-16 units."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from hotmesh.core.pipe.coercion import BLANKS, units
+from hotmesh.core.pipe.function import BadArgumentError
+
+_SPACE: Final = "".join(f"\\u{ord(blank):04x}" for blank in BLANKS)
+_CLASSES: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
+_CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "f": "\f"}
+_QUANTIFIER: Final = re.compile(r"\{(?:[0-9]+)(?:,[0-9]*)?\}")
+_GROUP_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+_WORD_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?=[A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?![A-Za-z0-9_]))"
+_NO_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?![A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[A-Za-z0-9_]))"
+_NEVER: Final = "(?!)"
+
+
+@lru_cache(maxsize=512)
+def compile_pattern(source: str) -> re.Pattern[str]:
+    """The pattern, to be matched against `units` of a text. Raises BadArgumentError if it is not valid."""
+    try:
+        return re.compile(_Translator(units(source)).whole())
+    except (re.error, OverflowError, RecursionError) as error:
+        raise BadArgumentError(f"is not a valid regular expression: {error}", 2) from None
+
+
+class _Translator:
+    """Reads a pattern once from left to right and writes Python's equivalent."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.at = 0
+        self.names: dict[str, str] = {}
+        self.groups = _count_groups(source)
+        self.named = bool(re.search(r"\(\?<[^=!]", source))
+        self.opened: list[tuple[bool, bool]] = []
+        """For each open group: may it be quantified, is it a capture."""
+        self.open_captures: list[int] = []
+        self.captures = 0
+
+    def whole(self) -> str:
+        written: list[str] = []
+        quantifiable = False
+        while self.at < len(self.source):
+            character = self.source[self.at]
+            if character in "*+?" or (character == "{" and _QUANTIFIER.match(self.source, self.at)):
+                if not quantifiable:
+                    raise re.error("nothing to repeat")
+                written.append(self._quantifier())
+                quantifiable = False
+                continue
+            piece, quantifiable = self._piece(character)
+            written.append(piece)
+        if self.opened:
+            raise re.error("unterminated group")
+        return "".join(written)
+
+    def _quantifier(self) -> str:
+        found = _QUANTIFIER.match(self.source, self.at)
+        text = found[0] if found else self.source[self.at]
+        if found and "," in text and text[-2] != ",":
+            least, most = map(int, text[1:-1].split(","))
+            if most < least:
+                raise re.error("numbers out of order in {} quantifier")
+        self.at += len(text)
+        if self.source[self.at : self.at + 1] == "?":
+            self.at += 1
+            text += "?"
+        return text
+
+    def _piece(self, character: str) -> tuple[str, bool]:
+        self.at += 1
+        match character:
+            case "(":
+                return self._open(), False
+            case ")":
+                if not self.opened:
+                    raise re.error("unmatched ')'")
+                quantifiable, capture = self.opened.pop()
+                if capture:
+                    self.open_captures.pop()
+                return ")", quantifiable
+            case "[":
+                return self._class(), True
+            case "\\":
+                return self._escape()
+            case ".":
+                return "[^\\n\\r\\u2028\\u2029]", True
+            case "$":
+                return "\\Z", False
+            case "^":
+                return "\\A", False
+            case "|":
+                return "|", False
+            case _:
+                return re.escape(character), True
+
+    def _open(self) -> str:
+        rest = self.source[self.at :]
+        for start, quantifiable in (("?:", True), ("?=", True), ("?!", True), ("?<=", False), ("?<!", False)):
+            if rest.startswith(start):
+                self.at += len(start)
+                self.opened.append((quantifiable, False))
+                return f"({start}"
+        self.captures += 1
+        self.opened.append((True, True))
+        self.open_captures.append(self.captures)
+        if rest.startswith("?<"):
+            name, closed, _ = rest[2:].partition(">")
+            if not closed or not _GROUP_NAME.fullmatch(name) or name in self.names:
+                raise re.error("invalid capture group name")
+            self.at += len(name) + 3
+            self.names[name] = str(self.captures)
+            return "("
+        if rest.startswith("?"):
+            raise re.error("invalid group")
+        return "("
+
+    def _escape(self) -> tuple[str, bool]:
+        if self.at >= len(self.source):
+            raise re.error("\\ at end of pattern")
+        character = self.source[self.at]
+        if character in "bB":
+            self.at += 1
+            return (_WORD_EDGE if character == "b" else _NO_EDGE), False
+        if character.lower() in _CLASSES:
+            self.at += 1
+            return f"[{'^' if character.isupper() else ''}{_CLASSES[character.lower()]}]", True
+        if character in "123456789":
+            reference = re.match("[0-9]+", self.source[self.at :])
+            if reference and int(reference[0]) <= self.groups:
+                self.at += len(reference[0])
+                return self._reference(int(reference[0])), True
+        if character == "k" and self.named:
+            return self._named_reference(), True
+        return re.escape(self._character()), True
+
+    def _reference(self, number: int) -> str:
+        # A group that has not matched yet, or is still open, matches nothing: the empty text.
+        if number > self.captures or number in self.open_captures:
+            return "(?:)"
+        return f"(?:(?({number})\\{number}|))"
+
+    def _named_reference(self) -> str:
+        found = re.match(r"k<([^>]*)>", self.source[self.at :])
+        if found is None:
+            raise re.error("invalid named reference")
+        self.at += len(found[0])
+        number = self.names.get(found[1])
+        if number is None:
+            if f"(?<{found[1]}>" not in self.source:
+                raise re.error("invalid named capture referenced")
+            return "(?:)"
+        return self._reference(int(number))
+
+    def _character(self) -> str:
+        """The character that an escape stands for; `at` is past the backslash."""
+        character = self.source[self.at]
+        self.at += 1
+        if character in _CONTROLS:
+            return _CONTROLS[character]
+        for letter, count in (("x", 2), ("u", 4)):
+            if character == letter:
+                digits = self.source[self.at : self.at + count]
+                if re.fullmatch(f"[0-9a-fA-F]{{{count}}}", digits):
+                    self.at += count
+                    return chr(int(digits, 16))
+                return character
+        if character == "c":
+            letter = self.source[self.at : self.at + 1]
+            if re.fullmatch("[A-Za-z]", letter):
+                self.at += 1
+                return chr(ord(letter) % 32)
+            self.at -= 1
+            return "\\"
+        octal = re.match("[0-3][0-7]{0,2}|[4-7][0-7]?", self.source[self.at - 1 :])
+        if octal:
+            self.at += len(octal[0]) - 1
+            return chr(int(octal[0], 8))
+        return character
+
+    def _class(self) -> str:
+        negated = self.source[self.at : self.at + 1] == "^"
+        self.at += negated
+        members: list[str] = []
+        while True:
+            if self.at >= len(self.source):
+                raise re.error("unterminated character class")
+            if self.source[self.at] == "]":
+                self.at += 1
+                break
+            first, single = self._class_member()
+            ranged = self.source[self.at : self.at + 1] == "-" and self.source[
+                self.at + 1 : self.at + 2
+            ] not in {
+                "]",
+                "",
+            }
+            if not ranged:
+                members.append(first)
+                continue
+            self.at += 1
+            last, also_single = self._class_member()
+            if not (single and also_single):
+                members.append(f"{first}\\-{last}")
+                continue
+            if single > also_single:
+                raise re.error("range out of order in character class")
+            members.append(f"{first}-{last}")
+        if not members:
+            return "[\\s\\S]" if negated else _NEVER
+        return f"[{'^' if negated else ''}{''.join(members)}]"
+
+    def _class_member(self) -> tuple[str, str]:
+        """One member as Python writes it, and the character if it is a single one."""
+        character = self.source[self.at]
+        self.at += 1
+        if character == "\\":
+            if self.at >= len(self.source):
+                raise re.error("\\ at end of pattern")
+            escaped = self.source[self.at]
+            if escaped.lower() in _CLASSES:
+                self.at += 1
+                return _class_escape(escaped), ""
+            if escaped == "b":
+                self.at += 1
+                character = "\b"
+            else:
+                character = self._character()
+        return f"\\u{ord(character):04x}", character
+
+
+def _class_escape(letter: str) -> str:
+    if letter.islower():
+        return _CLASSES[letter]
+    inside = sorted(_code_points(_CLASSES[letter.lower()]))
+    pieces, start = [], 0
+    for code in [*inside, 0x10000]:
+        if code > start:
+            pieces.append(f"\\u{start:04x}-\\u{code - 1:04x}")
+        start = code + 1
+    return "".join(pieces)
+
+
+def _code_points(members: str) -> set[int]:
+    pattern = re.compile(f"[{members}]")
+    return {code for code in range(0x10000) if pattern.match(chr(code))}
+
+
+def _count_groups(source: str) -> int:
+    without_escapes = re.sub(r"\\.", "", source, flags=re.DOTALL)
+    without_classes = re.sub(r"\[[^\]]*\]", "", without_escapes)
+    return len(re.findall(r"\((?!\?)|\(\?<(?![=!])", without_classes))

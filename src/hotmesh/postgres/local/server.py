@@ -118,7 +118,11 @@ def stop(data_dir: Path | str | None = None, mode: Literal["smart", "fast", "imm
         if not home.cluster.exists():
             return False
         with locked(home.lock, LONGEST_TURN):
-            return cluster.take_down(home, account_of(home.cluster), mode)
+            postmaster = cluster.find_up(home)
+            if postmaster is None:
+                return False
+            cluster.take_down(home, account_of(home.cluster), postmaster, mode)
+            return True
 
 
 def _start(asked: Path, *, sync: bool) -> LocalServer:

@@ -1,0 +1,152 @@
+"""The Postgres of the tests: started by the run itself, and gone with it.
+
+All servers live in one directory directly below /tmp, which `guard.py` clears when the run ends, in whatever way.
+The main server is shared by all workers of pytest-xdist; each test has a database of its own, cloned from a template.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import util
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from hotmesh.postgres import local
+from hotmesh.postgres.local import LocalServer
+
+TEMPLATE = "hotmesh_template"
+
+TEMPLATE_LOCK = 0x686D7470
+"""Key of the advisory lock under which one of the workers prepares the template."""
+
+_numbers = count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _clear_environment()
+    directory = os.environ.get("HOTMESH_TEST_DIRECTORY")
+    if directory is None:  # so this process is not a worker of another one
+        directory = tempfile.mkdtemp(prefix="hotmesh-test-", dir="/tmp")
+        if os.geteuid() == 0:
+            Path(directory).chmod(0o711)  # for the account that root's servers run as
+        os.environ["HOTMESH_TEST_DIRECTORY"] = directory
+        config.add_cleanup(_guard(directory))
+    os.environ["HOTMESH_DATA_DIR"] = str(Path(directory, "default"))
+    if os.environ.get("HOTMESH_TEST_POSTGRES_BIN"):
+        os.environ["HOTMESH_POSTGRES_BIN"] = os.environ["HOTMESH_TEST_POSTGRES_BIN"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server() -> LocalServer:
+    """A running Postgres that never waits for the disk, shared by the whole run."""
+    return local.ensure_running(Path(os.environ["HOTMESH_TEST_DIRECTORY"], "shared"), sync=False)
+
+
+@pytest.fixture
+def scratch() -> Path:
+    """A new directory that the account which root's servers run as can enter, unlike pytest's `tmp_path`.
+
+    Servers with their data below it end with the run at the latest.
+    """
+    path = Path(os.environ["HOTMESH_TEST_DIRECTORY"], f"{os.getpid()}-{next(_numbers)}")
+    path.mkdir()
+    path.chmod(0o711)
+    return path
+
+
+@pytest.fixture
+def empty_database_url(server: LocalServer) -> Iterator[str]:
+    """The URL of a new database without any tables, dropped after the test with whoever is still connected."""
+    yield from _database(server, template="template1")
+
+
+@pytest.fixture
+def database_url(server: LocalServer, template: str) -> Iterator[str]:
+    """The URL of a new database with the current schema, dropped after the test with whoever is still connected."""
+    yield from _database(server, template=template)
+
+
+@pytest.fixture(scope="session")
+def template(server: LocalServer) -> str:
+    """The name of the database that `database_url` clones, prepared once for all workers."""
+    asyncio.run(_ensure_template(server))
+    return TEMPLATE
+
+
+async def prepare_template(url: str) -> None:
+    """Bring the empty database at `url` to the state that every test starts from."""
+    if util.find_spec("hotmesh.postgres.migrate") is not None:
+        from hotmesh.postgres import migrate
+
+        prepared = migrate.migrate_template(url)
+        if inspect.isawaitable(prepared):
+            await prepared
+
+
+async def _ensure_template(server: LocalServer) -> None:
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute("select pg_advisory_lock($1)", TEMPLATE_LOCK)
+        # Marked as a template only when it is ready: one that a killed worker left is made anew.
+        if await connection.fetchval("select datistemplate from pg_database where datname = $1", TEMPLATE):
+            return
+        await connection.execute(f"drop database if exists {TEMPLATE} with (force)")
+        await connection.execute(f"create database {TEMPLATE}")
+        await prepare_template(server.url(TEMPLATE))
+        await connection.execute(f"alter database {TEMPLATE} with is_template true allow_connections false")
+    finally:
+        await connection.close()
+
+
+def _database(server: LocalServer, *, template: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _administer(server, f"create database {name} template {template}")
+    yield server.url(name)
+    _administer(server, f"drop database {name} with (force)")
+
+
+def _administer(server: LocalServer, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(server.url("postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute())
+
+
+def _clear_environment() -> None:
+    """What the developer has set for work must not reach the tests, nor the tests that database."""
+    for name in list(os.environ):
+        if name.startswith(("HOTMESH_", "HMSH_", "PG")) and not name.startswith("HOTMESH_TEST_"):
+            del os.environ[name]
+
+
+def _guard(directory: str) -> Callable[[], None]:
+    # In a session of its own, or the Ctrl-C that ends pytest would end its guard, too.
+    guard = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("guard.py"), directory],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+    def dismiss() -> None:
+        guard.communicate()
+        os.environ.pop("HOTMESH_TEST_DIRECTORY", None)
+
+    return dismiss

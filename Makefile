@@ -1,0 +1,75 @@
+# Every target makes what it needs: a virtual environment in .venv, from nothing but Python 3.11+ and an index of packages.
+#
+#   make demo PYTHON=python3.13     with this Python instead of the first one that will do
+#   make test ARGS="-k local -x"    with further arguments for the command behind the target
+
+PYTHON ?=
+ARGS ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench soak clean python
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed ## run 2,000 orders through a flow, on a Postgres that comes along
+	@$(BIN)/hotmesh demo $(ARGS)
+
+test: $(VENV)/.installed-dev ## run the tests
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
+
+check: $(VENV)/.installed-dev ## check format, style, types and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## format the code, and repair what can be repaired by itself
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(VENV)/.installed-dev ## measure, side by side with another engine
+	@$(BIN)/python bench/run.py $(ARGS)
+
+soak: $(VENV)/.installed-dev ## kill processes at random for minutes, and look for what got lost
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The stamps are older than pyproject.toml when what it asks for may have changed.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[local]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[local]' --group dev
+	@touch $@ $(VENV)/.installed
+
+# pip is upgraded first: --group is younger than many a Python.
+$(BIN)/python:
+	@python=$$($(MAKE) --silent --no-print-directory python) && \
+	echo "creating $(VENV) with $$python" && \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV) && \
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' || { rm -rf $(VENV); exit 1; }
+
+python: ## say which Python the environment is, or would be, made with
+	@unfit=; \
+	for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    if ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	        unfit="$$unfit  $$python is Python $$version, and 3.11 or newer is needed\n"; continue; fi; \
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        unfit="$$unfit  $$python lacks the module ensurepip: on Debian and Ubuntu, apt install python$$version-venv\n"; continue; fi; \
+	    "$$python" -c 'import sys; print(sys.executable)'; exit 0; \
+	done; \
+	printf "no Python to create the environment with.\n$${unfit:-  looked for: $(or $(PYTHON),python3, and python3.11 to python3.14, on PATH)\n}Name one with: make PYTHON=/path/to/python3\n" >&2; exit 1

@@ -6,16 +6,18 @@ import math
 import os
 import random
 import time
-from collections.abc import Mapping
-from datetime import datetime, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hotmesh.core.mapping import ENVIRONMENT, Environment, compile_condition, compile_expression
 from hotmesh.core.pipe.instant import Date, to_datetime
 from hotmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["evaluate", "evaluate_condition", "local_zone", "system_environment"]
 
@@ -113,22 +115,17 @@ def _system_zone_name() -> str | None:
 class _ClockZone(tzinfo):
     """The system's own rules, where its zone has no name we know."""
 
-    def utcoffset(self, moment: datetime | None) -> Any:
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
         return None if moment is None else self._there(moment).utcoffset()
 
-    def dst(self, moment: datetime | None) -> Any:
-        if moment is None:
-            return None
-        there = self._there(moment)
-        standard = timezone(there.utcoffset() or datetime.min - datetime.min)
-        return standard.utcoffset(None) - standard.utcoffset(None)
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        return None if moment is None else timedelta()
 
     def tzname(self, moment: datetime | None) -> str | None:
         return None if moment is None else self._there(moment).tzname()
 
     def fromutc(self, moment: datetime) -> datetime:
-        there = moment.replace(tzinfo=timezone.utc).astimezone()  # noqa: UP017
-        return there.replace(tzinfo=self)
+        return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
 
     @staticmethod
     def _there(moment: datetime) -> datetime:

@@ -17,7 +17,7 @@ from hotmesh.core.pipe.coercion import (
     units,
 )
 from hotmesh.core.pipe.collation import text_order
-from hotmesh.core.pipe.function import BadArgumentError, kind
+from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.property import read
 from hotmesh.core.values import UNDEFINED
 
@@ -97,7 +97,7 @@ def last_index_of(items: Any, value: Any = UNDEFINED, start: Any = UNDEFINED) ->
     if isinstance(items, str):
         text = units(items)
         number = coercion.to_number(start)
-        last = len(text) if number != number else min(max(to_integer(start), 0), len(text))  # noqa: PLR0124
+        last = len(text) if number != number else min(max(to_integer(start), 0), len(text))
         part = units(to_text(value))
         return text.rfind(part, 0, int(last) + len(part))
     array = _array(items)
@@ -173,7 +173,11 @@ def sort(items: Any, order: Any = UNDEFINED) -> list[Any]:
         (item, text_order(item) if isinstance(item, str) else None) for item in array if item is not UNDEFINED
     ]
     sign = 1 if up else -1
-    present.sort(key=cmp_to_key(lambda one, two: sign * _compare(one, two)))
+
+    def compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:
+        return sign * _compare(one, two)
+
+    present.sort(key=cmp_to_key(compare))
     return [item for item, _ in present] + [UNDEFINED] * (len(array) - len(present))
 
 
@@ -217,11 +221,11 @@ def _compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:
     if a is None or b is None:
         return (a is not None) - (b is not None)
     if a_order is not None and b_order is not None:
-        return (a_order > b_order) - (a_order < b_order)
+        return int(a_order > b_order) - int(a_order < b_order)
     return bool(less_than(b, a)) - bool(less_than(a, b))
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "get": get,
     "length": length,
     "concat": concat,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import to_int32, to_uint32
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.function import Functions
 
 
 def and_(a: Any = UNDEFINED, b: Any = UNDEFINED) -> int:
@@ -58,7 +61,7 @@ def unsigned_right_shift(a: Any = UNDEFINED, b: Any = UNDEFINED) -> int:
     return to_uint32(a) >> (to_uint32(b) & 31)
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "and": and_,
     "or": or_,
     "xor": xor,

@@ -40,7 +40,7 @@ def to_boolean(value: Any) -> bool:
     if isinstance(value, (list, dict, Date)):
         return True
     if type(value) is float:
-        return value == value and value != 0  # noqa: PLR0124 - NaN is the one value that differs from itself
+        return value == value and value != 0
     return bool(value)
 
 
@@ -104,7 +104,7 @@ def join(items: list[Any], separator: str) -> str:
 
 def number_text(value: float) -> str:
     """The shortest digits that read back as the same double, in plain notation from 1e-6 up to 1e21."""
-    if value != value:  # noqa: PLR0124
+    if value != value:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
@@ -178,7 +178,7 @@ def to_integer(value: Any) -> float:
     number = to_number(value)
     if type(number) is int:
         return number
-    if number != number:  # noqa: PLR0124
+    if number != number:
         return 0
     return number if math.isinf(number) else int(number)
 
@@ -263,7 +263,7 @@ def less_than(a: Any, b: Any) -> bool | None:
                 return a < b
             return units(a) < units(b)
     left, right = to_number(a), to_number(b)
-    if left != left or right != right:  # noqa: PLR0124
+    if left != left or right != right:
         return None
     return left < right
 

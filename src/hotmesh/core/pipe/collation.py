@@ -10,7 +10,7 @@ from typing import Final
 
 _BLANKS: Final = "\t\n\v\f\r\u0085\u2028\u2029"
 _ASCII: Final = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$0123456789abcdefghijklmnopqrstuvwxyz"
-_RANK: Final = {
+_RANK: Final[dict[str, tuple[float, ...]]] = {
     **{character: (index,) for index, character in enumerate(_BLANKS)},
     **{character: (index,) for index, character in enumerate(_ASCII, 100)},
 }

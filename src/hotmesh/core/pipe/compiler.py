@@ -6,8 +6,7 @@ fails when it is reached; the caller decides whether problems already stop the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.pipe.function import kind
 from hotmesh.core.pipe.nodes import (
@@ -28,6 +27,9 @@ from hotmesh.core.pipe.path import compile_path
 from hotmesh.core.pipe.table import find_function
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MALFORMED = "V2"
 ARITY = "V4"

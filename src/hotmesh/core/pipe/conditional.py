@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import less_than, loose_equals, strict_equals, to_boolean
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.function import Functions
 
 
 def ternary(condition: Any = UNDEFINED, if_true: Any = UNDEFINED, if_false: Any = UNDEFINED) -> Any:
@@ -94,7 +97,7 @@ def nullish(a: Any = UNDEFINED, b: Any = UNDEFINED) -> Any:
     return b if a is None or a is UNDEFINED else a
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "ternary": ternary,
     "equality": equality,
     "strict_equality": strict_equality,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cronsim import CronSim, CronSimError
 
-from hotmesh.core.pipe.environment import Environment
-from hotmesh.core.pipe.function import BadArgumentError
+from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.environment import Environment
 
 NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -64,4 +66,4 @@ def next_occurrence(expression: str, after: datetime) -> datetime:
         raise BadArgumentError(f"is not a cron expression: {expression!r}: {error}") from None
 
 
-FUNCTIONS: Final = {"nextDelay": next_delay}
+FUNCTIONS: Final[Functions] = {"nextDelay": next_delay}

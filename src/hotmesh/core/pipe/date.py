@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import NAN, date_text, day_text, tidy, to_number
 from hotmesh.core.pipe.dates import date_argument, parse_date
-from hotmesh.core.pipe.environment import Environment
-from hotmesh.core.pipe.function import BadArgumentError
+from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import (
     LATEST,
     Date,
@@ -24,6 +22,11 @@ from hotmesh.core.pipe.instant import (
     to_local,
 )
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hotmesh.core.pipe.environment import Environment
 
 INVALID: Final = "Invalid Date"
 
@@ -339,7 +342,7 @@ def _setters(name: str, first: str, last: str, names: str, example: str) -> dict
     }
 
 
-FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+FUNCTIONS: Final[Functions] = {
     "fromISOString": from_iso_string,
     "now": now,
     "yyyymmdd": yyyymmdd,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,9 @@ from hotmesh.core.pipe.instant import Date, as_date
 from hotmesh.core.values import UNDEFINED
 
 ENVIRONMENT_PARAMETER: Final = "environment"
+
+Functions = Mapping[str, Callable[..., Any]]
+"""The functions of a domain by their published names."""
 
 VARIADIC: Final = 1 << 30
 """`Function.most` of a function that takes any number of arguments."""

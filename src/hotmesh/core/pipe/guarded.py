@@ -31,11 +31,11 @@ class GuardedObject(dict[str, Any]):
 
     def __init__(self, source: dict[str, Any]) -> None:
         super().__init__(source)
-        guarded = isinstance(source, GuardedObject)
-        self.extensible: bool = source.extensible if guarded else True
-        self.flags: dict[str, Flags] = dict(source.flags) if guarded else {}
-        self.hidden: dict[str, Any] = dict(source.hidden) if guarded else {}
-        self.order: dict[str, None] = dict(source.order) if guarded else dict.fromkeys(source)
+        before = source if isinstance(source, GuardedObject) else None
+        self.extensible: bool = before.extensible if before is not None else True
+        self.flags: dict[str, Flags] = dict(before.flags) if before is not None else {}
+        self.hidden: dict[str, Any] = dict(before.hidden) if before is not None else {}
+        self.order: dict[str, None] = dict(before.order) if before is not None else dict.fromkeys(source)
 
     def own(self, name: str) -> Any:
         """The member, hidden or not; UNDEFINED if there is none."""
@@ -90,11 +90,11 @@ class GuardedArray(list[Any]):
 
     def __init__(self, source: list[Any]) -> None:
         super().__init__(source)
-        guarded = isinstance(source, GuardedArray)
-        self.extensible: bool = source.extensible if guarded else True
-        self.sealed: bool = source.sealed if guarded else False
-        self.frozen: bool = source.frozen if guarded else False
-        self.named: dict[str, Any] = dict(source.named) if guarded else {}
+        before = source if isinstance(source, GuardedArray) else None
+        self.extensible: bool = before.extensible if before is not None else True
+        self.sealed: bool = before.sealed if before is not None else False
+        self.frozen: bool = before.frozen if before is not None else False
+        self.named: dict[str, Any] = dict(before.named) if before is not None else {}
 
     def close(self, *, configurable: bool, writable: bool) -> Self:
         """As for objects."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale, UnknownLocaleError
@@ -19,6 +18,9 @@ from hotmesh.core.pipe.function import BadArgumentError, kind
 from hotmesh.core.pipe.instant import at, parts, to_local
 from hotmesh.core.pipe.property import has, read
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 What = Literal["date", "time", "both"]
 
@@ -200,8 +202,6 @@ def _zone(options: Any) -> tzinfo | None:
     fixed = _OFFSET.fullmatch(name)
     if fixed:
         shift = timedelta(hours=int(fixed[2]), minutes=int(fixed[3] or 0))
-        from datetime import timezone
-
         return timezone(-shift if fixed[1] == "-" else shift)
     found = _find_zone(name)
     if found is None:
@@ -325,8 +325,8 @@ def _resized(pattern: str, widths: Mapping[str, int]) -> str:
                 return width
 
     return "".join(
-        _quoted(str(value)) if what == "chars" else value[0] * resize(value[0], value[1])
-        for what, value in tokenize_pattern(pattern)
+        letter * resize(letter, width) if letter else _quoted(literal)
+        for letter, width, literal in _tokens(pattern)
     )
 
 
@@ -354,21 +354,26 @@ def _time_pattern(locale: Locale, asked: _Options, hour: str) -> str:
 
 
 def _with_hour(pattern: str, hour: str, width: int) -> str:
-    written = []
-    for what, value in tokenize_pattern(pattern):
-        if what == "chars":
-            written.append(_quoted(str(value)))
-        elif value[0] in "hHKk":
-            written.append(hour * max(width, value[1]))
-        else:
-            written.append(value[0] * value[1])
-    return "".join(written)
+    return "".join(
+        (hour * max(width, count) if letter in "hHKk" else letter * count) if letter else _quoted(literal)
+        for letter, count, literal in _tokens(pattern)
+    )
 
 
 def _skeletons(locale: Locale) -> dict[str, str]:
     return {
         str(name): str(getattr(found, "pattern", found)) for name, found in locale.datetime_skeletons.items()
     }
+
+
+def _tokens(pattern: str) -> Iterator[tuple[str, int, str]]:
+    """The pattern piece by piece: letter and width of a field, or literal text after an empty letter."""
+    for _, value in tokenize_pattern(pattern):
+        if isinstance(value, str):
+            yield "", 0, value
+        else:
+            letter, width = value
+            yield letter, width, ""
 
 
 def _quoted(text: str) -> str:
@@ -391,8 +396,7 @@ class _Text:
 
     def write(self, pattern: str) -> str:
         return "".join(
-            str(value) if what == "chars" else self._field(*value)
-            for what, value in tokenize_pattern(pattern)
+            self._field(letter, width) if letter else literal for letter, width, literal in _tokens(pattern)
         )
 
     def _field(self, letter: str, width: int) -> str:

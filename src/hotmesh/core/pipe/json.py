@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import SAFE, is_number, ordered_keys, to_integer, to_text, units
-from hotmesh.core.pipe.function import BadArgumentError
+from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.pipe.path import member
 from hotmesh.core.values import UNDEFINED
@@ -121,4 +121,4 @@ def _refuse(name: str) -> float:
     raise BadArgumentError(f"is not JSON: {name}")
 
 
-FUNCTIONS: Final = {"stringify": stringify, "parse": parse}
+FUNCTIONS: Final[Functions] = {"stringify": stringify, "parse": parse}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import to_boolean
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.function import Functions
 
 
 def and_(a: Any = UNDEFINED, b: Any = UNDEFINED) -> Any:
@@ -26,4 +29,4 @@ def or_(a: Any = UNDEFINED, b: Any = UNDEFINED) -> Any:
     return a if to_boolean(a) else b
 
 
-FUNCTIONS: Final = {"and": and_, "or": or_}
+FUNCTIONS: Final[Functions] = {"and": and_, "or": or_}

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import INFINITY, NAN, SAFE, tidy, to_int32, to_number, to_uint32
-from hotmesh.core.pipe.environment import Environment
-from hotmesh.core.pipe.function import BadArgumentError
+from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hotmesh.core.pipe.environment import Environment
 
 
 def add(*numbers: Any) -> float:
@@ -163,7 +166,7 @@ def maximum(*numbers: Any) -> float:
     """
     result: float = -INFINITY
     for value in map(to_number, numbers):
-        if value != value or result != result:  # noqa: PLR0124
+        if value != value or result != result:
             result = NAN
         elif value > result:
             result = value
@@ -178,7 +181,7 @@ def minimum(*numbers: Any) -> float:
     """
     result: float = INFINITY
     for value in map(to_number, numbers):
-        if value != value or result != result:  # noqa: PLR0124
+        if value != value or result != result:
             result = NAN
         elif value < result:
             result = value
@@ -192,7 +195,7 @@ def pow_(base: Any = UNDEFINED, exponent: Any = UNDEFINED) -> float:
     Example: (-8, 0.5) → NaN
     """
     left, right = float(to_number(base)), float(to_number(exponent))
-    if right != right or (abs(left) == 1 and math.isinf(right)):  # noqa: PLR0124
+    if right != right or (abs(left) == 1 and math.isinf(right)):
         return NAN
     odd = right.is_integer() and math.fmod(right, 2) != 0
     try:
@@ -232,7 +235,7 @@ def sign(x: Any = UNDEFINED) -> float:
     Example: (-3.2) → -1
     """
     number = to_number(x)
-    return number if number != number else (number > 0) - (number < 0)  # noqa: PLR0124
+    return number if number != number else (number > 0) - (number < 0)
 
 
 def trunc(x: Any = UNDEFINED) -> float:
@@ -297,7 +300,7 @@ def _flat(first: Any, numbers: tuple[Any, ...]) -> list[Any]:
     return values
 
 
-FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+FUNCTIONS: Final[Functions] = {
     "add": add,
     "subtract": subtract,
     "multiply": multiply,

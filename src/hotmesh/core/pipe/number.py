@@ -21,7 +21,7 @@ from hotmesh.core.pipe.coercion import (
     to_number,
     to_text,
 )
-from hotmesh.core.pipe.function import BadArgumentError, kind
+from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.math import maximum, minimum, pow_, round_
 from hotmesh.core.values import UNDEFINED
 
@@ -56,7 +56,7 @@ def is_odd(x: Any = UNDEFINED) -> bool:
     Example: ("x") → false
     """
     number = to_number(x)
-    if number != number:  # noqa: PLR0124
+    if number != number:
         return False
     return math.isinf(number) or math.fmod(number, 2) != 0
 
@@ -241,7 +241,7 @@ def _long_number(digits: str, base: int) -> float:
     return INFINITY if len(significant) > 1100 else int(significant or "0", base)
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "isFinite": is_finite,
     "isEven": is_even,
     "isOdd": is_odd,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hotmesh.core.pipe import property  # noqa: A004 - own members, whoever has them
 from hotmesh.core.pipe.coercion import is_index, strict_equals, to_boolean, to_text
-from hotmesh.core.pipe.function import BadArgumentError, kind
+from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.guarded import Flags, GuardedArray, GuardedObject
 from hotmesh.core.values import UNDEFINED
 
@@ -327,10 +327,11 @@ def _put(container: dict[str, Any], name: str, value: Any) -> GuardedObject:
 
 
 def _with_element(container: list[Any], name: str, value: Any) -> list[Any]:
-    guarded = isinstance(container, GuardedArray)
-    if guarded and not _may_set(container, name):
-        raise BadArgumentError(f"is closed: the element {name!r} cannot be set")
-    result = GuardedArray(container) if guarded else list(container)
+    result = list(container)
+    if isinstance(container, GuardedArray):
+        if not _may_set(container, name):
+            raise BadArgumentError(f"is closed: the element {name!r} cannot be set")
+        result = GuardedArray(container)
     if is_index(name) or name == "length":
         size = value if name == "length" else int(name) + 1
         if not isinstance(size, int) or not 0 <= size <= LONGEST_ARRAY:
@@ -399,11 +400,11 @@ def _forbidden(before: Flags, stated: dict[str, bool], value: Any, held: Any) ->
         return True
     if before.writable:
         return False
-    unchanged = strict_equals(value, held) or (value != value and held != held)  # noqa: PLR0124
+    unchanged = strict_equals(value, held) or (value != value and held != held)
     return stated.get("writable", False) or not unchanged
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "get": get,
     "set": set_,
     "create": create,

@@ -38,7 +38,7 @@ def member(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         if isinstance(value, GuardedObject):
             return value.own(name)
-        return value[name] if name in value else UNDEFINED
+        return value.get(name, UNDEFINED)
     if isinstance(value, list):
         if name == "length":
             return len(value)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import (
     BLANKS,
@@ -18,9 +17,12 @@ from hotmesh.core.pipe.coercion import (
     to_text,
     units,
 )
-from hotmesh.core.pipe.function import BadArgumentError, kind
+from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.pattern import compile_pattern
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST: Final = 2**29 - 24
 """The most UTF-16 units that a function may make."""
@@ -94,7 +96,7 @@ def last_index_of(text: Any, search: Any = UNDEFINED, start: Any = UNDEFINED) ->
     found = units(_text(text))
     part = units(to_text(search))
     number = to_number(start)
-    last = len(found) if number != number else clamped_index(start, len(found), 0)  # noqa: PLR0124
+    last = len(found) if number != number else clamped_index(start, len(found), 0)
     return found.rfind(part, 0, last + len(part))
 
 
@@ -277,7 +279,7 @@ def _expanded(template: str, before: str, found: str, after: str) -> Iterator[st
             position += 1
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "split": split,
     "charAt": char_at,
     "concat": concat,

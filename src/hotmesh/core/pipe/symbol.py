@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.pipe.environment import Environment
 from hotmesh.core.pipe.instant import Date
 from hotmesh.core.values import UNDEFINED, Undefined
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.environment import Environment
+    from hotmesh.core.pipe.function import Functions
 
 
 def null() -> None:
@@ -81,7 +84,7 @@ def date(environment: Environment) -> Date:
     return Date(environment.now(), environment.tz)
 
 
-FUNCTIONS: Final = {
+FUNCTIONS: Final[Functions] = {
     "null": null,
     "undefined": undefined,
     "whitespace": whitespace,

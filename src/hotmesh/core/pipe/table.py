@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe import (
     array,
@@ -21,10 +20,13 @@ from hotmesh.core.pipe import (
     symbol,
     unary,
 )
-from hotmesh.core.pipe.function import Function, describe
+from hotmesh.core.pipe.function import Function, Functions, describe
 from hotmesh.errors import Problem
 
-DOMAINS: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOMAINS: Final[Mapping[str, Functions]] = {
     "array": array.FUNCTIONS,
     "bitwise": bitwise.FUNCTIONS,
     "conditional": conditional.FUNCTIONS,

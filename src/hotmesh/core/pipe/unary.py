@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import to_boolean, to_int32, to_number
 from hotmesh.core.values import UNDEFINED
+
+if TYPE_CHECKING:
+    from hotmesh.core.pipe.function import Functions
 
 
 def not_(value: Any = UNDEFINED) -> bool:
@@ -43,4 +46,9 @@ def bitwise_not(value: Any = UNDEFINED) -> int:
     return ~to_int32(value)
 
 
-FUNCTIONS: Final = {"not": not_, "positive": positive, "negative": negative, "bitwise_not": bitwise_not}
+FUNCTIONS: Final[Functions] = {
+    "not": not_,
+    "positive": positive,
+    "negative": negative,
+    "bitwise_not": bitwise_not,
+}

@@ -47,7 +47,7 @@ def apply_writes(data: Mapping[str, Any], writes: Writes) -> dict[str, Any]:
     for path, value in writes:
         level = result
         for name in path[:-1]:
-            below = level.get(name)
+            below: Any = level.get(name)
             if id(below) not in fresh:
                 below = _opened(below)
                 fresh.add(id(below))

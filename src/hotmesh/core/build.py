@@ -120,6 +120,8 @@ class _Builder:
             self._report.error("V9", f"type is the name of a type, not {kind_of(written)}", f"{pointer}/type")
         self._activity_keys(members, kind, pointer)
         block = self._blocks(members, kind, pointer)
+        if members.get("hook") is not None:
+            self._mapping(members["hook"], f"{pointer}/hook", "hook")
         return Activity(
             id=name,
             type=kind,

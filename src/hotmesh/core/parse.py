@@ -30,7 +30,7 @@ from hotmesh.errors import Problem
 Read = Callable[[str, str | None], tuple[str, str]]
 """(reference, name of the file it stands in) → (resolved name, text). Raises OSError or ValueError."""
 
-MAX_NODES: Final = 500_000
+MAX_NODES: Final = 200_000
 """Values a document may hold once its aliases and references are written out."""
 
 _SPECIAL: Final = frozenset({"$ref", "<<"})

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from yaml.nodes import MappingNode
 
 from hotmesh.core.build import build_app
 from hotmesh.core.check import check_app, check_app_id
 from hotmesh.core.manifest import manifest
 from hotmesh.core.parse import Read, parse, parse_data
+from hotmesh.core.yaml_document import compose
 from hotmesh.errors import CompileError, Problem
 
 if TYPE_CHECKING:
@@ -125,13 +126,9 @@ def is_document(text: str) -> bool:
     """Whether a text is a document rather than the path of one."""
     if "\n" in text or text.lstrip().startswith("app:"):
         return True
-    if "app" not in text or ":" not in text:
-        return False
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False
-    return isinstance(data, dict) and "app" in data
+    # A line such as `{app: …}` is one too; a path that happens to be YAML is a scalar.
+    root = compose(text, None)
+    return isinstance(root, MappingNode) and any(key.value == "app" for key, _ in root.value)
 
 
 def _directory(source: Source, base_path: str | Path | None) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 def graph_schema_text() -> str:
     """The schema as it is shipped (draft-07, which every YAML editor understands)."""
-    return files(__package__).joinpath("graph.schema.json").read_text(encoding="utf-8")
+    return files("hotmesh.schema").joinpath("graph.schema.json").read_text(encoding="utf-8")
 
 
 def graph_schema() -> dict[str, Any]:

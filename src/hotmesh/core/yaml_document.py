@@ -86,7 +86,7 @@ class _Composer(_Parser):
 def compose(text: str, file: str | None) -> Node | Problem:
     """The root node of a text, or what keeps it from being YAML. An empty text is null."""
     if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
-        text = _SURROGATES.sub(_join_surrogates, text)
+        text = _TABS.sub(lambda tabs: " " * len(tabs[0]), _SURROGATES.sub(_join_surrogates, text))
     try:
         node = _Composer(text).get_single_node()
     except yaml.MarkedYAMLError as error:
@@ -297,6 +297,9 @@ def _locate(text: str, position: int) -> tuple[int, int]:
 def _line_and_column(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
+
+_TABS: Final = re.compile(r"^\t+", re.MULTILINE)
+"""Indentation that JSON allows and YAML does not; the C parser is lenient, the pure one is not."""
 
 _SURROGATES: Final = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"

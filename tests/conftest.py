@@ -7,26 +7,25 @@ The main server is shared by all workers of pytest-xdist; each test has a databa
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import util
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
+import guard
 from hotmesh.postgres import local
-from hotmesh.postgres.local import LocalServer
+from hotmesh.postgres.local import LocalServer, lock
+from hotmesh.postgres.migrate import migrate_template
 
 TEMPLATE = "hotmesh_template"
-
-TEMPLATE_LOCK = 0x686D7470
-"""Key of the advisory lock under which one of the workers prepares the template."""
 
 _numbers = count()
 
@@ -39,7 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if os.geteuid() == 0:
             Path(directory).chmod(0o711)  # for the account that root's servers run as
         os.environ["HOTMESH_TEST_DIRECTORY"] = directory
+        Path(directory, "run").touch(mode=0o600)
         config.add_cleanup(_guard(directory))
+    else:
+        guard.take_part()
     os.environ["HOTMESH_DATA_DIR"] = str(Path(directory, "default"))
     if os.environ.get("HOTMESH_TEST_POSTGRES_BIN"):
         os.environ["HOTMESH_POSTGRES_BIN"] = os.environ["HOTMESH_TEST_POSTGRES_BIN"]
@@ -83,33 +85,15 @@ def database_url(server: LocalServer, template: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(server: LocalServer) -> str:
     """The name of the database that `database_url` clones, prepared once for all workers."""
-    asyncio.run(_ensure_template(server))
+    with lock.locked(Path(os.environ["HOTMESH_TEST_DIRECTORY"], "template"), timedelta(seconds=60)):
+        # Marked as a template only when it is ready: one that was left half made is made anew.
+        ready = f"select 1 from pg_database where datname = '{TEMPLATE}' and datistemplate"
+        if _administer(server, ready) is None:
+            _administer(server, f"drop database if exists {TEMPLATE} with (force)")
+            _administer(server, f"create database {TEMPLATE}")
+            migrate_template(server.url(TEMPLATE))
+            _administer(server, f"alter database {TEMPLATE} with is_template true allow_connections false")
     return TEMPLATE
-
-
-async def prepare_template(url: str) -> None:
-    """Bring the empty database at `url` to the state that every test starts from."""
-    if util.find_spec("hotmesh.postgres.migrate") is not None:
-        from hotmesh.postgres import migrate
-
-        prepared = migrate.migrate_template(url)
-        if inspect.isawaitable(prepared):
-            await prepared
-
-
-async def _ensure_template(server: LocalServer) -> None:
-    connection = await asyncpg.connect(server.url("postgres"))
-    try:
-        await connection.execute("select pg_advisory_lock($1)", TEMPLATE_LOCK)
-        # Marked as a template only when it is ready: one that a killed worker left is made anew.
-        if await connection.fetchval("select datistemplate from pg_database where datname = $1", TEMPLATE):
-            return
-        await connection.execute(f"drop database if exists {TEMPLATE} with (force)")
-        await connection.execute(f"create database {TEMPLATE}")
-        await prepare_template(server.url(TEMPLATE))
-        await connection.execute(f"alter database {TEMPLATE} with is_template true allow_connections false")
-    finally:
-        await connection.close()
 
 
 def _database(server: LocalServer, *, template: str) -> Iterator[str]:
@@ -119,15 +103,15 @@ def _database(server: LocalServer, *, template: str) -> Iterator[str]:
     _administer(server, f"drop database {name} with (force)")
 
 
-def _administer(server: LocalServer, statement: str) -> None:
-    async def execute() -> None:
+def _administer(server: LocalServer, statement: str) -> Any:
+    async def execute() -> Any:
         connection = await asyncpg.connect(server.url("postgres"))
         try:
-            await connection.execute(statement)
+            return await connection.fetchval(statement)
         finally:
             await connection.close()
 
-    asyncio.run(execute())
+    return asyncio.run(execute())
 
 
 def _clear_environment() -> None:
@@ -139,14 +123,14 @@ def _clear_environment() -> None:
 
 def _guard(directory: str) -> Callable[[], None]:
     # In a session of its own, or the Ctrl-C that ends pytest would end its guard, too.
-    guard = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("guard.py"), directory],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
 
     def dismiss() -> None:
-        guard.communicate()
+        process.communicate()
         os.environ.pop("HOTMESH_TEST_DIRECTORY", None)
 
     return dismiss

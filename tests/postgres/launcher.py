@@ -17,11 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import guard
 from hotmesh.errors import LocalServerError
 from hotmesh.postgres.local import ensure_running, privileges, status, stop
 
 
 def main() -> None:
+    guard.take_part()
     order = json.loads(sys.argv[1])
     if order.get("private_root"):
         privileges.PRIVATE_ROOTS = (Path(order["private_root"]),)

@@ -23,7 +23,7 @@ import pytest
 
 from hotmesh.errors import ConfigError, LocalServerError
 from hotmesh.postgres import local
-from hotmesh.postgres.local import binaries, cluster, lock, places, privileges, server
+from hotmesh.postgres.local import binaries, cluster, lock, places, privileges
 from hotmesh.postgres.local.places import Home
 from hotmesh.postgres.local.privileges import Account
 
@@ -55,7 +55,7 @@ class User:
         order = {"call": call, "data_dir": str(data_dir or self.data_dir), "uid": self.uid, **more}
         return subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("launcher.py")), json.dumps(order)],
-            env=os.environ | self.environment,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | self.environment,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -286,7 +286,7 @@ def test_a_process_id_that_somebody_else_has_now_is_left_alone(owner: User) -> N
     kill_all(processes_of(started["dsn"], started["pid"]))
     pid_file = owner.home.cluster / "postmaster.pid"
     uid = pid_file.stat().st_uid
-    with subprocess.Popen(["sleep", "60"], **({"user": uid} if AS_ROOT else {})) as other:
+    with subprocess.Popen(["sleep", "60"], user=uid if AS_ROOT else None) as other:
         for path in (pid_file, Path(started["socket_dir"], ".s.PGSQL.5432.lock")):
             path.write_text(path.read_text().replace(str(started["pid"]), str(other.pid), 1))
 
@@ -618,7 +618,7 @@ def test_the_state_file_is_a_convenience(scratch: Path) -> None:
 
 
 def test_windows_is_told_so(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
 
     with pytest.raises(LocalServerError, match="HOTMESH_DATABASE_URL"):
         local.ensure_running(scratch)

@@ -112,20 +112,8 @@ def create_cluster(
         with _append_only(home.partial / "postgresql.conf") as file:
             file.write((SETTINGS if sync else SETTINGS + UNSAFE_SETTINGS).encode())
         # Postgres without a server: the cluster is not reachable by anybody before it is complete.
-        _succeed(
-            account,
-            [
-                bin_dir / "postgres",
-                "--single",
-                "-c",
-                "log_min_messages=fatal",
-                "-D",
-                home.partial,
-                "postgres",
-            ],
-            alive,
-            stdin=f"create database {DATABASE}\n",
-        )
+        single = [bin_dir / "postgres", "--single", "-c", "log_min_messages=error", "-D", home.partial]
+        _succeed(account, [*single, "postgres"], alive, stdin=f"create database {DATABASE}\n")
         home.partial.rename(home.cluster)
         _sync_directory(home.path)
     except BaseException:
@@ -137,7 +125,7 @@ def launch(home: Home, account: Account, bin_dir: Path, socket_dir: Path, *, ali
     """Start the postmaster. It outlives us, and holds `alive` until the last of its processes has ended."""
     trim_log(home)
     with _append_only(home.log) as log:
-        command = [bin_dir / "postgres", "-D", home.cluster, "-k", socket_dir, "-p", str(PORT)]
+        command = [str(bin_dir / "postgres"), "-D", str(home.cluster), "-k", str(socket_dir), "-p", str(PORT)]
         run_as(
             account,
             # The shell leaves at once, and so the postmaster is nobody's child: not a zombie when it ends.

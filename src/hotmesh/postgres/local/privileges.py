@@ -25,7 +25,7 @@ from hotmesh.postgres.local.binaries import Binaries
 UNPRIVILEGED = ("postgres", "nobody")
 """The accounts that serve root, best first."""
 
-PRIVATE_ROOTS = (Path("/var/lib/hotmesh"), Path("/var/tmp/hotmesh-root"))  # noqa: S108  checked by make_directory
+PRIVATE_ROOTS: tuple[Path, ...] = (Path("/var/lib/hotmesh"), Path("/var/tmp/hotmesh-root"))  # noqa: S108  checked by make_directory
 """Where root keeps what its own directories cannot hold; the second where the first cannot be written."""
 
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")

@@ -99,8 +99,10 @@ class Compiler:
                 discarded += values or ()
                 values, waiting = waiting, []
             if isinstance(row, list):
-                cells = [self.cell(cell, f"{here}/{number}") for number, cell in enumerate(row)]
-                values = cells if values is None else self._row(row, cells, values, here, discarded)
+                if values is None:
+                    values = self._cells(row, 0, here)
+                else:
+                    values = self._row(row, values, here, discarded)
             elif isinstance(row, dict) and "@reduce" in row:
                 values = [self._reduce(row["@reduce"], values, here, discarded)]
             else:
@@ -112,20 +114,21 @@ class Compiler:
         result, *rest = values or (_UNDEFINED,)
         return _after([*discarded, *rest, *waiting], result)
 
-    def _row(
-        self, row: list[Any], cells: list[Node], values: list[Node], pointer: str, discarded: list[Node]
-    ) -> list[Node]:
+    def _cells(self, row: list[Any], first: int, pointer: str) -> list[Node]:
+        return [self.cell(row[number], f"{pointer}/{number}") for number in range(first, len(row))]
+
+    def _row(self, row: list[Any], values: list[Node], pointer: str, discarded: list[Node]) -> list[Node]:
         if not row:
             return [self._malformed("only the first row of a pipe may be empty", pointer)]
         operator = row[0]
         if isinstance(operator, str) and operator.endswith("}"):
             if operator.startswith("{@"):
-                return [self._call(operator, values, f"{pointer}/0"), *cells[1:]]
+                return [self._call(operator, values, f"{pointer}/0"), *self._cells(row, 1, pointer)]
             if operator.startswith(VARIABLE_STARTS):
                 discarded += values
-                return cells
+                return self._cells(row, 0, pointer)
         message = f"the first cell of a row must be a function such as {{@math.add}}, not {kind(operator)}"
-        return [self._malformed(message, f"{pointer}/0"), *cells[1:]]
+        return [self._malformed(message, f"{pointer}/0"), *self._cells(row, 1, pointer)]
 
     def _call(self, cell: str, values: Sequence[Node], pointer: str) -> Node:
         function = find_function(cell, pointer)

@@ -24,8 +24,7 @@ NICKNAMES: Final = {
 }
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIELDS: Final = re.compile(r"\S+")
-_STEP_OF_ONE: Final = re.compile(r"(?:^|,)[^,*/-]+/")
+_EVERY: Final = re.compile(r"\*/([0-9]+)")
 
 
 def next_delay(environment: Environment, expression: Any = UNDEFINED) -> int:
@@ -53,9 +52,12 @@ def next_occurrence(expression: str, after: datetime) -> datetime:
         raise BadArgumentError(
             f"is not a cron expression: {expression!r} has {len(fields)} fields, not 5 or 6"
         )
-    for index in (-3, -1):
+    for index, whole in ((-3, "1-31"), (-1, "0-7")):
         if fields[index] == "?":
             fields[index] = "*"
+        elif (step := _EVERY.fullmatch(fields[index])) and int(step[1]) > 1:
+            # A step restricts the days; CronSim reads a field that starts with a star as unrestricted.
+            fields[index] = f"{whole}/{step[1]}"
     if "W" in fields[-3] or any(
         part.startswith(("L-", "H")) for field in fields for part in field.split(",")
     ):

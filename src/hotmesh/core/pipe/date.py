@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.pipe.coercion import NAN, date_text, day_text, tidy, to_number
+from hotmesh.core.pipe.coercion import NAN, date_text, day_text, to_number, to_text
 from hotmesh.core.pipe.dates import date_argument, parse_date
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import (
@@ -72,7 +72,7 @@ def parse(environment: Environment, text: Any = UNDEFINED) -> float:
     if known is not None:
         return _or_nan(known.milliseconds)
     if not isinstance(text, str):
-        return NAN if text is UNDEFINED or text is None else parse(environment, str(tidy(to_number(text))))
+        return NAN if text is UNDEFINED or text is None else parse(environment, to_text(text))
     return _or_nan(parse_date(text, environment.tz))
 
 
@@ -208,19 +208,16 @@ def utc(
     Example: (2024, 1, 29, 12, 34, 56, 789) → 1709210096789
     Example: (2024, 0) → 1704067200000
     """
-    if year is UNDEFINED:
-        return NAN
-    given = [year, *(part for part in (month,))]
+    defaults = (NAN, 0, 1, 0, 0, 0, 0)
+    given = (year, month, day, hours, minutes, seconds, ms)
     numbers = [
-        to_number(part) if part is not UNDEFINED else 0 for part in (*given, day, hours, minutes, seconds, ms)
+        default if part is UNDEFINED else to_number(part)
+        for part, default in zip(given, defaults, strict=True)
     ]
-    if day is UNDEFINED:
-        numbers[2] = 1
-    wholes = [_whole(number) for number in numbers]
-    if any(whole is None for whole in wholes):
+    if not all(map(math.isfinite, numbers)):
         return NAN
-    y, *rest = (whole or 0 for whole in wholes)
-    return _or_nan(_instant(1900 + y if 0 <= y <= 99 else y, *rest))
+    full_year, *rest = map(int, numbers)
+    return _or_nan(_instant(1900 + full_year if 0 <= full_year <= 99 else full_year, *rest))
 
 
 def _localized(environment: Environment, date: Any, locale: Any, options: Any, what: str) -> str:
@@ -275,18 +272,13 @@ def _setter(first: str, names: str, example: str, *, local: bool, last: str = ""
 
     def replaced(environment: Environment, date: Any, given: tuple[Any, ...]) -> float:
         milliseconds = date_argument(date, environment.tz)
-        numbers = [to_number(value) for value in given[:1]]
-        numbers += [to_number(value) if value is not UNDEFINED else math.inf for value in given[1:]]
         if milliseconds is None:
-            # A year can be given to an invalid date: the rest starts at zero.
-            if first != "year":
-                return NAN
-            milliseconds = 0 if not local else from_local(0, environment.tz)
+            return NAN
         now = list(parts(to_local(milliseconds, environment.tz) if local else milliseconds)[:7])
-        for index, (value, number) in enumerate(zip(given, numbers, strict=True)):
+        for index, value in enumerate(given):
             if value is UNDEFINED and index > 0:
                 continue
-            whole = _whole(number)
+            whole = _whole(to_number(value))
             if whole is None:
                 return NAN
             now[start + index] = whole

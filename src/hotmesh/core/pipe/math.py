@@ -9,7 +9,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.pipe.coercion import INFINITY, NAN, SAFE, tidy, to_int32, to_number, to_uint32
+from hotmesh.core.pipe.coercion import INFINITY, NAN, SAFE, double, tidy, to_int32, to_number, to_uint32
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.values import UNDEFINED
 
@@ -61,14 +61,17 @@ def multiply(first: Any, *numbers: Any) -> float:
     """
     result: float = 1
     for value in (first, *numbers):
-        if isinstance(value, list):
+        kind = type(value)
+        if kind is float or kind is int:
+            result *= value
+        elif isinstance(value, list):
             if not value:
                 raise BadArgumentError("there is nothing to multiply in an empty array", None)
             result *= multiply(*value)
         else:
             result *= to_number(value)
         if type(result) is int and not -SAFE <= result <= SAFE:
-            result = float(result)
+            result = double(result)
     return result
 
 
@@ -101,7 +104,10 @@ def cbrt(x: Any = UNDEFINED) -> float:
 
     Example: (-8) → -2
     """
-    return tidy(math.cbrt(to_number(x)))
+    number = to_number(x)
+    root = math.cbrt(number)
+    nearest = round(root) if math.isfinite(root) else root
+    return nearest if nearest**3 == number else root
 
 
 def ceil(x: Any = UNDEFINED) -> float:

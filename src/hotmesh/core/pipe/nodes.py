@@ -133,6 +133,8 @@ class Call:
                 return _emit_two(call, one.emit(), two.emit(), fail)
             case (one, Constant(value), Constant(other)):
                 return _emit_with_literals(call, one.emit(), value, other, fail)
+            case (one, Constant(value), three):
+                return _emit_around_literal(call, one.emit(), value, three.emit(), fail)
             case (one, two, three):
                 return _emit_three(call, one.emit(), two.emit(), three.emit(), fail)
             case _:
@@ -323,6 +325,18 @@ def _emit_with_literals(
     return evaluate
 
 
+def _emit_around_literal(
+    call: Callable[..., Any], one: Evaluate, literal: Any, three: Evaluate, fail: Fail
+) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        try:
+            return call(one(context), literal, three(context))
+        except FAILURES as error:
+            fail(error)
+
+    return evaluate
+
+
 def _emit_three(
     call: Callable[..., Any], one: Evaluate, two: Evaluate, three: Evaluate, fail: Fail
 ) -> Evaluate:
@@ -336,11 +350,15 @@ def _emit_three(
 
 
 def _emit_many(call: Callable[..., Any], nodes: Sequence[Node], fail: Fail) -> Evaluate:
-    arguments = [node.emit() for node in nodes]
+    template = [node.value if isinstance(node, Constant) else None for node in nodes]
+    computed = [(index, node.emit()) for index, node in enumerate(nodes) if not isinstance(node, Constant)]
 
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(*[argument(context) for argument in arguments])
+            arguments = template.copy()
+            for index, argument in computed:
+                arguments[index] = argument(context)
+            return call(*arguments)
         except FAILURES as error:
             fail(error)
 

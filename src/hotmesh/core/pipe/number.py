@@ -129,6 +129,9 @@ def to_fixed(x: Any, digits: Any = UNDEFINED) -> str:
     places = _places(digits, 0, 100)
     if not math.isfinite(number) or abs(number) >= 1e21:
         return number_text(number)
+    halves = number * 2.0 ** (places + 1)
+    if not (halves.is_integer() and halves % 2 == 1):  # no tie: Python rounds the exact value as well
+        return f"{number:.{places}f}" if number else f"{0:.{places}f}"
     rounded = Decimal(number).quantize(Decimal(1).scaleb(-places), context=_EXACT)
     text = f"{abs(rounded):f}"
     return f"-{text}" if number < 0 else text
@@ -206,12 +209,16 @@ def lt(a: Any = UNDEFINED, b: Any = UNDEFINED) -> bool:
 
 
 def _number(x: Any) -> float:
+    if type(x) is float:
+        return x
     if not is_number(x):
         raise BadArgumentError(f"must be a number, not {kind(x)}")
     return float(to_number(x))
 
 
 def _places(digits: Any, least: int, most: int) -> int:
+    if type(digits) is int and least <= digits <= most:
+        return digits
     places = to_integer(digits)
     if not least <= places <= most:
         raise BadArgumentError(f"must be from {least} to {most}, not {kind(digits)}", 2)

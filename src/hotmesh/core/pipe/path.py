@@ -15,9 +15,12 @@ Evaluate = Callable[[Mapping[Any, Any]], Any]
 
 def compile_path(root: Any, names: list[str]) -> Evaluate:
     """The closure for the member `names[0]`, `names[1]` … of `context[root]`. It never raises."""
-    if any(name == "length" or is_index(name) for name in names):
-        return _walking(root, names)
     walk = _walking(root, names)
+    special = [name == "length" or is_index(name) for name in names]
+    if any(special):
+        if special.index(True) == len(names) - 1 and names[-1] != "length":
+            return _element(compile_path(root, names[:-1]), int(names[-1]), names[-1])
+        return walk
     match names:
         case []:
             return _one(root)
@@ -101,6 +104,16 @@ def _five(root: Any, a: str, b: str, c: str, d: str, walk: Evaluate) -> Evaluate
             return context[root][a][b][c][d]
         except (KeyError, TypeError):
             return walk(context)
+
+    return evaluate
+
+
+def _element(array: Evaluate, index: int, name: str) -> Evaluate:
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        value = array(context)
+        if type(value) is list:
+            return value[index] if index < len(value) else UNDEFINED
+        return member(value, name)
 
     return evaluate
 

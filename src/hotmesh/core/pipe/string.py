@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.pipe.coercion import (
+    ASCII_BLANKS,
     BLANKS,
     clamped_index,
     from_units,
@@ -108,6 +109,8 @@ def slice_(text: Any, start: Any = UNDEFINED, end: Any = UNDEFINED) -> str:
     """
     whole = _text(text)
     if is_basic(whole):
+        if type(start) is int and type(end) is int:
+            return whole[start:end]
         size = len(whole)
         return whole[relative_index(start, size, 0) : relative_index(end, size, size)]
     found = units(whole)
@@ -120,7 +123,7 @@ def to_lower_case(text: Any) -> str:
 
     Example: ("ABC") → "abc"
     """
-    return _text(text).lower()
+    return text.lower() if type(text) is str else _text(text).lower()
 
 
 def to_upper_case(text: Any) -> str:
@@ -128,7 +131,7 @@ def to_upper_case(text: Any) -> str:
 
     Example: ("straße") → "STRASSE"
     """
-    return _text(text).upper()
+    return text.upper() if type(text) is str else _text(text).upper()
 
 
 def trim(text: Any) -> str:
@@ -136,7 +139,8 @@ def trim(text: Any) -> str:
 
     Example: ("  a b\\t\\n") → "a b"
     """
-    return _text(text).strip(BLANKS)
+    whole = _text(text)
+    return whole.strip(ASCII_BLANKS if whole.isascii() else BLANKS)
 
 
 def trim_start(text: Any) -> str:

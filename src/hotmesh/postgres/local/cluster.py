@@ -112,8 +112,8 @@ def create_cluster(
         with _append_only(home.partial / "postgresql.conf") as file:
             file.write((SETTINGS if sync else SETTINGS + UNSAFE_SETTINGS).encode())
         # Postgres without a server: the cluster is not reachable by anybody before it is complete.
-        single = [bin_dir / "postgres", "--single", "-c", "log_min_messages=error", "-D", home.partial]
-        _succeed(account, [*single, "postgres"], alive, stdin=f"create database {DATABASE}\n")
+        single = ["--single", "-c", "log_min_messages=error", "-D", str(home.partial), "postgres"]
+        _succeed(account, [bin_dir / "postgres", *single], alive, stdin=f"create database {DATABASE}\n")
         home.partial.rename(home.cluster)
         _sync_directory(home.path)
     except BaseException:

@@ -1,0 +1,77 @@
+"""hotmesh: durable workflows that live inside Postgres."""
+
+from hotmesh.core.graph import RetryPolicy
+from hotmesh.core.values import UNDEFINED
+from hotmesh.errors import (
+    ActivationError,
+    AppNotFoundError,
+    CompileError,
+    ConfigError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DatabaseError,
+    DuplicateJobError,
+    EngineRequiredError,
+    GetStateError,
+    HotMeshError,
+    InactiveJobError,
+    JobCompletedError,
+    JobError,
+    JobNotFoundError,
+    JobTimeoutError,
+    LeaseExpiredError,
+    MappingError,
+    MessageTooLargeError,
+    NotAuthorizedError,
+    PayloadError,
+    Problem,
+    SchemaError,
+    SignalNotFoundError,
+    TopicNotFoundError,
+    VersionNotFoundError,
+)
+from hotmesh.evaluate import evaluate, evaluate_condition
+from hotmesh.runtime.announce import JobOutput
+from hotmesh.runtime.callback import Response, StreamData
+from hotmesh.runtime.mesh import HotMesh
+from hotmesh.runtime.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "UNDEFINED",
+    "ActivationError",
+    "AppNotFoundError",
+    "CompileError",
+    "ConfigError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "DatabaseError",
+    "DuplicateJobError",
+    "EngineRequiredError",
+    "GetStateError",
+    "HotMesh",
+    "HotMeshError",
+    "InactiveJobError",
+    "JobCompletedError",
+    "JobError",
+    "JobNotFoundError",
+    "JobOutput",
+    "JobTimeoutError",
+    "LeaseExpiredError",
+    "MappingError",
+    "MessageTooLargeError",
+    "NotAuthorizedError",
+    "PayloadError",
+    "Problem",
+    "Response",
+    "RetryPolicy",
+    "SchemaError",
+    "SignalNotFoundError",
+    "StreamData",
+    "TopicNotFoundError",
+    "VersionNotFoundError",
+    "Worker",
+    "evaluate",
+    "evaluate_condition",
+]

@@ -1,0 +1,90 @@
+"""signal: sends a signal from inside a flow, in the same commit as its own completion, and goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hotmesh.core.activities.hook import signal_key, signal_view
+from hotmesh.core.duration import seconds
+from hotmesh.core.job import Record
+from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number
+from hotmesh.core.step import Signal
+from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError
+
+if TYPE_CHECKING:
+    from hotmesh.core.advance import Run
+    from hotmesh.core.compile import ActivityPlan, Plan
+    from hotmesh.core.draft import Draft
+    from hotmesh.core.job import Dimension
+
+KEEP_EARLY = 600.0
+"""Seconds that a signal without a waiter is kept, unless its payload says `$expire`."""
+
+
+def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+    """Map, send, close."""
+    from hotmesh.core.advance import fired_edges
+
+    context = draft.context(activity, dimension, {"output": {}}, run.environment)
+    output = run.maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
+    record = Record("closed", output, code=200, type="signal", started_at=run.now, ended_at=run.now)
+    view = run.self_view(activity, dimension, record)
+    context = draft.context(activity, dimension, view, run.environment)
+    fired = fired_edges(activity.edges, context, 200)
+    writes = [] if activity.job_maps is None else activity.job_maps.evaluate(context)
+    before = draft.data
+    draft.write(writes)
+    try:
+        if writes and activity.uses_job:
+            context = draft.context(activity, dimension, view, run.environment)
+        signal = _signal(run, activity, context)
+        tells = run.tells(activity, context)
+    except (MappingError, SignalNotFoundError) as error:
+        draft.data = before
+        run.fail(draft, activity, dimension, {"message": str(error), "code": error.code or 500})
+        return
+    draft.put(activity.id, dimension, record)
+    run.signals.append(signal)
+    run.settle(draft, activity, dimension, fired, tells)
+
+
+def make_signal(
+    plan: Plan, topic: str, data: Json, status: str, code: int, environment: Environment, *, keep: bool = True
+) -> Signal:
+    """The signal that a payload on a hook topic amounts to.
+
+    The first rule of the topic computes the key. Raises SignalNotFoundError for a topic without rules, and
+    MappingError if the payload has no key. `keep`: whether it is kept when nobody waits.
+    """
+    rules = plan.hooks.get(topic)
+    if not rules:
+        raise SignalNotFoundError(topic)
+    rule = rules[0]
+    context = {**signal_view(data, rule.to), ENVIRONMENT: environment}
+    key = signal_key(rule.actual.evaluate(context), f"the payload's key for signal topic {topic}")
+    lifetime: float | None = KEEP_EARLY
+    if isinstance(data, dict) and data.get("$expire") is not None:
+        try:
+            lifetime = seconds(data["$expire"], name="$expire")
+        except ConfigError as error:
+            raise MappingError(f"signal on {topic}: {error}", expression=data["$expire"]) from error
+    return Signal(topic, key, data, status, code, lifetime if keep else None)
+
+
+def _signal(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Signal:
+    topic = run.value(activity, "topic", context)
+    if not isinstance(topic, str) or not topic:
+        message = f"the topic of signal {activity.id} resolved to {topic!r}; it must be a non-empty text"
+        raise MappingError(message, expression=activity.spec.topic)
+    data = run.maps(activity, "signal_maps", context)
+    status = run.value(activity, "status", context)
+    if status in (None, UNDEFINED, ""):
+        status = "success"
+    if status not in ("success", "pending", "error"):
+        raise MappingError(f"the status of signal {activity.id} resolved to {status!r}")
+    code = run.value(activity, "code", context)
+    number = 200.0 if code in (None, UNDEFINED, "") else to_number(code)
+    if number != number or number != int(number):
+        raise MappingError(f"the code of signal {activity.id} resolved to {code!r}; it must be an integer")
+    return make_signal(run.plan, topic, data, status, int(number), run.environment)

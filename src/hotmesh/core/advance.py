@@ -1,0 +1,668 @@
+"""The heart of the engine: `advance(plan, job, events) -> Step`, and `start` for a new job.
+
+Both run the job forward until every open branch waits for something outside: a worker, a timer, a signal, a child
+that itself waits. They are pure, so a step that lost its compare-and-set is simply computed again from the job as
+it is now.
+
+How the status counts: it is the number of open obligations. A closing activity with k children changes it by
+k - 1, a pending answer by k. At 0 the job is complete.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from hotmesh.core import activities
+from hotmesh.core.compile import ActivityPlan, Edge, GraphPlan, Plan
+from hotmesh.core.draft import Draft, View, record_view
+from hotmesh.core.job import (
+    INTERRUPTED,
+    PENDING_STATUS,
+    Dimension,
+    Event,
+    Job,
+    MessageReceipt,
+    Parent,
+    Record,
+)
+from hotmesh.core.mapping import ENVIRONMENT, Environment, to_json_value, to_number, to_text
+from hotmesh.core.step import (
+    Consumed,
+    JobChange,
+    Message,
+    Notice,
+    Place,
+    RecordChange,
+    Signal,
+    Step,
+    Timer,
+    Wait,
+    Work,
+)
+from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
+
+STEP_LIMIT: Final = 1_000
+"""Activities that one step runs; what is left then goes on in a message, so that no step is unbounded."""
+
+DEFAULT_EXPIRE: Final = 1.0
+DEFAULT_MAX_CYCLES: Final = 10_000
+
+
+class Limits(Struct, frozen=True):
+    """Settings that bound a step."""
+
+    activities: int = STEP_LIMIT
+    max_cycles: int = DEFAULT_MAX_CYCLES
+    expire: float = DEFAULT_EXPIRE
+
+
+class StartRequest(Struct, frozen=True):
+    """A job to be created. `generation` and `default_id` come from outside, so that the core invents nothing."""
+
+    topic: str
+    data: Json
+    generation: str
+    default_id: str
+    job_id: str | None = None
+    reply_to: str | None = None
+    parent: Parent | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    entity: str | None = None
+    search: Json = None
+    pending: float | None = None
+
+
+def start(
+    plan: Plan,
+    request: StartRequest,
+    now: datetime,
+    environment: Environment,
+    *,
+    taken: Collection[str] = (),
+    limits: Limits = Limits(),
+) -> Step:
+    """The step that creates a job. Raises TopicNotFoundError, MappingError, and DuplicateJobError for a taken id."""
+    run = Run(plan, now, environment, taken, limits)
+    run.create(request)
+    run.work_off()
+    return run.step()
+
+
+def advance(
+    plan: Plan,
+    job: Job,
+    events: Sequence[Event],
+    now: datetime,
+    environment: Environment,
+    *,
+    taken: Collection[str] = (),
+    limits: Limits = Limits(),
+) -> Step:
+    """The step that `events` cause in `job`, in their order.
+
+    An event that means nothing any more (its activity has closed, the job has ended, it was seen before) changes
+    nothing but is consumed. `taken`: ids of children that a commit found in other hands.
+    """
+    run = Run(plan, now, environment, taken, limits)
+    draft = run.load(job)
+    for event in events:
+        run.happened(draft, event)
+        run.work_off()
+    return run.step()
+
+
+class Run:
+    """The working area of one step: drafts of the jobs in it, what is still to do, and what it will change."""
+
+    def __init__(
+        self, plan: Plan, now: datetime, environment: Environment, taken: Collection[str], limits: Limits
+    ) -> None:
+        self.plan = plan
+        self.now = now
+        self.environment = environment
+        self.limits = limits
+        self._taken = taken
+        self._drafts: dict[str, Draft] = {}
+        self._todo: deque[Callable[[], None]] = deque()
+        self._budget = limits.activities
+        self.work: list[Work] = []
+        self.messages: list[Message] = []
+        self.timers: list[Timer] = []
+        self.waits: list[Wait] = []
+        self.signals: list[Signal] = []
+        self.released: list[Place] = []
+        self._consumed: list[Consumed] = []
+        self._notices: list[Notice] = []
+        self._interim = 0
+
+    def step(self) -> Step:
+        """What has been worked out, as one immutable change."""
+        jobs = []
+        records: list[RecordChange] = []
+        for draft in self._drafts.values():
+            jobs.append(
+                JobChange(
+                    draft.finish(),
+                    draft.created,
+                    draft.base.seq,
+                    draft.ended,
+                    draft.dropped,
+                    draft.descend,
+                    draft.data is not draft.base.data,
+                    draft.search,
+                )
+            )
+            records += [
+                RecordChange(draft.generation, activity_id, dimension, record)
+                for (activity_id, dimension), record in draft.touched.items()
+            ]
+        return Step(
+            tuple(jobs),
+            tuple(records),
+            tuple(self.work),
+            tuple(self.messages),
+            tuple(self.timers),
+            tuple(self.waits),
+            tuple(self.signals),
+            tuple(self.released),
+            tuple(self._consumed),
+            tuple(self._notices),
+        )
+
+    def work_off(self) -> None:
+        todo = self._todo
+        while todo:
+            todo.popleft()()
+
+    # -- beginnings --------------------------------------------------------------------------------------
+
+    def load(self, job: Job) -> Draft:
+        graph = self.plan.graphs[job.topic]
+        draft = Draft(job, graph, self.now, created=False)
+        self._drafts[job.generation] = draft
+        return draft
+
+    def create(self, request: StartRequest) -> Draft:
+        """Create the job and schedule what follows its trigger."""
+        graph = self.plan.graphs.get(request.topic)
+        if graph is None:
+            raise TopicNotFoundError(request.topic, self.plan.app_id, self.plan.version)
+        trigger = graph.trigger
+        payload = {} if request.data is None else request.data
+        view: View = {"input": {"data": payload}, "output": {"data": payload}}
+        naming = {"$self": view, trigger.id: view, ENVIRONMENT: self.environment}
+        job_id = self._job_id(graph, request, naming)
+        if job_id in self._taken or any(draft.job_id == job_id for draft in self._drafts.values()):
+            raise DuplicateJobError(job_id)
+        key = graph.statistics.key
+        key_value = None if key is None else key.evaluate(naming)
+        base = Job(
+            app_id=self.plan.app_id,
+            job_id=job_id,
+            generation=request.generation,
+            version=self.plan.version,
+            topic=graph.topic,
+            seq=0,
+            status=0,
+            input=payload,
+            data={},
+            created_at=self.now,
+            updated_at=self.now,
+            key=None if key_value in (None, UNDEFINED, "") else to_text(key_value),
+            reply_to=request.reply_to,
+            parent=request.parent,
+            trace_id=request.trace_id,
+            span_id=request.span_id,
+            open={} if any(activity.spec.join for activity in graph.activities.values()) else None,
+        )
+        draft = Draft(base, graph, self.now, created=True)
+        draft.search = request.search
+        view["output"]["metadata"] = draft.trigger_metadata()
+        context = draft.context(trigger, (0,), view, self.environment)
+        if trigger.job_maps is not None:
+            draft.write(trigger.job_maps.evaluate(context))
+            if trigger.uses_job:
+                context = draft.context(trigger, (0,), view, self.environment)
+        fired = fired_edges(trigger.edges, context, 200)
+        entity = request.entity if request.entity is not None else self.value(trigger, "entity", context)
+        draft.entity = None if entity in (None, UNDEFINED) else to_text(entity)
+        draft.expire = self._expire(draft, context)
+        self._drafts[draft.generation] = draft
+        draft.status = len(fired)
+        if request.pending is not None:
+            draft.status = PENDING_STATUS
+            draft.expire = request.pending
+            return draft
+        self._follow(draft, trigger, (0,), fired, self.tells(trigger, context))
+        return draft
+
+    def _job_id(self, graph: GraphPlan, request: StartRequest, context: Mapping[Any, Any]) -> str:
+        if graph.statistics.id is not None:
+            value = graph.statistics.id.evaluate(context)
+            if value not in (None, UNDEFINED, ""):
+                return to_text(value)
+        return request.job_id or request.default_id
+
+    # -- events ------------------------------------------------------------------------------------------
+
+    def happened(self, draft: Draft, event: Event) -> None:
+        """Apply one event, or consume it without effect if it comes too late."""
+        if event.receipt is not None:
+            self._consumed.append(Consumed(draft.generation, event.receipt))
+        if event.kind == "resume":
+            self._resume_pending(draft)
+            return
+        if draft.ended or draft.status <= 0:
+            return
+        match event.kind:
+            case "interrupt":
+                self.interrupt(draft, event.data)
+            case "enter":
+                activity = self._find(draft, event)
+                if activity is not None:
+                    self.enter(draft, activity, event.dimension)
+            case "answer" | "added" | "result" | "signal" | "timer":
+                activity = self._find(draft, event)
+                if activity is not None:
+                    self.answer(draft, activity, event)
+
+    def _find(self, draft: Draft, event: Event) -> ActivityPlan | None:
+        """The activity the event is for; a version without it fails the job instead of dropping the event."""
+        activity = draft.graph.activities.get(event.activity_id)
+        if activity is None:
+            message = (
+                f"version {draft.version} of app {draft.app_id} has no activity {event.activity_id} "
+                f"in the graph on {draft.graph.topic}; the job cannot go on"
+            )
+            draft.status -= 1
+            self._uncaught(draft, {"message": message, "code": 598})
+            self._edge(draft, 0)
+        return activity
+
+    def answer(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+        """An open activity got a reply, a signal or its timer."""
+        record = draft.record(activity.id, event.dimension)
+        if record is not None:
+            if record.state == "closed" or (event.message_id and event.message_id in record.seen):
+                return
+            if record.state == "joining":
+                return
+        if event.kind == "added" and isinstance(event.receipt, MessageReceipt):
+            # What somebody adds may be the first answer to a message that still waits for a worker.
+            self.released.append(Place(draft.generation, activity.id, event.dimension))
+        base = record or Record("open", type=activity.type, started_at=event.started_at)
+        address = event.dimension
+        seen = (*base.seen, event.message_id) if event.message_id else base.seen
+        pending = event.status == "pending"
+        if base.state == "pending":
+            # A further answer is a pass of its own; the record of the first keeps track of what is open.
+            depth = len(address) - 1
+            address = (*address[:depth], draft.next_pass(activity.id, address[:depth]))
+            if not pending:
+                closed = Record("closed", base.output, base.hook, base.error, base.code, base.type,
+                                base.started_at, base.ended_at, seen)  # fmt: skip
+            else:
+                closed = Record("pending", base.output, base.hook, base.error, base.code, base.type,
+                                base.started_at, base.ended_at, seen)  # fmt: skip
+            draft.put(activity.id, event.dimension, closed)
+        output, hook, error = base.output, base.hook, None
+        if event.status == "error":
+            error = event.data if isinstance(event.data, dict) else {"message": "unknown"}
+            error = {"code": event.code, **error}
+        elif activity.type == "hook":
+            hook = event.data
+        else:
+            output = event.data
+        answered = Record(
+            "pending" if pending and address == event.dimension else "closed",
+            output,
+            hook,
+            error,
+            event.code,
+            activity.type,
+            base.started_at or event.started_at or self.now,
+            self.now,
+            seen if address == event.dimension else (),
+        )
+        if activity.type == "hook" and not pending:
+            self.released.append(Place(draft.generation, activity.id, event.dimension))
+        self.conclude(draft, activity, address, answered, code=event.code, pending=pending)
+
+    # -- the life of an activity -------------------------------------------------------------------------
+
+    def enter(self, draft: Draft, activity: ActivityPlan, parent: Dimension, source: str = "") -> None:
+        """Enter `activity` below the address of its parent, on account of one obligation already counted."""
+        if draft.ended or draft.status <= 0:
+            return
+        if self._budget <= 0:
+            self._continue_later(draft, activity, parent)
+            return
+        self._budget -= 1
+        if activity.spec.join and not activities.join.arrive(self, draft, activity, parent, source):
+            return
+        index = draft.next_pass(activity.id, parent) if activity.reentrant else 0
+        self.begin(draft, activity, (*parent, index))
+
+    def begin(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+        """Run the first leg of an activity at its own address."""
+        if draft.ended or draft.status <= 0:
+            return
+        try:
+            threshold = self._threshold(draft, activity, dimension)
+            if threshold and draft.status <= threshold:
+                self._below_threshold(draft, activity, threshold)
+                return
+            activities.ENTER[activity.type](self, draft, activity, dimension)
+        except MappingError as error:
+            self.fail(draft, activity, dimension, mapping_failure(error))
+
+    def fail(self, draft: Draft, activity: ActivityPlan, dimension: Dimension, error: dict[str, Any]) -> None:
+        """The activity itself could not do its part: it ends like a worker that answered with this error."""
+        found = draft.record(activity.id, dimension)
+        failed = Record(
+            "closed",
+            error=error,
+            code=error["code"],
+            type=activity.type,
+            started_at=found.started_at if found is not None else self.now,
+            ended_at=self.now,
+        )
+        self.conclude(draft, activity, dimension, failed, code=error["code"], pending=False)
+
+    def conclude(
+        self,
+        draft: Draft,
+        activity: ActivityPlan,
+        dimension: Dimension,
+        record: Record,
+        *,
+        code: int,
+        pending: bool,
+    ) -> None:
+        """An activity has its outcome: record it, apply its maps, schedule its children, and settle accounts."""
+        draft.put(activity.id, dimension, record)
+        view = self.self_view(activity, dimension, record)
+        context = draft.context(activity, dimension, view, self.environment)
+        fired: list[Edge] = []
+        tells: tuple[bool, bool] = (False, False)
+        try:
+            fired = fired_edges(activity.edges, context, code)
+            if activity.job_maps is not None:
+                draft.write(activity.job_maps.evaluate(context))
+            tells = self.tells(activity, context)
+        except MappingError as error:
+            if record.error is None:
+                self.fail(draft, activity, dimension, mapping_failure(error))
+                return
+        if record.error is not None and not fired:
+            draft.obligation(activity.id, -1)
+            draft.status -= 1
+            self._uncaught(draft, record.error)
+            self._edge(draft, 0)
+            return
+        self.settle(draft, activity, dimension, fired, tells, pending=pending)
+
+    def settle(
+        self,
+        draft: Draft,
+        activity: ActivityPlan,
+        dimension: Dimension,
+        fired: list[Edge],
+        tells: tuple[bool, bool],
+        *,
+        pending: bool = False,
+    ) -> None:
+        """Account for an outcome whose transitions are decided and whose maps are applied."""
+        draft.status += len(fired) if pending else len(fired) - 1
+        if not pending:
+            draft.obligation(activity.id, -1)
+        self._follow(draft, activity, dimension, fired, tells)
+
+    def tells(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> tuple[bool, bool]:
+        """Whether the activity says `emit` and `persist`; only exactly true counts."""
+        if not activity.announces:
+            return (False, False)
+        return (
+            self.value(activity, "emit", context) is True,
+            self.value(activity, "persist", context) is True,
+        )
+
+    def self_view(self, activity: ActivityPlan, dimension: Dimension, record: Record) -> View:
+        wants_metadata = "$self" in activity.metadata_of
+        return record_view(record, activity, dimension, self.now if wants_metadata else None)
+
+    def _follow(
+        self,
+        draft: Draft,
+        activity: ActivityPlan,
+        dimension: Dimension,
+        fired: list[Edge],
+        tells: tuple[bool, bool],
+    ) -> None:
+        """Schedule the children of an activity that has closed or answered, and complete what is complete."""
+        todo = self._todo
+        for edge in fired:
+            child = draft.graph.activities[edge.to]
+            draft.obligation(child.id, 1)
+            todo.append(lambda child=child: self.enter(draft, child, dimension, activity.id))  # type: ignore[misc]
+        threshold = self._threshold(draft, activity, dimension) or 0
+        if draft.status > threshold:
+            emit, persist = tells
+            if emit:
+                self._tell(draft, interim=True)
+            if persist:
+                self._tell(draft, interim=False)
+        self._edge(draft, threshold)
+
+    def _edge(self, draft: Draft, threshold: int) -> None:
+        """Complete the job if it has come down to the threshold."""
+        if draft.ended or draft.status != max(threshold, 0):
+            if not draft.ended and draft.open is not None:
+                activities.join.check(self, draft)
+            return
+        if draft.status > 0:
+            draft.dropped = True
+            draft.status = 0
+        self._end(draft)
+        if draft.error is None:
+            self._tell(draft, interim=False)
+
+    def settled(self, draft: Draft) -> None:
+        """An obligation was released without anything else happening: complete what is complete."""
+        self._edge(draft, 0)
+
+    def _end(self, draft: Draft) -> None:
+        draft.ended = True
+        draft.expire = self._expire(draft, None)
+
+    def _below_threshold(self, draft: Draft, activity: ActivityPlan, threshold: int) -> None:
+        """Not run: at the threshold the open branches are given up, below it the branch just ends."""
+        if draft.status == threshold:
+            self._edge(draft, threshold)
+        else:
+            draft.obligation(activity.id, -1)
+            draft.status -= 1
+            self._edge(draft, 0)
+
+    def _uncaught(self, draft: Draft, error: Mapping[str, Any]) -> None:
+        """No transition handles the error: it becomes the job's, and whoever waits is told once."""
+        if draft.error is not None:
+            return
+        draft.error = {**error, "is_stream_error": True}
+        self._tell(draft, interim=False)
+
+    def _continue_later(self, draft: Draft, activity: ActivityPlan, parent: Dimension) -> None:
+        message_id = f"enter:{activity.id}:{'.'.join(map(str, parent))}:{draft.base.seq}"
+        self.messages.append(
+            Message("enter", draft.job_id, message_id, draft.generation, activity.id, parent)
+        )
+
+    # -- children ----------------------------------------------------------------------------------------
+
+    def start_child(
+        self, draft: Draft, activity: ActivityPlan, dimension: Dimension, topic: str, data: Json, *, severed: bool
+    ) -> Draft:
+        """Create the job that an await activity asks for. Its id and generation follow from the parent's."""
+        seed = f"{draft.generation}/{activity.id}/{'.'.join(map(str, dimension))}"
+        generation = UUID(bytes=draft_time(draft.generation) + blake2b(seed.encode(), digest_size=10).digest())
+        parent = Parent(draft.job_id, draft.generation, activity.id, dimension, severed)
+        return self.create(
+            StartRequest(
+                topic=topic,
+                data=data,
+                generation=str(generation),
+                default_id="H" + derived_id(seed),
+                parent=parent,
+                trace_id=draft.trace_id,
+                span_id=draft.span_id,
+            )
+        )
+
+    # -- endings -----------------------------------------------------------------------------------------
+
+    def interrupt(self, draft: Draft, options: Mapping[str, Any]) -> None:
+        """Stop the job: nothing of it goes on, and whoever waits is told (`throw: false`: without an error)."""
+        draft.status += INTERRUPTED
+        draft.dropped = True
+        if options.get("throw") is not False:
+            reason = options.get("reason")
+            draft.error = {
+                "message": reason if reason is not None else f"job [{draft.job_id}] interrupted",
+                "code": options.get("code") or 410,
+                "stack": options.get("stack") or "",
+                "job_id": draft.job_id,
+            }
+        draft.ended = True
+        draft.descend = options.get("descend") is True
+        draft.expire = self._expire(draft, None)
+        if options.get("expire") is not None:
+            draft.expire = float(options["expire"])
+        self._tell(draft, interim=False)
+
+    def _resume_pending(self, draft: Draft) -> None:
+        """Start the branches of a job that was created in pending mode."""
+        if draft.status != PENDING_STATUS:
+            return
+        trigger = draft.graph.trigger
+        view: View = {
+            "input": {"data": draft.input},
+            "output": {"data": draft.input, "metadata": draft.trigger_metadata()},
+        }
+        context = draft.context(trigger, (0,), view, self.environment)
+        fired = fired_edges(trigger.edges, context, 200)
+        draft.status = len(fired)
+        draft.expire = self._expire(draft, context)
+        self._follow(draft, trigger, (0,), fired, self.tells(trigger, context))
+
+    def _tell(self, draft: Draft, *, interim: bool) -> None:
+        """Answer the parent, the waiting caller and the subscribers with the job as it is now."""
+        parent = draft.parent
+        if parent is not None and not parent.severed:
+            self._tell_parent(draft, parent, interim=interim)
+        if draft.reply_to is not None or draft.graph.publishes is not None:
+            notice = Notice(
+                draft.job_id, draft.reply_to, draft.graph.publishes, draft.metadata(), draft.data, interim
+            )
+            self._notices.append(notice)
+
+    def _tell_parent(self, draft: Draft, parent: Parent, *, interim: bool) -> None:
+        status, code, data = "success", 200, draft.data
+        if draft.error is not None:
+            status, code, data = "error", int(draft.error.get("code") or 500), dict(draft.error)
+        elif interim:
+            status, code = "pending", 202
+        # An interim answer is told apart by the version it was given at; of final ones only the first counts.
+        self._interim += interim
+        suffix = f":{draft.base.seq}:{self._interim}" if interim else ""
+        message_id = f"result:{draft.generation}{suffix}"
+        waiting = self._drafts.get(parent.generation)
+        if waiting is not None:
+            event = Event(
+                "result", parent.activity_id, parent.dimension, status, code, data, message_id=message_id
+            )
+            self._todo.append(lambda: self.happened(waiting, event))
+            return
+        if any(message.message_id == message_id for message in self.messages):
+            return
+        self.messages.append(
+            Message(
+                "result",
+                parent.job_id,
+                message_id,
+                parent.generation,
+                parent.activity_id,
+                parent.dimension,
+                status,
+                code,
+                data,
+            )
+        )
+
+    # -- values ------------------------------------------------------------------------------------------
+
+    def value(self, activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Any:
+        """One of the activity's scalar expressions, or UNDEFINED if it has none of this name."""
+        compiled = activity.expressions.get(name)
+        return UNDEFINED if compiled is None else compiled.evaluate(context)
+
+    def maps(self, activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Json:
+        """One of the activity's map trees as JSON, `{}` if it has none of this name."""
+        compiled = activity.maps.get(name)
+        if compiled is None:
+            return {}
+        value = to_json_value(compiled.evaluate(context))
+        return {} if value is UNDEFINED else value
+
+    def _threshold(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> int | None:
+        compiled = activity.expressions.get("status_threshold")
+        if compiled is None:
+            return None
+        context = draft.context(activity, dimension, {"output": {}}, self.environment)
+        number = to_number(compiled.evaluate(context))
+        return int(number) if number == number and number > 0 else None
+
+    def _expire(self, draft: Draft, context: Mapping[Any, Any] | None) -> float | None:
+        """Seconds to keep the job once it has ended; None: until it is pruned."""
+        compiled = draft.graph.expire
+        if compiled is None:
+            return self.limits.expire
+        if context is None:
+            context = draft.context(draft.graph.trigger, (0,), {"output": {"data": draft.input}}, self.environment)
+        try:
+            value = compiled.evaluate(context)
+        except MappingError:
+            # The graph's expiry must not undo the job's result; it is as if it did not resolve.
+            return self.limits.expire
+        number = to_number(value) if value not in (None, UNDEFINED, "") else self.limits.expire
+        return float(number) if number == number else self.limits.expire
+
+
+def fired_edges(edges: Sequence[Edge], context: Mapping[Any, Any], code: int) -> list[Edge]:
+    """The transitions that an outcome takes; each is decided on its own."""
+    return [edge for edge in edges if edge.condition is None or edge.condition.evaluate(context, code)]
+
+
+def mapping_failure(error: MappingError) -> dict[str, Any]:
+    """A mapping error as the error object of an activity."""
+    return {"message": str(error), "code": 500}
+
+
+def derived_id(seed: str) -> str:
+    """22 url-safe characters that follow from the seed."""
+    return urlsafe_b64encode(blake2b(seed.encode(), digest_size=17).digest()).decode()[:22]
+
+
+def draft_time(generation: str) -> bytes:
+    """The six leading bytes of a generation: its time, which keeps a child beside its parent in the indexes."""
+    return UUID(generation).bytes[:6]
+

@@ -1,0 +1,166 @@
+"""The state of one job, and what can happen to it.
+
+A job is one versioned row (`Job`), the records its activities left (`Record`), and the obligations still open
+outside of it: work, messages, timers, waits and children, each of which comes back as one `Event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from hotmesh.core.values import UNDEFINED, Json, Undefined
+
+Dimension = tuple[int, ...]
+"""Which pass through each ancestor an activity instance belongs to; the trigger is at `(0,)`."""
+
+INTERRUPTED: Final = -1_000_000_000
+"""Added to the status of an interrupted job, so that it stays far below zero whatever was open."""
+
+PENDING_STATUS: Final = -1
+"""Status of a job that was created in pending mode and waits for `resume`."""
+
+RecordState = Literal["open", "joining", "pending", "closed"]
+
+
+class Record(Struct, frozen=True):
+    """What one pass of an activity left behind.
+
+    `open`: entered, waits for its first answer. `joining`: a join that still waits for branches; `seen` names those
+    that arrived. `pending`: answered 202, takes further answers; `seen` holds the ids of the answers so far.
+    `closed`: takes nothing any more.
+    """
+
+    state: RecordState
+    output: Json | Undefined = UNDEFINED
+    hook: Json | Undefined = UNDEFINED
+    error: Json = None
+    code: int | None = None
+    type: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seen: tuple[str, ...] = ()
+
+
+class Parent(Struct, frozen=True):
+    """The await activity that started a job. `severed`: the parent did not wait and is told nothing."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    severed: bool = False
+
+
+Records = Mapping[str, Mapping[Dimension, Record]]
+"""Activity id → address → record."""
+
+
+class Job(Struct, frozen=True):
+    """A job as last committed (`seq` counts its steps), with the records that have been loaded.
+
+    `covered` names the activities at which a step may start from what is loaded; None: any, all of it is here.
+    """
+
+    app_id: str
+    job_id: str
+    generation: str
+    version: str
+    topic: str
+    seq: int
+    status: int
+    input: Json
+    data: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    error: Json = None
+    key: str | None = None
+    entity: str | None = None
+    reply_to: str | None = None
+    parent: Parent | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    expire: float | None = None
+    """Seconds the job is kept after it ends; None or not above 0: until pruned."""
+    open: Mapping[str, int] | None = None
+    """Open obligations by activity; kept for graphs with joins only."""
+    records: Records = {}
+    covered: frozenset[str] | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.status == 0
+
+    @property
+    def interrupted(self) -> bool:
+        return self.status < INTERRUPTED // 10
+
+    @property
+    def live(self) -> bool:
+        """Whether the job still accepts steps."""
+        return self.status > 0
+
+
+EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume"]
+
+
+class WorkReceipt(Struct, frozen=True):
+    """The event answers a worker message that this process holds; the step deletes it."""
+
+    activity_id: str
+    dimension: Dimension
+
+
+class MessageReceipt(Struct, frozen=True):
+    """The event is a row of the engine stream; the step deletes it."""
+
+    message_id: str
+
+
+class TimerReceipt(Struct, frozen=True):
+    """The event is a due timer; the step deletes it."""
+
+    activity_id: str
+    dimension: Dimension
+
+
+Receipt = WorkReceipt | MessageReceipt | TimerReceipt
+"""The row an event came from. Deleting it belongs to the step: the event counts once, or not at all."""
+
+
+class Event(Struct, frozen=True):
+    """Something that happened to a job.
+
+    `dimension` is the address of the activity that is meant (for `enter`: of its parent). `status` is success,
+    pending or error; `data` the answer, the signal's payload, the error object, or the options of an interrupt.
+    """
+
+    kind: EventKind
+    activity_id: str = ""
+    dimension: Dimension = ()
+    status: str = "success"
+    code: int = 200
+    data: Json | Undefined = UNDEFINED
+    message_id: str = ""
+    receipt: Receipt | None = None
+    started_at: datetime | None = None
+    """When the activity was entered, if the row knows; set_at for timers."""
+
+
+def timestamp(moment: datetime) -> str:
+    """`YYYYMMDDHHMMSS.mmm` in UTC, the form of `jc`, `ju`, `ac` and `au`."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y%m%d%H%M%S}.{utc.microsecond // 1000:03d}"
+
+
+def dimension_text(dimension: Dimension) -> str:
+    """`(0, 2, 1)` as `,0,2,1`."""
+    return "".join(f",{index}" for index in dimension)
+
+
+def dimension_of(text: str) -> Dimension:
+    """`,0,2,1` as `(0, 2, 1)`; raises ValueError for anything else."""
+    return tuple(int(part) for part in text.split(",")[1:])

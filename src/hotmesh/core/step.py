@@ -1,0 +1,146 @@
+"""What one step changes. The engine commits all of it in one statement, or none of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hotmesh.core.graph import RetryPolicy
+from hotmesh.core.job import Dimension, Job, Receipt, Record
+from hotmesh.core.values import Json
+
+
+class JobChange(Struct, frozen=True):
+    """A job row to create (`created`) or to move from `expected_seq` to `job.seq`."""
+
+    job: Job
+    created: bool
+    expected_seq: int = 0
+    ended: bool = False
+    """Status reached 0 or the job was interrupted: no further step will come."""
+    dropped: bool = False
+    """Whatever is still open of the job (work, messages, timers, waits) is deleted with this step."""
+    descend: bool = False
+    """The jobs that this one awaits are interrupted, too."""
+    data_changed: bool = True
+    """Whether the shared job data has to be written."""
+    search: Json = None
+    """Created only: search fields and markers of the caller."""
+
+
+class RecordChange(Struct, frozen=True):
+    """A record to write; an existing one of the same address is replaced."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    record: Record
+
+
+class Work(Struct, frozen=True):
+    """A message for the workers of a topic."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    topic: str
+    data: Json
+    workflow_name: str
+    retry: dict[str, list[Any]] | None = None
+    """The `retry` map of the YAML: code → [count, kind]."""
+    retry_policy: RetryPolicy | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+class Message(Struct, frozen=True):
+    """A message for the engines: a child's result, a continuation, an interrupt."""
+
+    kind: Literal["result", "enter", "interrupt"]
+    job_id: str
+    message_id: str
+    generation: str | None = None
+    """None: whichever generation of the job is live when the message is stored; none is: nothing is stored."""
+    activity_id: str = ""
+    dimension: Dimension = ()
+    status: str = "success"
+    code: int = 200
+    data: Json = None
+
+
+class Timer(Struct, frozen=True):
+    """Wakes a hook `delay` seconds after the commit."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    delay: float
+
+
+class Wait(Struct, frozen=True):
+    """Registers a hook for signals of `topic` under `key`."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    topic: str
+    key: str
+
+
+class Signal(Struct, frozen=True):
+    """A signal sent by a flow; handed to the waiter under (`topic`, `key`), or kept for `keep` seconds."""
+
+    topic: str
+    key: str
+    data: Json
+    status: str = "success"
+    code: int = 200
+    keep: float | None = 600.0
+
+
+class Place(Struct, frozen=True):
+    """An activity instance: whose timer and wait are removed."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+
+
+class Consumed(Struct, frozen=True):
+    """A row that the step answers and therefore deletes; if it is gone, the step does not count."""
+
+    generation: str
+    receipt: Receipt
+
+
+class Notice(Struct, frozen=True):
+    """Tell those who wait for the job or listen to its topic: the state at that moment.
+
+    `interim` is an emission; otherwise the caller has its final answer.
+    """
+
+    job_id: str
+    reply_to: str | None
+    topic: str | None
+    metadata: dict[str, Any]
+    data: dict[str, Any]
+    interim: bool = False
+
+
+class Step(Struct, frozen=True):
+    """Everything one or more events change. `jobs[0]` is the job they happened to."""
+
+    jobs: tuple[JobChange, ...]
+    records: tuple[RecordChange, ...] = ()
+    work: tuple[Work, ...] = ()
+    messages: tuple[Message, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    released: tuple[Place, ...] = ()
+    consumed: tuple[Consumed, ...] = ()
+    notices: tuple[Notice, ...] = ()

@@ -1,0 +1,206 @@
+"""Connections to Postgres: how they are made, and what their errors mean.
+
+The engine keeps dedicated connections, because handing one back to a pool costs more than most statements. Each is a
+`Link`: one connection, opened when first used, opened again after a loss. Driver errors are turned into ours here
+and nowhere else, by type and SQLSTATE.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import asyncpg
+
+from hotmesh.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DatabaseError,
+    HotMeshError,
+    NotAuthorizedError,
+    SchemaError,
+)
+
+Driver = asyncpg.Connection
+"""The driver's connection; only this package uses it."""
+
+ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | None
+
+_LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
+
+_LOST = (
+    asyncpg.exceptions.PostgresConnectionError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.IdleSessionTimeoutError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a failover made this server a replica: connect again
+    ConnectionError,
+    EOFError,
+)
+
+
+class Source:
+    """Where connections come from: a DSN, a dict of driver options, or a pool of the user's."""
+
+    def __init__(self, connection: ConnectionLike, *, application_name: str = "hotmesh") -> None:
+        self._pool: asyncpg.Pool | None = None
+        self._options: dict[str, Any] = {}
+        self._application_name = application_name
+        if isinstance(connection, asyncpg.Pool):
+            self._pool = connection
+        elif isinstance(connection, str):
+            self._options = {"dsn": _driver_dsn(connection)}
+        elif isinstance(connection, Mapping):
+            self._options = _flatten(connection)
+        elif connection is not None:
+            raise ConfigError(
+                f"connection= takes a DSN, a dict of driver options or an asyncpg pool, not {type(connection).__name__}"
+            )
+
+    @classmethod
+    def find(cls, connection: ConnectionLike, *, application_name: str = "hotmesh") -> Source:
+        """The given connection; else `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres."""
+        if connection is not None:
+            return cls(connection, application_name=application_name)
+        url = os.environ.get("HOTMESH_DATABASE_URL")
+        if url:
+            return cls(url, application_name=application_name)
+        if any(os.environ.get(name) for name in _LIBPQ):
+            return cls({}, application_name=application_name)
+        from hotmesh.postgres.local import ensure_running
+
+        return cls(ensure_running().dsn, application_name=application_name)
+
+    @property
+    def key(self) -> Any:
+        """Equal for sources that lead to the same place."""
+        return id(self._pool) if self._pool is not None else repr(sorted(self._options.items(), key=repr))
+
+    async def connect(self, *, timeout: float = 10.0) -> Driver:
+        """A connection of its own. Raises ConnectionFailedError."""
+        try:
+            if self._pool is not None:
+                borrowed = await self._pool.acquire(timeout=timeout)
+                return borrowed
+            settings = {"application_name": self._application_name, **self._options.get("server_settings", {})}
+            options = {**self._options, "server_settings": settings}
+            options.setdefault("timeout", timeout)
+            return await asyncpg.connect(**options)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise ConnectionFailedError(f"{error or type(error).__name__}") from error
+
+    async def release(self, connection: Driver) -> None:
+        """Close a connection, or hand it back to the user's pool."""
+        if self._pool is not None:
+            await self._pool.release(connection)
+        else:
+            try:
+                await connection.close(timeout=2)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+
+class Link:
+    """One dedicated connection, used by one task at a time; made when needed, and made again after a loss."""
+
+    def __init__(self, source: Source, *, name: str = "") -> None:
+        self._source = source
+        self._lock = anyio.Lock()
+        self._connection: Driver | None = None
+        self.name = name
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Driver]:
+        """The connection, for the length of the block. Errors leave it as ours; a broken one is thrown away."""
+        async with self._lock:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await self._source.connect()
+            try:
+                with translated():
+                    yield connection
+            except (ConnectionLostError, anyio.get_cancelled_exc_class()):
+                # Cancelled in the middle of a statement, its state is unknown: a fresh one is safer than a reset.
+                self._connection = None
+                connection.terminate()
+                raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            await self._source.release(connection)
+
+
+class translated:  # noqa: N801 - reads as a statement: `with translated():`
+    """Turns the driver's errors into ours, chained. Cheap: it is around every statement."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, HotMeshError):
+            return
+        translation = translate(error)
+        if translation is not None:
+            raise translation from error
+
+
+def translate(error: BaseException) -> HotMeshError | None:
+    """Our error for one of the driver's, or None if it is none of the driver's."""
+    if isinstance(error, asyncpg.exceptions.InsufficientPrivilegeError):
+        return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
+    if isinstance(error, _LOST):
+        return ConnectionLostError(f"the connection to Postgres was lost: {error or type(error).__name__}")
+    if isinstance(error, asyncpg.InterfaceError):
+        return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
+    if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):
+        return SchemaError(f"the tables of hotmesh are missing or incomplete ({error}); run `hotmesh migrate`")
+    if isinstance(error, asyncpg.PostgresError):
+        return StatementError(error)
+    return None
+
+
+class StatementError(DatabaseError):
+    """Postgres refused a statement; `sqlstate` tells why."""
+
+    def __init__(self, error: asyncpg.PostgresError) -> None:
+        self.sqlstate: str = error.sqlstate or ""
+        super().__init__(f"Postgres refused a statement ({self.sqlstate}): {error}")
+
+
+def _driver_dsn(dsn: str) -> str:
+    """Drops the driver part of SQLAlchemy-style URLs (`postgresql+asyncpg://`)."""
+    scheme, separator, rest = dsn.partition("://")
+    if not separator:
+        raise ConfigError(f"connection= is not a Postgres URL: {_without_password(dsn)!r}; write postgresql://…")
+    base = scheme.partition("+")[0]
+    if base not in ("postgresql", "postgres"):
+        raise ConfigError(f"connection= must start with postgresql://, not {scheme}://")
+    return f"{base}://{rest}"
+
+
+def _without_password(dsn: str) -> str:
+    head, separator, tail = dsn.rpartition("@")
+    return f"…@{tail}" if separator and head else dsn
+
+
+def _flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """Driver options out of the forms users write: plain options, {"dsn": …} or {"options": {…}}."""
+    found = dict(connection)
+    options = found.pop("options", None)
+    if isinstance(options, Mapping):
+        found = {**options, **found}
+    for name in ("class", "provider", "readonly", "retry"):
+        found.pop(name, None)
+    if "connectionString" in found:
+        found["dsn"] = found.pop("connectionString")
+    if isinstance(found.get("dsn"), str):
+        found["dsn"] = _driver_dsn(found["dsn"])
+    return found

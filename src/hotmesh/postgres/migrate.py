@@ -1,0 +1,171 @@
+"""Brings the tables of a namespace up to date: numbered migrations run once, stored functions are applied again.
+
+Everything happens in one transaction under an advisory lock, so any number of processes may start at once and a
+crash leaves nothing half done. What ran is recorded with its checksum; a recorded migration whose file has changed,
+and a database that is newer than this release, are refused. An up-to-date schema is recognised by one query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotmesh.errors import SchemaError
+from hotmesh.postgres import sql
+from hotmesh.postgres.connection import Driver, Source, translated
+
+_LEDGER = """
+create schema if not exists {schema};
+create table if not exists mesh.schema_migration (
+    version     integer     not null,
+    name        text        not null,
+    checksum    text        not null,
+    applied_at  timestamptz not null default now(),
+    constraint schema_migration_pk primary key (version)
+);
+comment on table mesh.schema_migration is 'Migrations that have run; version 0 stands for the stored functions.';
+"""
+
+FUNCTIONS = 0
+"""The ledger's number for the stored functions as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file; `sql` is bound to the schema."""
+
+    version: int
+    name: str
+    sql: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a schema lacks: nothing if both are empty."""
+
+    migrations: tuple[Migration, ...] = ()
+    functions: bool = False
+    ledger: bool = field(default=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.migrations) or self.functions
+
+
+def migrations(schema: str) -> list[Migration]:
+    """Every migration of this release, in order."""
+    found = []
+    for name, text in sql.read("migrations").items():
+        number, _, title = name.partition("_")
+        found.append(Migration(int(number), title, sql.bind(text, schema), sql.checksum(text)))
+    return found
+
+
+def functions_sql(schema: str) -> str:
+    """All stored functions as one script."""
+    return "\n".join(sql.bind(text, schema) for text in sql.read("functions").values())
+
+
+def functions_checksum() -> str:
+    return sql.checksum(*sql.read("functions").values())
+
+
+def script(schema: str, pending: Pending | None = None) -> str:
+    """The SQL that `migrate` runs on an empty database, or for what is pending, ready for psql."""
+    wanted = pending or Pending(tuple(migrations(schema)), functions=True)
+    parts = ["begin;", sql.bind(_LEDGER, schema).format(schema=sql.quote(schema))]
+    for migration in wanted.migrations:
+        parts += [f"-- {migration.version:04d} {migration.name}", migration.sql, _record_sql(schema, migration)]
+    if wanted.functions:
+        whole = Migration(FUNCTIONS, "functions", "", functions_checksum())
+        parts += ["set local check_function_bodies = off;", functions_sql(schema), _record_sql(schema, whole)]
+    parts.append("commit;")
+    return "\n".join(parts) + "\n"
+
+
+async def pending(connection: Driver, schema: str) -> Pending:
+    """What the schema lacks. Raises SchemaError if it is newer than this release, or its history was changed."""
+    known = migrations(schema)
+    with translated():
+        exists = await connection.fetchval("select to_regclass($1)", f"{sql.quote(schema)}.schema_migration")
+        if exists is None:
+            return Pending(tuple(known), functions=True)
+        rows = await connection.fetch(sql.bind("select version, name, checksum from mesh.schema_migration", schema))
+    applied: dict[int, Any] = {row["version"]: row for row in rows}
+    newest = max(applied, default=0)
+    if newest > known[-1].version:
+        raise SchemaError(
+            f"schema {schema} is at version {newest}, this release of hotmesh knows up to {known[-1].version}: "
+            "upgrade hotmesh in this process"
+        )
+    for migration in known:
+        row = applied.get(migration.version)
+        if row is not None and row["checksum"] != migration.checksum:
+            raise SchemaError(
+                f"migration {migration.version:04d}_{migration.name} of schema {schema} was applied in another form "
+                "than this release contains; restore the released file"
+            )
+    functions = applied.get(FUNCTIONS)
+    current = functions is not None and functions["checksum"] == functions_checksum()
+    return Pending(tuple(m for m in known if m.version not in applied), functions=not current, ledger=True)
+
+
+async def migrate(source: Source, schema: str) -> Pending:
+    """Bring the schema up to date; returns what was done. Safe when many processes call it at once."""
+    connection = await source.connect()
+    try:
+        wanted = await pending(connection, schema)
+        if not wanted:
+            return wanted
+        with translated():
+            async with connection.transaction():
+                await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 7300))", schema)
+                wanted = await pending(connection, schema)
+                if wanted:
+                    await _apply(connection, schema, wanted)
+        return wanted
+    finally:
+        await source.release(connection)
+
+
+async def verify(source: Source, schema: str) -> None:
+    """Raise SchemaError unless the schema is exactly what this release needs; runs no DDL."""
+    connection = await source.connect()
+    try:
+        wanted = await pending(connection, schema)
+    finally:
+        await source.release(connection)
+    if wanted:
+        missing = ", ".join(f"{m.version:04d}_{m.name}" for m in wanted.migrations) or "stored functions"
+        raise SchemaError(
+            f"schema {schema} is not up to date (missing: {missing}); run `hotmesh migrate` with a role that may"
+        )
+
+
+async def _apply(connection: Driver, schema: str, wanted: Pending) -> None:
+    await connection.execute(sql.bind(_LEDGER, schema).format(schema=sql.quote(schema)))
+    for migration in wanted.migrations:
+        await connection.execute(migration.sql)
+        await connection.execute(_record_sql(schema, migration))
+    if wanted.functions:
+        await connection.execute("set local check_function_bodies = off")
+        await connection.execute(functions_sql(schema))
+        whole = Migration(FUNCTIONS, "functions", "", functions_checksum())
+        await connection.execute(_record_sql(schema, whole))
+
+
+def _record_sql(schema: str, migration: Migration) -> str:
+    # Version, name and checksum come from our own file names and hashes: nothing in them needs quoting.
+    return sql.bind(
+        "insert into mesh.schema_migration (version, name, checksum) "  # noqa: S608
+        f"values ({migration.version}, '{migration.name}', '{migration.checksum}') "
+        "on conflict (version) do update set checksum = excluded.checksum, applied_at = now();",
+        schema,
+    )
+
+
+def migrate_template(dsn: str, schema: str = "hotmesh") -> None:
+    """Migrate from synchronous code, for test fixtures."""
+    import anyio
+
+    anyio.run(migrate, Source(dsn), schema)

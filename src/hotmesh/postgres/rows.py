@@ -1,0 +1,165 @@
+"""Rows of the database as the core's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from hotmesh.core.graph import RetryPolicy
+from hotmesh.core.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
+from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.core.wire import loads
+
+Row = Mapping[str, Any]
+
+
+class HeldWork(Struct, frozen=True):
+    """A worker message that this process holds until its lease lapses."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: tuple[int, ...]
+    topic: str
+    data: Json
+    workflow_name: str
+    attempt: int = 0
+    """Failed attempts so far."""
+    delivery: int = 1
+    """How often it was handed out since the last answer; above 1, a holder died or lost it."""
+    retry: Mapping[str, list[Any]] | None = None
+    retry_policy: RetryPolicy | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    created_at: datetime | None = None
+
+
+def work_from(row: Row) -> HeldWork:
+    """A row of worker_stream."""
+    policy = None if row["retry_policy"] is None else loads(row["retry_policy"])
+    return HeldWork(
+        row["job_id"],
+        str(row["generation"]),
+        row["activity_id"],
+        tuple(row["dimension"]),
+        row["topic"],
+        None if row["data"] is None else loads(row["data"]),
+        row["workflow_name"],
+        row["attempt"],
+        row["delivery"],
+        None if row["retry"] is None else loads(row["retry"]),
+        None if policy is None else RetryPolicy(**policy),
+        row["trace_id"],
+        row["span_id"],
+        row["created_at"],
+    )
+
+
+def job_from(row: Row) -> Job:
+    """A row of job, without records."""
+    parent = None
+    if row["parent_generation"] is not None:
+        parent = Parent(
+            row["parent_job_id"],
+            str(row["parent_generation"]),
+            row["parent_activity"],
+            tuple(row["parent_dimension"]),
+            row["severed"],
+        )
+    return Job(
+        app_id=row["app_id"],
+        job_id=row["job_id"],
+        generation=str(row["generation"]),
+        version=row["version"],
+        topic=row["topic"],
+        seq=row["seq"],
+        status=row["status"],
+        input=_json(row["input"]),
+        data=_json(row["data"]) or {},
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        error=_json(row["error"]),
+        key=row["job_key"],
+        entity=row["entity"],
+        reply_to=row["reply_to"],
+        parent=parent,
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        expire=row["expire"],
+        open=_json(row["open"]),
+        covered=frozenset(),
+    )
+
+
+def records_from(rows: Iterable[Row]) -> dict[str, dict[str, dict[tuple[int, ...], Record]]]:
+    """Rows of activity: generation → activity id → address → record."""
+    found: dict[str, dict[str, dict[tuple[int, ...], Record]]] = {}
+    for row in rows:
+        record = Record(
+            row["state"],
+            UNDEFINED if row["output"] is None else loads(row["output"]),
+            UNDEFINED if row["hook"] is None else loads(row["hook"]),
+            _json(row["error"]),
+            row["code"],
+            row["type"],
+            row["started_at"],
+            row["ended_at"],
+            tuple(row["seen"] or ()),
+        )
+        activities = found.setdefault(str(row["generation"]), {})
+        activities.setdefault(row["activity_id"], {})[tuple(row["dimension"])] = record
+    return found
+
+
+class _DueEvent(Struct):
+    kind: str
+    message_id: str
+    activity_id: str
+    dimension: tuple[int, ...]
+    status: str
+    code: int
+    data: Any
+    attempt: int
+    at: datetime
+
+
+class DueEvent(Struct, frozen=True):
+    """An event from the engine stream or a timer, and how often handling it has failed."""
+
+    event: Event
+    attempt: int
+
+
+def events_from(text: str) -> list[DueEvent]:
+    """The events of a due job, as `lock_due_jobs` returns them."""
+    import msgspec
+
+    found = []
+    for due in msgspec.json.decode(text, type=list[_DueEvent]):
+        if due.kind == "timer":
+            receipt: TimerReceipt | MessageReceipt = TimerReceipt(due.activity_id, due.dimension)
+            data: Json = {"timestamp": int(due.at.timestamp() * 1000)}
+        else:
+            receipt = MessageReceipt(due.message_id)
+            data = due.data
+        event = Event(
+            due.kind,  # type: ignore[arg-type]  # a constraint of the table
+            due.activity_id,
+            due.dimension,
+            due.status,
+            due.code,
+            data,
+            # Only what may be repeated under its own id has to be recognised again.
+            due.message_id if due.kind in ("added", "result") else "",
+            receipt,
+            due.at,
+        )
+        found.append(DueEvent(event, due.attempt))
+    return found
+
+
+def _json(text: str | None) -> Json:
+    return None if text is None else loads(text)

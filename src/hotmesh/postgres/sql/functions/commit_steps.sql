@@ -1,0 +1,330 @@
+-- commit_steps: write any number of steps in one statement; each counts as a whole or not at all.
+--
+-- Steps are numbered from 0 within the call; every array element says which step it belongs to.
+-- Reads    mesh.app (one row: the epoch), the job rows that change.
+-- Locks    job rows in (app_id, job_id) order, then signal keys in key order, then stream rows by key.
+-- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
+--            lost       the job is no longer at the version that the step was computed from
+--            duplicate  a job to be created exists; taken holds its id
+--          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
+--          woken: whether a signal or interrupt put a message on the engine stream, to be claimed.
+-- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered): the caller then
+--          commits the steps one by one, and drops the one that raises.
+create or replace function mesh.commit_steps(
+    p_app text, p_member text, p_epoch bigint, p_token bigint, p_lease double precision,
+    -- jobs to create
+    c_step integer[], c_job_id text[], c_generation uuid[], c_version text[], c_topic text[], c_status integer[],
+    c_input text[], c_data text[], c_error text[], c_ended boolean[], c_expire double precision[], c_created timestamptz[],
+    c_extra text[],
+    -- jobs to change
+    u_step integer[], u_job_id text[], u_generation uuid[], u_seq bigint[], u_status integer[], u_data text[],
+    u_error text[], u_open text[], u_ended boolean[], u_expire double precision[],
+    -- records
+    a_step integer[], a_generation uuid[], a_activity text[], a_dimension text[], a_type text[], a_state text[],
+    a_code integer[], a_output text[], a_hook text[], a_error text[], a_seen text[], a_started timestamptz[],
+    a_ended timestamptz[],
+    -- work for workers; w_local: reserved by p_member at once
+    w_step integer[], w_job_id text[], w_generation uuid[], w_activity text[], w_dimension text[], w_topic text[],
+    w_data text[], w_name text[], w_local boolean[], w_extra text[],
+    -- rows that go with activity instances; d_what: their work is answered, their timer is done, or whatever waits
+    -- for them is released (answered and timer rows must be there)
+    d_step integer[], d_what text[], d_generation uuid[], d_activity text[], d_dimension text[],
+    -- consumed messages
+    x_step integer[], x_generation uuid[], x_message text[],
+    -- messages for engines; e_generation null: the live generation of the job
+    e_step integer[], e_job_id text[], e_generation uuid[], e_message text[], e_kind text[], e_activity text[],
+    e_dimension text[], e_status text[], e_code integer[], e_data text[], e_delay double precision[],
+    -- timers and waits to set
+    t_step integer[], t_job_id text[], t_generation uuid[], t_activity text[], t_dimension text[],
+    t_delay double precision[],
+    h_step integer[], h_job_id text[], h_generation uuid[], h_activity text[], h_dimension text[], h_topic text[],
+    h_key text[],
+    -- signals to send
+    s_step integer[], s_topic text[], s_key text[], s_data text[], s_status text[], s_code integer[],
+    s_keep double precision[],
+    -- jobs of which everything open is dropped; jobs whose awaited children are interrupted
+    p_drop_step integer[], p_drop uuid[], p_descend boolean[],
+    -- other processes: wake text, sent as it is; topics on which results are announced
+    p_wake text, p_published text[],
+    out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
+    out listeners text[], out committed_at timestamptz
+) language plpgsql
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+    v_now     constant timestamptz := mesh.clock();
+    v_count   integer;
+    v_step    integer;
+    v_made    uuid[];
+    v_all     boolean := true;
+begin
+    refused := '{}'; reasons := '{}'; taken := '{}'; woken := false; committed_at := v_now;
+    select a.epoch into epoch from mesh.app as a where a.app_id = p_app;
+    if epoch is distinct from p_epoch then
+        return;
+    end if;
+
+    if c_step is not null then
+        with wanted as materialized (
+            select * from unnest(c_step, c_job_id, c_generation, c_version, c_topic, c_status, c_input, c_data, c_error,
+                                 c_ended, c_expire, c_created, c_extra)
+                       as w(step, job_id, generation, version, topic, status, input, data, error, ended, expire,
+                            created_at, extra)
+        ), made as (
+            insert into mesh.job (
+                app_id, job_id, generation, version, topic, seq, token, status, input, data, error, expire,
+                created_at, updated_at, ended_at, expires_at,
+                job_key, entity, open, reply_to, trace_id, span_id, parent_job_id, parent_generation, parent_activity,
+                parent_dimension, severed, origin_id, parent_id, search)
+            select p_app, w.job_id, w.generation, w.version, w.topic, 1, p_token, w.status, w.input::json, w.data::json,
+                   w.error::json, w.expire, w.created_at, v_now, case when w.ended then v_now end,
+                   case when (w.ended or w.status = -1) and w.expire > 0 then v_now + w.expire * interval '1 second' end,
+                   x.job_key, x.entity, x.open, x.reply_to, x.trace_id, x.span_id, x.parent_job_id, x.parent_generation,
+                   x.parent_activity, x.parent_dimension::integer[], coalesce(x.severed, false), x.origin_id, x.parent_id,
+                   x.search
+              from wanted as w
+              left join lateral json_to_record(w.extra::json) as x(
+                   job_key text, entity text, open json, reply_to text, trace_id text, span_id text, parent_job_id text,
+                   parent_generation uuid, parent_activity text, parent_dimension text, severed boolean,
+                   origin_id text, parent_id text, search json) on w.extra is not null
+             order by w.job_id
+            on conflict on constraint job_pk do nothing
+            returning generation
+        )
+        select coalesce(array_agg(m.generation), '{}') into v_made from made as m;
+        if cardinality(v_made) < cardinality(c_step) then
+            select coalesce(array_agg(f.step order by f.step), '{}'), array_agg('duplicate'::text),
+                   array_agg(f.job_id order by f.step)
+              into refused, reasons, taken
+              from (select distinct on (w.step) w.step, w.job_id
+                      from unnest(c_step, c_job_id, c_generation) as w(step, job_id, generation)
+                     where not w.generation = any (v_made)
+                     order by w.step, w.job_id) as f;
+            v_all := false;
+        end if;
+    end if;
+
+    if u_step is not null then
+        with wanted as materialized (
+            select * from unnest(u_step, u_job_id, u_generation, u_seq, u_status, u_data, u_error, u_open, u_ended,
+                                 u_expire)
+                       as w(step, job_id, generation, seq, status, data, error, open, ended, expire)
+             where v_all or not w.step = any (refused)
+        ), locked as materialized (
+            -- In id order, so that two batches with common jobs cannot deadlock.
+            select w.step, j.job_id
+              from wanted as w
+              join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id
+             where j.generation = w.generation and j.seq = w.seq
+             order by j.job_id
+               for update of j
+        ), changed as (
+            update mesh.job as j
+               set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
+                   data = case when w.data is null then j.data else w.data::json end,
+                   error = w.error::json, open = w.open::json, expire = w.expire,
+                   ended_at = case when w.ended then v_now end,
+                   expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second' end
+              from locked as l
+              join wanted as w on w.step = l.step and w.job_id = l.job_id
+             where j.app_id = p_app and j.job_id = l.job_id and j.generation = w.generation and j.seq = w.seq
+            returning w.step
+        )
+        select count(*) into v_count from changed;
+        if v_count < (select count(*) from unnest(u_step) as w(step) where v_all or not w.step = any (refused)) then
+            for v_step in
+                select w.step
+                  from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
+                 where not w.step = any (refused)
+                   and not exists (select from mesh.job as j
+                                    where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation
+                                      and j.seq = w.seq + 1 and j.token = p_token)
+                 order by w.step
+            loop
+                refused := refused || v_step; reasons := reasons || 'lost'::text; taken := taken || ''::text;
+            end loop;
+            v_all := false;
+        end if;
+    end if;
+
+    if not v_all and c_step is not null then
+        -- What a refused step has created so far goes again.
+        delete from mesh.job as j
+         using unnest(c_step, c_job_id, c_generation) as w(step, job_id, generation)
+         where w.step = any (refused) and j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation;
+    end if;
+
+    if d_step is not null then
+        with wanted as materialized (
+            select w.step, w.what, w.generation, w.activity, w.dimension::integer[] as dimension
+              from unnest(d_step, d_what, d_generation, d_activity, d_dimension)
+                   as w(step, what, generation, activity, dimension)
+             where v_all or not w.step = any (refused)
+        ), answered as (
+            delete from mesh.worker_stream as s
+             using wanted as w
+             where w.what = 'answered' and s.generation = w.generation and s.activity_id = w.activity
+               and s.dimension = w.dimension and s.reserved_by = p_member
+            returning 1
+        ), timed as (
+            -- A timer that fired is also released: it counts as the one that has to be there.
+            delete from mesh.timer as s
+             using (select distinct on (t.generation, t.activity, t.dimension) t.* from wanted as t
+                     where t.what in ('timer', 'release')
+                     order by t.generation, t.activity, t.dimension, t.what desc) as w
+             where s.generation = w.generation and s.activity_id = w.activity
+               and s.dimension = w.dimension
+            returning w.what
+        )
+        select (select count(*) from answered) + (select count(*) from timed where what = 'timer')
+             - (select count(*) from wanted where what <> 'release')
+          into v_count;
+        if v_count < 0 then
+            raise exception sqlstate 'MS002' using message = 'work or timer was handled by another process';
+        end if;
+        if 'release' = any (d_what) then
+            with wanted as materialized (
+                select w.generation, w.activity, w.dimension::integer[] as dimension
+                  from unnest(d_step, d_what, d_generation, d_activity, d_dimension)
+                       as w(step, what, generation, activity, dimension)
+                 where w.what = 'release' and (v_all or not w.step = any (refused))
+            ), unwaited as (
+                delete from mesh.wait as s
+                 using wanted as w
+                 where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
+            )
+            delete from mesh.worker_stream as s
+             using wanted as w
+             where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension;
+        end if;
+    end if;
+    if x_step is not null then
+        with gone as (
+            delete from mesh.engine_stream as s
+             using unnest(x_step, x_generation, x_message) as w(step, generation, message)
+             where s.generation = w.generation and s.message_id = w.message and (v_all or not w.step = any (refused))
+            returning 1
+        )
+        select count(*) into v_count from gone;
+        if v_count < (select count(*) from unnest(x_step) as w(step) where v_all or not w.step = any (refused)) then
+            raise exception sqlstate 'MS002' using message = 'message was handled by another process';
+        end if;
+    end if;
+
+    if a_step is not null then
+        insert into mesh.activity (
+            generation, activity_id, dimension, type, state, code, output, hook, error, seen, started_at, ended_at)
+        select w.generation, w.activity, w.dimension::integer[], w.type, w.state, w.code, w.output::json, w.hook::json,
+               w.error::json, w.seen::text[], w.started_at, w.ended_at
+          from unnest(a_step, a_generation, a_activity, a_dimension, a_type, a_state, a_code, a_output, a_hook, a_error,
+                      a_seen, a_started, a_ended)
+               as w(step, generation, activity, dimension, type, state, code, output, hook, error, seen, started_at,
+                    ended_at)
+         where v_all or not w.step = any (refused)
+        on conflict on constraint activity_pk do update
+           set state = excluded.state, code = excluded.code, output = excluded.output, hook = excluded.hook,
+               error = excluded.error, seen = excluded.seen, ended_at = excluded.ended_at;
+    end if;
+
+    if w_step is not null then
+        v_count := cardinality(w_step);
+        insert into mesh.worker_stream (
+            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, delivery, visible_at,
+            reserved_by, created_at, retry, retry_policy, trace_id, span_id)
+        -- Rows of one commit keep their order: the earlier, the sooner visible, by microseconds.
+        select p_app, w.topic, w.generation, w.activity, w.dimension::integer[], w.job_id, w.data::json, w.name,
+               w.local::integer,
+               case when w.local then v_now + p_lease * interval '1 second'
+                    else v_now - (v_count - w.ordinal) * interval '1 microsecond' end,
+               case when w.local then p_member end, v_now, x.retry, x.retry_policy, x.trace_id, x.span_id
+          from unnest(w_step, w_job_id, w_generation, w_activity, w_dimension, w_topic, w_data, w_name, w_local, w_extra)
+               with ordinality
+               as w(step, job_id, generation, activity, dimension, topic, data, name, local, extra, ordinal)
+          left join lateral json_to_record(w.extra::json)
+               as x(retry json, retry_policy json, trace_id text, span_id text) on w.extra is not null
+         where v_all or not w.step = any (refused);
+    end if;
+
+    if e_step is not null then
+        v_count := cardinality(e_step);
+        insert into mesh.engine_stream (
+            app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at,
+            created_at)
+        select p_app, w.job_id, coalesce(w.generation, j.generation), w.message, w.kind, w.activity,
+               w.dimension::integer[], w.status, w.code, w.data::json,
+               v_now + w.delay * interval '1 second' - (v_count - w.ordinal) * interval '1 microsecond', v_now
+          from unnest(e_step, e_job_id, e_generation, e_message, e_kind, e_activity, e_dimension, e_status, e_code,
+                      e_data, e_delay) with ordinality
+               as w(step, job_id, generation, message, kind, activity, dimension, status, code, data, delay, ordinal)
+          join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id and j.status > 0
+               and (w.generation is null or w.generation = j.generation)
+         where v_all or not w.step = any (refused)
+        on conflict on constraint engine_stream_pk do nothing;
+    end if;
+
+    if t_step is not null then
+        insert into mesh.timer (app_id, job_id, generation, activity_id, dimension, due_at, set_at)
+        select p_app, w.job_id, w.generation, w.activity, w.dimension::integer[],
+               v_now + w.delay * interval '1 second', v_now
+          from unnest(t_step, t_job_id, t_generation, t_activity, t_dimension, t_delay)
+               as w(step, job_id, generation, activity, dimension, delay)
+         where v_all or not w.step = any (refused);
+    end if;
+
+    if h_step is not null or s_step is not null then
+        perform mesh.lock_signal_keys(p_app, h_topic || s_topic, h_key || s_key);
+        if h_step is not null then
+            insert into mesh.wait (app_id, job_id, generation, activity_id, dimension, topic, key, created_at)
+            select p_app, w.job_id, w.generation, w.activity, w.dimension::integer[], w.topic, w.key, v_now
+              from unnest(h_step, h_job_id, h_generation, h_activity, h_dimension, h_topic, h_key)
+                   as w(step, job_id, generation, activity, dimension, topic, key)
+             where v_all or not w.step = any (refused);
+            if mesh.take_early_signals(p_app, h_topic, h_key) > 0 then
+                woken := true;
+            end if;
+        end if;
+        if s_step is not null then
+            for v_step in
+                select w.ordinal from unnest(s_step) with ordinality as w(step, ordinal)
+                 where v_all or not w.step = any (refused) order by w.ordinal
+            loop
+                if mesh.hand_over_signal(p_app, s_topic[v_step], s_key[v_step], s_data[v_step]::json, s_status[v_step],
+                                         s_code[v_step], s_keep[v_step]) then
+                    woken := true;
+                end if;
+            end loop;
+        end if;
+    end if;
+
+    if p_drop_step is not null then
+        for v_step in
+            select w.ordinal from unnest(p_drop_step) with ordinality as w(step, ordinal)
+             where v_all or not w.step = any (refused)
+        loop
+            delete from mesh.worker_stream where generation = p_drop[v_step];
+            delete from mesh.engine_stream where generation = p_drop[v_step];
+            delete from mesh.timer where generation = p_drop[v_step];
+            delete from mesh.wait where generation = p_drop[v_step];
+            if p_descend[v_step] then
+                insert into mesh.engine_stream (
+                    app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at,
+                    created_at)
+                select j.app_id, j.job_id, j.generation, 'interrupt:' || p_drop[v_step], 'interrupt', '', '{}',
+                       'success', 200, '{"descend": true}', v_now, v_now
+                  from mesh.job as j
+                 where j.parent_generation = p_drop[v_step] and not j.severed and j.status > 0
+                on conflict on constraint engine_stream_pk do nothing;
+                woken := woken or found;
+            end if;
+        end loop;
+    end if;
+
+    if p_published is not null then
+        select array_agg(distinct s.member) into listeners
+          from mesh.subscription as s
+         where s.app_id = p_app and s.topic = any (p_published) and s.expires_at > v_now and s.member <> p_member;
+    end if;
+    if p_wake is not null then
+        perform pg_notify(mesh.channel(p_app), p_wake);
+    end if;
+end
+$$;

@@ -1,0 +1,57 @@
+-- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these.
+-- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
+-- Locks    job rows, skipping those another engine is working on.
+-- Writes   removes messages and timers whose job is gone.
+-- Returns  the job rows, each with its events as a JSON array in the order in which they became due.
+create or replace function mesh.lock_due_jobs(p_app text, p_limit integer)
+returns table (job mesh.job, events json) language plpgsql
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+    v_now constant timestamptz := mesh.clock();
+begin
+    return query
+    with message as materialized (
+        select s.job_id, s.generation, s.visible_at as due_at from mesh.engine_stream as s
+         where s.app_id = p_app and s.visible_at <= v_now
+         order by s.visible_at limit p_limit * 4
+    ), sleeper as materialized (
+        select t.job_id, t.generation, t.due_at from mesh.timer as t
+         where t.app_id = p_app and t.due_at <= v_now
+         order by t.due_at limit p_limit * 4
+    ), due as materialized (
+        select d.job_id, d.generation, min(d.due_at) as due_at
+          from (select * from message union all select * from sleeper) as d
+         group by d.job_id, d.generation
+         order by min(d.due_at) limit p_limit
+    ), orphan as (
+        select d.generation from due as d
+         where not exists (select from mesh.job as j
+                            where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation)
+    ), no_message as (
+        delete from mesh.engine_stream as s using orphan as o where s.generation = o.generation
+    ), no_timer as (
+        delete from mesh.timer as t using orphan as o where t.generation = o.generation
+    ), locked as materialized (
+        select j from due as d
+          join mesh.job as j on j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
+         order by j.job_id
+           for update of j skip locked
+    )
+    select l.j, (
+        select json_agg(e.event order by e.due_at, e.message_id)
+          from (select s.visible_at as due_at, s.message_id,
+                       json_build_object(
+                           'kind', s.kind, 'message_id', s.message_id, 'activity_id', s.activity_id,
+                           'dimension', s.dimension, 'status', s.status, 'code', s.code, 'data', s.data,
+                           'attempt', s.attempt, 'at', coalesce(s.started_at, s.created_at)) as event
+                  from mesh.engine_stream as s
+                 where s.generation = (l.j).generation and s.visible_at <= v_now
+                 union all
+                select t.due_at, '', json_build_object(
+                           'kind', 'timer', 'message_id', '', 'activity_id', t.activity_id, 'dimension', t.dimension,
+                           'status', 'success', 'code', 200, 'data', null, 'attempt', t.attempt, 'at', t.set_at)
+                  from mesh.timer as t
+                 where t.generation = (l.j).generation and t.due_at <= v_now) as e)
+      from locked as l;
+end
+$$;

@@ -1,0 +1,29 @@
+-- postpone_work: give reserved work back, visible again after a delay; p_retry counts it as a failed attempt.
+-- Used for retries with backoff, and (delay 0, no retry) for work that a stopping process has not started.
+-- Returns  how many were still held.
+create or replace function mesh.postpone_work(
+    p_app text, p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_delay double precision[],
+    p_retry boolean[], p_wake text
+) returns integer language plpgsql as $$
+declare
+    v_count integer;
+begin
+    with postponed as (
+        update mesh.worker_stream as s
+           set reserved_by = null,
+               visible_at = mesh.clock() + w.delay * interval '1 second',
+               attempt = s.attempt + w.retry::integer,
+               delivery = case when w.retry then 0 else greatest(s.delivery - 1, 0) end
+          from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry)
+               as w(generation, activity, dimension, delay, retry)
+         where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+           and s.reserved_by = p_member
+        returning 1
+    )
+    select count(*) into v_count from postponed;
+    if p_wake is not null then
+        perform pg_notify(mesh.channel(p_app), p_wake);
+    end if;
+    return v_count;
+end
+$$;

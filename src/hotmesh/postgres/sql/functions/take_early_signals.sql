@@ -1,0 +1,25 @@
+-- take_early_signals: hand the signals that came before their waiter to the waiters just registered.
+-- Locks    the caller holds the keys.  Returns how many were handed over; expired ones are removed, not used.
+create or replace function mesh.take_early_signals(p_app text, p_topics text[], p_keys text[]) returns integer
+language plpgsql as $$
+declare
+    v_signal mesh.signal;
+    v_count  integer := 0;
+begin
+    for v_signal in
+        delete from mesh.signal as s
+         using (select distinct k.topic, k.key from unnest(p_topics, p_keys) as k(topic, key)) as w
+         where s.app_id = p_app and s.topic = w.topic and s.key = w.key
+        returning s.*
+    loop
+        if v_signal.expires_at > mesh.clock() then
+            if mesh.hand_over_signal(p_app, v_signal.topic, v_signal.key, v_signal.data, v_signal.status,
+                                     v_signal.code,
+                                     extract(epoch from v_signal.expires_at - mesh.clock())::double precision) then
+                v_count := v_count + 1;
+            end if;
+        end if;
+    end loop;
+    return v_count;
+end
+$$;

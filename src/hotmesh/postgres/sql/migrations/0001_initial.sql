@@ -1,0 +1,220 @@
+-- The tables of a mesh. `mesh` stands for the schema of the namespace; it is replaced, quoted, when this is loaded.
+--
+-- Definitions   app, app_version
+-- Runtime       job, activity                      what a job is, and what its activities left
+--               worker_stream, engine_stream       messages for user code, and for engines
+--               timer, wait, signal                what sleeps, what waits for a signal, signals without a waiter
+--               dead_letter                        messages that were given up
+--               subscription                       processes that listen to results
+--
+-- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
+-- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
+
+create table mesh.app (
+    app_id          text        not null,
+    active_version  text,
+    epoch           bigint      not null default 0,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    constraint app_pk primary key (app_id),
+    constraint app_id_is_a_name check (app_id ~ '^[A-Za-z0-9-]+$')
+);
+comment on table mesh.app is 'An application: which of its versions is active.';
+comment on column mesh.app.epoch is
+    'Grows with every deploy and activation; a step computed under an older one is refused and computed again.';
+
+create table mesh.app_version (
+    app_id       text        not null,
+    version      text        not null,
+    revision     bigint      not null default 1,
+    graph        json        not null,
+    checksum     text        not null,
+    deployed_at  timestamptz not null default now(),
+    activated_at timestamptz,
+    constraint app_version_pk primary key (app_id, version),
+    constraint app_version_app_fk foreign key (app_id) references mesh.app (app_id),
+    constraint version_is_named check (version <> '')
+);
+comment on table mesh.app_version is 'A deployed version of an application: its compiled graphs.';
+
+create table mesh.job (
+    app_id            text        not null,
+    job_id            text        not null,
+    generation        uuid        not null,
+    version           text        not null,
+    topic             text        not null,
+    seq               bigint      not null,
+    token             bigint      not null,
+    status            integer     not null,
+    job_key           text,
+    entity            text,
+    input             json,
+    data              json,
+    error             json,
+    open              json,
+    expire            double precision,
+    reply_to          text,
+    trace_id          text,
+    span_id           text,
+    parent_job_id     text,
+    parent_generation uuid,
+    parent_activity   text,
+    parent_dimension  integer[],
+    severed           boolean     not null default false,
+    origin_id         text,
+    parent_id         text,
+    search            json,
+    cancelled         boolean     not null default false,
+    created_at        timestamptz not null,
+    updated_at        timestamptz not null,
+    ended_at          timestamptz,
+    expires_at        timestamptz,
+    constraint job_pk primary key (app_id, job_id),
+    constraint job_id_is_short check (length(job_id) between 1 and 512),
+    constraint seq_counts_steps check (seq >= 1),
+    constraint complete_means_ended check (status <> 0 or ended_at is not null),
+    constraint ended_means_closed check (ended_at is null or status <= 0),
+    constraint parent_is_whole check ((parent_generation is null) = (parent_activity is null)),
+    constraint cancelled_is_live check (not cancelled or job_id is not null)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
+comment on table mesh.job is 'A job: one versioned row. status counts open obligations; 0 is complete.';
+comment on column mesh.job.seq is 'Steps committed so far; a step computed against another number is refused.';
+comment on column mesh.job.token is 'Marks the step that wrote the row, so that a lost answer to a commit can be settled.';
+create index job_children on mesh.job (parent_generation) where parent_generation is not null;
+create index job_created on mesh.job using brin (created_at) with (autosummarize = on, pages_per_range = 32);
+create index job_entity on mesh.job (app_id, entity, created_at) where entity is not null;
+
+create table mesh.activity (
+    generation   uuid        not null,
+    activity_id  text        not null,
+    dimension    integer[]   not null,
+    type         text        not null,
+    state        text        not null,
+    code         integer,
+    output       json,
+    hook         json,
+    error        json,
+    seen         text[],
+    started_at   timestamptz,
+    ended_at     timestamptz,
+    constraint activity_pk primary key (generation, activity_id, dimension),
+    constraint state_is_known check (state in ('open', 'joining', 'pending', 'closed')),
+    constraint closed_means_ended check (state <> 'closed' or ended_at is not null)
+) with (fillfactor = 90, autovacuum_vacuum_insert_scale_factor = 0.2);
+comment on table mesh.activity is 'What one pass of an activity left: its output, the signal that resumed it, its error.';
+
+create table mesh.worker_stream (
+    app_id         text        not null,
+    topic          text        not null,
+    generation     uuid        not null,
+    activity_id    text        not null,
+    dimension      integer[]   not null,
+    job_id         text        not null,
+    data           json,
+    workflow_name  text        not null,
+    retry          json,
+    retry_policy   json,
+    trace_id       text,
+    span_id        text,
+    attempt        integer     not null default 0,
+    delivery       integer     not null default 0,
+    visible_at     timestamptz not null,
+    reserved_by    text,
+    created_at     timestamptz not null,
+    constraint worker_stream_pk primary key (generation, activity_id, dimension),
+    constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_by holds it until visible_at.';
+create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at);
+
+create table mesh.engine_stream (
+    app_id         text        not null,
+    job_id         text        not null,
+    generation     uuid        not null,
+    message_id     text        not null,
+    kind           text        not null,
+    activity_id    text        not null,
+    dimension      integer[]   not null,
+    status         text        not null,
+    code           integer     not null,
+    data           json,
+    started_at     timestamptz,
+    attempt        integer     not null default 0,
+    visible_at     timestamptz not null,
+    created_at     timestamptz not null,
+    constraint engine_stream_pk primary key (generation, message_id),
+    constraint kind_is_known check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume')),
+    constraint status_is_known check (status in ('success', 'pending', 'error'))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table mesh.engine_stream is 'Events for engines: answers from workers elsewhere, results of children, signals.';
+create index engine_stream_claim on mesh.engine_stream (app_id, visible_at);
+
+create table mesh.timer (
+    app_id       text        not null,
+    job_id       text        not null,
+    generation   uuid        not null,
+    activity_id  text        not null,
+    dimension    integer[]   not null,
+    due_at       timestamptz not null,
+    attempt      integer     not null default 0,
+    set_at       timestamptz not null,
+    constraint timer_pk primary key (generation, activity_id, dimension)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table mesh.timer is 'What sleeps, and until when.';
+create index timer_due on mesh.timer (app_id, due_at);
+
+create table mesh.wait (
+    app_id       text        not null,
+    job_id       text        not null,
+    generation   uuid        not null,
+    activity_id  text        not null,
+    dimension    integer[]   not null,
+    topic        text        not null,
+    key          text        not null,
+    created_at   timestamptz not null,
+    constraint wait_pk primary key (generation, activity_id, dimension)
+);
+comment on table mesh.wait is 'Hooks that wait for a signal: the oldest one under (topic, key) gets the next signal.';
+create index wait_key on mesh.wait (app_id, topic, key, created_at);
+
+create table mesh.signal (
+    app_id      text        not null,
+    topic       text        not null,
+    key         text        not null,
+    data        json,
+    status      text        not null,
+    code        integer     not null,
+    created_at  timestamptz not null,
+    expires_at  timestamptz not null,
+    constraint signal_pk primary key (app_id, topic, key)
+);
+comment on table mesh.signal is 'Signals that came before their waiter; the last one under a key counts.';
+create index signal_expiry on mesh.signal (expires_at);
+
+create table mesh.dead_letter (
+    id             bigint      generated always as identity,
+    app_id         text        not null,
+    stream         text        not null,
+    topic          text        not null,
+    job_id         text        not null,
+    generation     uuid        not null,
+    activity_id    text        not null,
+    dimension      integer[]   not null,
+    message        json        not null,
+    reason         text        not null,
+    dead_at        timestamptz not null,
+    constraint dead_letter_pk primary key (id),
+    constraint stream_is_known check (stream in ('worker', 'engine'))
+);
+comment on table mesh.dead_letter is 'Messages that were given up, with the reason; they can be requeued or discarded.';
+create index dead_letter_app on mesh.dead_letter (app_id, dead_at);
+create index dead_letter_job on mesh.dead_letter (generation);
+
+create table mesh.subscription (
+    app_id      text        not null,
+    member      text        not null,
+    topic       text        not null,
+    expires_at  timestamptz not null,
+    constraint subscription_pk primary key (app_id, topic, member)
+);
+comment on table mesh.subscription is 'Processes that want the results published under a topic; renewed while they live.';

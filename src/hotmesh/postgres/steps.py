@@ -1,0 +1,246 @@
+"""Writes steps: one call of `commit_steps` for any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hotmesh.core.job import Dimension, MessageReceipt, TimerReceipt, WorkReceipt
+from hotmesh.core.step import JobChange, Step
+from hotmesh.core.values import UNDEFINED
+from hotmesh.core.wire import dumps_text
+
+Text = str | None
+
+_WIDTHS: Final = {
+    "create": 13, "update": 10, "record": 13, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
+    "wait": 7, "signal": 7, "drop": 3,
+}  # fmt: skip
+"""Array parameters of each section of commit_steps, in its order."""
+
+COMMIT: Final = "select * from mesh.commit_steps({})".format(
+    ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 2 + 1))
+)
+
+
+class Committed(Struct, frozen=True):
+    """What became of a batch. `refused` maps the number of a step to (reason, taken id)."""
+
+    refused: dict[int, tuple[str, str]]
+    epoch: int | None
+    woken: bool
+    listeners: tuple[str, ...]
+    committed_at: datetime | None
+
+
+class Batch:
+    """The arguments of one call. `local` says whether a step's work is reserved for this process at once."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _WIDTHS}
+        self._published: set[str] = set()
+        self.sizes: dict[str, int] = {}
+
+    def add(self, number: int, step: Step, *, local: Sequence[bool], send_delay: Callable[[str | None], float]) -> None:
+        """Put a step into the batch. `send_delay` answers, by generation, how long others must leave a message."""
+        rows = self._rows
+        for change in step.jobs:
+            if change.created:
+                rows["create"].append(self._created(number, change))
+            else:
+                rows["update"].append(self._changed(number, change))
+            if change.dropped:
+                rows["drop"].append((number, change.job.generation, change.descend))
+        for item in step.records:
+            record = item.record
+            rows["record"].append(
+                (
+                    number,
+                    item.generation,
+                    item.activity_id,
+                    array(item.dimension),
+                    record.type,
+                    record.state,
+                    record.code,
+                    None if record.output is UNDEFINED else dumps_text(record.output),
+                    None if record.hook is UNDEFINED else dumps_text(record.hook),
+                    None if record.error is None else dumps_text(record.error),
+                    _text_array(record.seen) if record.seen else None,
+                    record.started_at,
+                    record.ended_at,
+                )
+            )
+        for index, work in enumerate(step.work):
+            extra = None
+            if work.retry is not None or work.retry_policy is not None or work.trace_id is not None:
+                extra = dumps_text(
+                    {
+                        "retry": work.retry,
+                        "retry_policy": work.retry_policy,
+                        "trace_id": work.trace_id,
+                        "span_id": work.span_id,
+                    }
+                )
+            rows["work"].append(
+                (
+                    number,
+                    work.job_id,
+                    work.generation,
+                    work.activity_id,
+                    array(work.dimension),
+                    work.topic,
+                    dumps_text(work.data),
+                    work.workflow_name,
+                    local[index],
+                    extra,
+                )
+            )
+        for consumed in step.consumed:
+            match consumed.receipt:
+                case WorkReceipt(activity_id, dimension):
+                    rows["instance"].append(
+                        (number, "answered", consumed.generation, activity_id, array(dimension))
+                    )
+                case MessageReceipt(message_id):
+                    rows["message"].append((number, consumed.generation, message_id))
+                case TimerReceipt(activity_id, dimension):
+                    rows["instance"].append(
+                        (number, "timer", consumed.generation, activity_id, array(dimension))
+                    )
+        for message in step.messages:
+            rows["send"].append(
+                (
+                    number,
+                    message.job_id,
+                    message.generation,
+                    message.message_id,
+                    message.kind,
+                    message.activity_id,
+                    array(message.dimension),
+                    message.status,
+                    message.code,
+                    dumps_text(message.data),
+                    send_delay(message.generation),
+                )
+            )
+        for timer in step.timers:
+            rows["timer"].append(
+                (number, timer.job_id, timer.generation, timer.activity_id, array(timer.dimension), timer.delay)
+            )
+        for wait in step.waits:
+            rows["wait"].append(
+                (number, wait.job_id, wait.generation, wait.activity_id, array(wait.dimension), wait.topic, wait.key)
+            )
+        for place in step.released:
+            rows["instance"].append(
+                (number, "release", place.generation, place.activity_id, array(place.dimension))
+            )
+        for signal in step.signals:
+            rows["signal"].append(
+                (
+                    number,
+                    signal.topic,
+                    signal.key,
+                    dumps_text(signal.data),
+                    signal.status,
+                    signal.code,
+                    signal.keep,
+                )
+            )
+        for notice in step.notices:
+            if notice.topic is not None:
+                self._published.add(notice.topic)
+                self._published.add(f"{notice.topic}.{notice.job_id}")
+
+    def arguments(
+        self, app_id: str, member: str, epoch: int, token: int, lease: float, wake: str | None
+    ) -> list[Any]:
+        """The arguments of `COMMIT`, in order."""
+        found: list[Any] = [app_id, member, epoch, token, lease]
+        for name, rows in self._rows.items():
+            if rows:
+                found += zip(*rows, strict=True)
+            else:
+                found += (None,) * _WIDTHS[name]
+        found += (wake, list(self._published) or None)
+        return found
+
+    def _created(self, number: int, change: JobChange) -> tuple[Any, ...]:
+        job = change.job
+        payload = dumps_text(job.input)
+        data = dumps_text(job.data) if job.data else None
+        self.sizes[job.generation] = len(payload) + len(data or "")
+        return (
+            number,
+            job.job_id,
+            job.generation,
+            job.version,
+            job.topic,
+            job.status,
+            payload,
+            data,
+            None if job.error is None else dumps_text(job.error),
+            change.ended,
+            job.expire,
+            job.created_at,
+            _extra(change),
+        )
+
+    def _changed(self, number: int, change: JobChange) -> tuple[Any, ...]:
+        job = change.job
+        data = dumps_text(job.data) if change.data_changed else None
+        self.sizes[job.generation] = len(data or "")
+        return (
+            number,
+            job.job_id,
+            job.generation,
+            change.expected_seq,
+            job.status,
+            data,
+            None if job.error is None else dumps_text(job.error),
+            None if job.open is None else dumps_text(job.open),
+            change.ended,
+            job.expire,
+        )
+
+
+def _extra(change: JobChange) -> Text:
+    """The columns that few jobs have, as one JSON object."""
+    job = change.job
+    payload = job.input if isinstance(job.input, dict) else {}
+    found: dict[str, Any] = {
+        "job_key": job.key,
+        "entity": job.entity,
+        "open": job.open,
+        "reply_to": job.reply_to,
+        "trace_id": job.trace_id,
+        "span_id": job.span_id,
+        "search": change.search,
+        "origin_id": _text(payload.get("originJobId")),
+        "parent_id": _text(payload.get("parentWorkflowId")),
+    }
+    if job.parent is not None:
+        found["parent_job_id"] = job.parent.job_id
+        found["parent_generation"] = job.parent.generation
+        found["parent_activity"] = job.parent.activity_id
+        found["parent_dimension"] = array(job.parent.dimension)
+        found["severed"] = job.parent.severed
+    given = {name: value for name, value in found.items() if value is not None}
+    return dumps_text(given) if given else None
+
+
+def _text(value: Any) -> Text:
+    return value if isinstance(value, str) else None
+
+
+def array(dimension: Dimension) -> str:
+    """An address as the text of an integer[]: arrays of arrays cannot be unnested by row."""
+    return "{" + ",".join(map(str, dimension)) + "}"
+
+
+def _text_array(values: Sequence[str]) -> str:
+    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return "{" + ",".join(quoted) + "}"

@@ -1,0 +1,366 @@
+"""What an app keeps in Postgres, as calls: each method is one statement, most of them one stored function."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hotmesh.core.job import Dimension, Job
+from hotmesh.core.step import Signal
+from hotmesh.core.wire import dumps_text
+from hotmesh.postgres import sql
+from hotmesh.postgres.connection import Driver, Link, Source, StatementError
+from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
+from hotmesh.postgres.steps import COMMIT, Batch, Committed, array
+
+
+class AnsweredElsewhereError(Exception):
+    """A row that a step answers is gone: its lease was lost, or another process was first."""
+
+
+GONE = "MS002"
+"""The SQLSTATE of that."""
+
+
+class DueJob:
+    """A job locked in the current transaction, with the events that are due."""
+
+    __slots__ = ("events", "job")
+
+    def __init__(self, job: Job, events: list[DueEvent]) -> None:
+        self.job = job
+        self.events = events
+
+
+class Store:
+    """One app in one schema. Methods that take no connection share a general one."""
+
+    def __init__(self, source: Source, schema: str, app_id: str) -> None:
+        self.source = source
+        self.schema = schema
+        self.app_id = app_id
+        self._link = Link(source, name="calls")
+        self._sql: dict[str, str] = {}
+
+    def link(self, name: str) -> Link:
+        """A further dedicated connection."""
+        return Link(self.source, name=name)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    def bound(self, statement: str) -> str:
+        """The statement with the schema put in; the same text each time, so that it is prepared once."""
+        found = self._sql.get(statement)
+        if found is None:
+            found = self._sql[statement] = sql.bind(statement, self.schema)
+        return found
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Driver]:
+        """The general connection; see `Link.use`."""
+        async with self._link.use() as connection:
+            yield connection
+
+    async def _value(self, statement: str, *arguments: Any) -> Any:
+        async with self._link.use() as connection:
+            return await connection.fetchval(self.bound(statement), *arguments)
+
+    async def _rows(self, statement: str, *arguments: Any) -> list[Any]:
+        async with self._link.use() as connection:
+            return await connection.fetch(self.bound(statement), *arguments)
+
+    # -- steps -------------------------------------------------------------------------------------------
+
+    async def commit(
+        self, connection: Driver, batch: Batch, member: str, epoch: int, token: int, lease: float, wake: str | None
+    ) -> Committed:
+        """Write a batch of steps. Raises AnsweredElsewhereError if any of them answers a row that is gone."""
+        arguments = batch.arguments(self.app_id, member, epoch, token, lease, wake)
+        try:
+            row = await connection.fetchrow(self.bound(COMMIT), *arguments)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) == GONE:
+                raise AnsweredElsewhereError from error
+            raise
+        refused = {
+            number: (reason, taken)
+            for number, reason, taken in zip(row["refused"], row["reasons"], row["taken"], strict=True)
+        }
+        return Committed(
+            refused, row["epoch"], row["woken"], tuple(row["listeners"] or ()), row["committed_at"]
+        )
+
+    async def written(self, connection: Driver, job_ids: Sequence[str]) -> dict[str, tuple[str, int, int]]:
+        """Job id → (generation, seq, token): what became of steps whose commit was not answered."""
+        rows = await connection.fetch(
+            self.bound("select job_id, generation, seq, token from mesh.job where app_id = $1 and job_id = any($2)"),
+            self.app_id,
+            list(job_ids),
+        )
+        return {row["job_id"]: (str(row["generation"]), row["seq"], row["token"]) for row in rows}
+
+    async def free_expired_ids(self, job_ids: Sequence[str]) -> int:
+        """Remove jobs of these ids whose time is over; how many there were."""
+        return int(await self._value("select mesh.free_expired_ids($1, $2)", self.app_id, list(job_ids)))
+
+    async def lock_due_jobs(self, connection: Driver, limit: int) -> list[DueJob]:
+        """Lock jobs that have messages or due timers, in the caller's transaction."""
+        rows = await connection.fetch(
+            self.bound("select (d.job).*, d.events from mesh.lock_due_jobs($1, $2) as d"), self.app_id, limit
+        )
+        return [DueJob(job_from(row), events_from(row["events"]) if row["events"] else []) for row in rows]
+
+    async def load_jobs(self, connection: Driver, job_ids: Collection[str]) -> dict[str, Job]:
+        """Jobs by generation, without records."""
+        rows = await connection.fetch(
+            self.bound("select * from mesh.job where app_id = $1 and job_id = any($2)"), self.app_id, list(job_ids)
+        )
+        return {str(row["generation"]): job_from(row) for row in rows}
+
+    async def load_records(
+        self, connection: Driver, wanted: Sequence[tuple[str, str, Dimension]]
+    ) -> dict[str, dict[str, dict[Dimension, Any]]]:
+        """Records by generation, activity and address, for (generation, activity, address) each."""
+        if not wanted:
+            return {}
+        generations, activities, dimensions = zip(*wanted, strict=True)
+        rows = await connection.fetch(
+            self.bound("select * from mesh.load_records($1, $2, $3)"),
+            generations,
+            activities,
+            [array(dimension) for dimension in dimensions],
+        )
+        return records_from(rows)
+
+    async def next_event_at(self, connection: Driver) -> float | None:
+        """Seconds until the next message or timer is due."""
+        value = await connection.fetchval(self.bound("select mesh.next_event_at($1)"), self.app_id)
+        return None if value is None else float(value)
+
+    async def postpone_events(
+        self, connection: Driver, generation: str, delay: float, reason: str, limit: int
+    ) -> str:
+        """Handling the job's events failed: try again after `delay`, or, past `limit` tries, give the job up."""
+        return str(
+            await connection.fetchval(
+                self.bound("select mesh.postpone_events($1, $2, $3, $4, $5)"),
+                self.app_id,
+                generation,
+                delay,
+                reason,
+                limit,
+            )
+        )
+
+    # -- work --------------------------------------------------------------------------------------------
+
+    async def claim_work(
+        self, connection: Driver, member: str, limits: dict[str, int], lease: float
+    ) -> list[HeldWork]:
+        """Reserve visible work, at most `limits[topic]` of each topic."""
+        rows = await connection.fetch(
+            self.bound("select * from mesh.claim_work($1, $2, $3, $4, $5)"),
+            self.app_id,
+            member,
+            list(limits),
+            list(limits.values()),
+            lease,
+        )
+        return [work_from(row) for row in rows]
+
+    async def next_work_at(self, connection: Driver, topics: Collection[str]) -> float | None:
+        value = await connection.fetchval(
+            self.bound("select mesh.next_work_at($1, $2)"), self.app_id, list(topics)
+        )
+        return None if value is None else float(value)
+
+    async def answer_work(
+        self,
+        connection: Driver,
+        member: str,
+        answers: Sequence[tuple[str, str, Dimension, str, int, str | None]],
+        wake: str,
+    ) -> list[bool]:
+        """Exchange held work for answers (generation, activity, address, status, code, data); which were held."""
+        generations, activities, dimensions, statuses, codes, data = zip(*answers, strict=True)
+        return list(
+            await connection.fetchval(
+                self.bound("select mesh.answer_work($1, $2, $3, $4, $5, $6, $7, $8, $9)"),
+                self.app_id,
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                statuses,
+                codes,
+                data,
+                wake,
+            )
+        )
+
+    async def postpone_work(
+        self,
+        connection: Driver,
+        member: str,
+        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        wake: str | None,
+    ) -> int:
+        """Give held work back: (generation, activity, address, delay in seconds, whether it counts as a failure)."""
+        generations, activities, dimensions, delays, retries = zip(*postponed, strict=True)
+        return int(
+            await connection.fetchval(
+                self.bound("select mesh.postpone_work($1, $2, $3, $4, $5, $6, $7, $8)"),
+                self.app_id,
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                delays,
+                retries,
+                wake,
+            )
+        )
+
+    async def bury_work(
+        self, connection: Driver, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
+    ) -> bool:
+        """Move held work to the dead letters and answer its activity with the error."""
+        return bool(
+            await connection.fetchval(
+                self.bound("select mesh.bury_work($1, $2, $3, $4, $5, $6, $7, $8)"),
+                self.app_id,
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                reason,
+                dumps_text(error),
+                wake,
+            )
+        )
+
+    # -- definitions -------------------------------------------------------------------------------------
+
+    async def app_state(self) -> tuple[int, str | None] | None:
+        """Epoch and active version, or None if nothing was ever deployed."""
+        rows = await self._rows("select epoch, active_version from mesh.app where app_id = $1", self.app_id)
+        return (rows[0]["epoch"], rows[0]["active_version"]) if rows else None
+
+    async def graph(self, version: str) -> tuple[str, str] | None:
+        """Stored form and checksum of a version."""
+        rows = await self._rows(
+            "select graph, checksum from mesh.app_version where app_id = $1 and version = $2", self.app_id, version
+        )
+        return (rows[0]["graph"], rows[0]["checksum"]) if rows else None
+
+    async def checksums(self) -> dict[str, str]:
+        rows = await self._rows("select version, checksum from mesh.app_version where app_id = $1", self.app_id)
+        return {row["version"]: row["checksum"] for row in rows}
+
+    async def deploy(self, version: str, graph: str, checksum: str, wake: str) -> bool:
+        """Store a version; whether anything changed."""
+        return bool(
+            await self._value(
+                "select mesh.deploy_version($1, $2, $3, $4, $5)", self.app_id, version, graph, checksum, wake
+            )
+        )
+
+    async def activate(self, version: str, wake: str) -> bool:
+        """Make a version active; False if it was never deployed."""
+        return bool(await self._value("select mesh.activate_version($1, $2, $3)", self.app_id, version, wake))
+
+    # -- jobs, as others see them ------------------------------------------------------------------------
+
+    async def job(self, job_id: str) -> Job | None:
+        """A job whose time is not over."""
+        rows = await self._rows(
+            "select * from mesh.job where app_id = $1 and job_id = $2 "
+            "and (expires_at is null or expires_at > mesh.clock())",
+            self.app_id,
+            job_id,
+        )
+        return job_from(rows[0]) if rows else None
+
+    async def status(self, job_id: str) -> int | None:
+        value = await self._value(
+            "select status from mesh.job where app_id = $1 and job_id = $2 "
+            "and (expires_at is null or expires_at > mesh.clock())",
+            self.app_id,
+            job_id,
+        )
+        return None if value is None else int(value)
+
+    async def send_signal(self, signal: Signal, wake: str) -> bool:
+        """Deliver a signal from outside; whether somebody waited."""
+        return bool(
+            await self._value(
+                "select mesh.send_signal($1, $2, $3, $4, $5, $6, $7, $8)",
+                self.app_id,
+                signal.topic,
+                signal.key,
+                dumps_text(signal.data),
+                signal.status,
+                signal.code,
+                signal.keep,
+                wake,
+            )
+        )
+
+    async def send_message(
+        self,
+        job_id: str,
+        generation: str | None,
+        message_id: str,
+        kind: str,
+        activity_id: str,
+        dimension: Dimension,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        """Put a message for a live job on the engine stream: sent, duplicate, missing or closed."""
+        return str(
+            await self._value(
+                "select mesh.send_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                self.app_id,
+                job_id,
+                generation,
+                message_id,
+                kind,
+                activity_id,
+                array(dimension),
+                status,
+                code,
+                data,
+                wake,
+            )
+        )
+
+    async def subscribe(self, member: str, topics: Collection[str], lease: float) -> None:
+        await self._value("select mesh.subscribe($1, $2, $3, $4)", self.app_id, member, list(topics), lease)
+
+    async def unsubscribe(self, member: str, topics: Collection[str]) -> None:
+        await self._value(
+            "delete from mesh.subscription where app_id = $1 and member = $2 and topic = any($3)",
+            self.app_id,
+            member,
+            list(topics),
+        )
+
+    async def channel(self, connection: Driver) -> str:
+        return str(await connection.fetchval(self.bound("select mesh.channel($1)"), self.app_id))
+
+    async def notify(self, connection: Driver, messages: Sequence[tuple[str, str]]) -> None:
+        """Send NOTIFY messages (channel, payload)."""
+        channels, payloads = zip(*messages, strict=True)
+        await connection.fetchval(
+            "select count(pg_notify(m.channel, m.payload)) from unnest($1::text[], $2::text[]) as m(channel, payload)",
+            channels,
+            payloads,
+        )
+
+
+__all__ = ["AnsweredElsewhereError", "Batch", "Committed", "DueJob", "HeldWork", "StatementError", "Store"]

@@ -1,0 +1,104 @@
+"""Renews the leases of held work, from a thread of its own.
+
+A callback that blocks the event loop must not lose its message, so renewal does not run on that loop: a thread with
+its own loop and its own connection does it. It starts when the first lease has been held for half its length; most
+work is long done by then and costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hotmesh.errors import HotMeshError
+from hotmesh.postgres import sql
+from hotmesh.postgres.connection import Link, Source
+from hotmesh.postgres.steps import array
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.rows import HeldWork
+
+logger = logging.getLogger("hotmesh.lease")
+
+Key = tuple[str, str, tuple[int, ...]]
+
+
+class LeaseKeeper:
+    """The leases of one instance. `hold` and `release` belong to the event loop; the rest runs in the thread."""
+
+    def __init__(self, source: Source, schema: str, member: str, lease: float) -> None:
+        self._source = source
+        self._schema = schema
+        self._member = member
+        self._lease = lease
+        self._held: dict[Key, float] = {}
+        self._lost: set[Key] = set()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._watch, name="hotmesh leases", daemon=True)
+        self._thread.start()
+
+    def hold(self, work: HeldWork) -> None:
+        self._held[work.generation, work.activity_id, work.dimension] = time.monotonic()
+
+    def release(self, work: HeldWork) -> bool:
+        """The callback is done; False if the lease was found lost."""
+        key = (work.generation, work.activity_id, work.dimension)
+        self._held.pop(key, None)
+        if self._lost and key in self._lost:
+            self._lost.discard(key)
+            return False
+        return True
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._lease / 6):
+            due = self._due()
+            if not due:
+                continue
+            try:
+                anyio.run(self._renew, due)
+            except (HotMeshError, OSError) as error:
+                # The lease may still hold; it is tried again, and the answer is checked by the database anyway.
+                logger.warning("leases could not be renewed", extra={"count": len(due), "error": str(error)})
+
+    def _due(self) -> list[Key]:
+        """Leases held for half their length or more since they were taken or renewed."""
+        limit = time.monotonic() - self._lease / 2
+        # A snapshot in one bytecode-level copy: the event loop adds and removes meanwhile.
+        return [key for key, since in self._held.copy().items() if since <= limit]
+
+    async def _renew(self, due: list[Key]) -> None:
+        link = Link(self._source, name="leases")
+        try:
+            async with link.use() as connection:
+                now = time.monotonic()
+                generations, activities, dimensions = zip(*due, strict=True)
+                held = await connection.fetchval(
+                    sql.bind("select mesh.extend_work($1, $2, $3, $4, $5)", self._schema),
+                    self._member,
+                    generations,
+                    activities,
+                    [array(dimension) for dimension in dimensions],
+                    self._lease,
+                )
+        finally:
+            await link.close()
+        for key, kept in zip(due, held, strict=True):
+            if key not in self._held:
+                continue
+            if kept:
+                self._held[key] = now
+            else:
+                self._lost.add(key)
+                self._held.pop(key, None)

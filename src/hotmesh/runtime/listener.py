@@ -1,0 +1,105 @@
+"""The listening connection: hints and results from other processes.
+
+NOTIFY is a hint and the table is the truth. A connection that breaks is made again, subscribed again, and followed by
+one look at everything, so that nothing is missed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.postgres.connection import translated
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connection import Driver
+    from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.listener")
+
+
+class Listener:
+    """Listens on the app's channel and on the member's own."""
+
+    def __init__(
+        self, store: Store, member: str, heard: Callable[[dict[str, Any]], None], connected: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._heard = heard
+        self._connected = connected
+        self._lost = anyio.Event()
+        self.channel = ""
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; "started" once the first connection listens."""
+        delay = 0.1
+        first = True
+        while True:
+            try:
+                await self._listen(first, task_status)
+            except (ConnectionFailedError, ConnectionLostError) as error:
+                logger.warning("listener: no connection", extra={"error": str(error)})
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+            else:
+                delay = 0.1
+            first = False
+
+    async def _listen(self, first: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
+        connection = await self._store.source.connect()
+        try:
+            self._lost = lost = anyio.Event()
+            connection.add_termination_listener(lambda _: lost.set())
+            with translated():
+                self.channel = await self._store.channel(connection)
+                for channel in (self.channel, member_channel(self.channel, self._member)):
+                    await connection.add_listener(channel, self._receive)
+            self._connected()
+            if first:
+                task_status.started()
+            while not lost.is_set():
+                with anyio.move_on_after(PROBE):
+                    await lost.wait()
+                if not lost.is_set():
+                    # A half-open connection says nothing for ever; a statement finds out.
+                    with translated(), anyio.fail_after(PROBE):
+                        await connection.fetchval("select 1")
+        except TimeoutError as error:
+            raise ConnectionLostError("the listening connection does not answer") from error
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._close(connection)
+
+    async def _close(self, connection: Driver) -> None:
+        try:
+            if not connection.is_closed():
+                await self._store.source.release(connection)
+        except OSError:
+            connection.terminate()
+
+    def _receive(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        try:
+            message = json.loads(str(payload))
+        except ValueError:
+            logger.warning("notification is not ours", extra={"channel": channel})
+            return
+        if isinstance(message, dict):
+            self._heard(message)
+
+
+def member_channel(channel: str, member: str) -> str:
+    """The channel of one process: the app's channel cannot be part of it whole, names have 63 bytes."""
+    from hashlib import blake2b
+
+    return "hotmesh:" + blake2b(f"{channel}/{member}".encode(), digest_size=20).hexdigest()
+
+
+PROBE = 15.0
+"""Seconds between two checks that the connection is alive."""

@@ -1,0 +1,704 @@
+"""`HotMesh`: one point of presence. It connects a process to an app: an engine, any number of workers, a listener."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Literal, TypeVar
+
+import anyio
+import anyio.abc
+
+from hotmesh.core.activities.signal import make_signal
+from hotmesh.core.advance import StartRequest
+from hotmesh.core.draft import Draft
+from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.graph import App
+from hotmesh.core.job import Job, dimension_of
+from hotmesh.core.manifest import app_to_json, manifest
+from hotmesh.core.wire import dumps_text, normalise
+from hotmesh.errors import (
+    ConfigError,
+    EngineRequiredError,
+    GetStateError,
+    JobCompletedError,
+    JobError,
+    JobNotFoundError,
+    JobTimeoutError,
+    VersionNotFoundError,
+)
+from hotmesh.evaluate import system_environment
+from hotmesh.postgres import sql
+from hotmesh.postgres.connection import ConnectionLike, Source
+from hotmesh.postgres.migrate import migrate, verify
+from hotmesh.postgres.store import Store
+from hotmesh.runtime import ids
+from hotmesh.runtime.announce import Announcer, JobOutput, Subscriber
+from hotmesh.runtime.engine import Engine
+from hotmesh.runtime.lease import LeaseKeeper
+from hotmesh.runtime.listener import Listener
+from hotmesh.runtime.plans import Plans
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.source import load
+from hotmesh.runtime.wake import DEFINITIONS, EVENTS
+from hotmesh.runtime.worker import Worker, Workers
+
+logger = logging.getLogger("hotmesh")
+
+_NAME = re.compile(r"[A-Za-z0-9-]+\Z")
+_SUBSCRIPTION_LEASE = 60.0
+_REREAD = 5.0
+
+Migrate = Literal["auto", "verify"]
+T = TypeVar("T")
+
+
+class HotMesh:
+    """A connection of this process to an app. Make one with `HotMesh.init`.
+
+    async with HotMesh.init(app_id="shop", workers=[Worker("charge", charge)]) as mesh:
+        await mesh.deploy("shop.yaml")
+        await mesh.activate("1")
+        output = await mesh.pubsub("order.placed", {"sku": "A1"}, timeout=10)
+    """
+
+    _live: ClassVar[set[HotMesh]] = set()
+
+    def __init__(
+        self,
+        app_id: str,
+        source: Source,
+        schema: str,
+        guid: str,
+        settings: Settings,
+        *,
+        engine: bool,
+        readonly: bool,
+        workers: Iterable[Worker],
+    ) -> None:
+        """Use `HotMesh.init`."""
+        self.app_id = app_id
+        self.namespace = schema
+        self.guid_ = guid
+        self.settings = settings
+        self._readonly = readonly
+        self._store = Store(source, schema, app_id)
+        self._plans = Plans(self._store)
+        self._environment = system_environment()
+        self._listener = Listener(self._store, guid, self._heard, self._connected)
+        self._announcer = Announcer(
+            self._store, guid, self._listener, settings.notify_limit, self._output_or_none
+        )
+        self._leases = LeaseKeeper(source, schema, guid, settings.lease)
+        self._engine: Engine | None = None
+        deliver = None
+        self._workers = Workers(self._store, guid, settings, self._leases)
+        if engine:
+            self._engine = Engine(
+                self._store,
+                self._plans,
+                guid,
+                settings,
+                self._environment,
+                self._workers,
+                self._announcer.tell,
+                readonly=readonly,
+            )
+            deliver = self._engine.deliver
+        self._workers.deliver_to(deliver)
+        for worker in workers:
+            self._workers.add(worker)
+        self._runner: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[None] | None = None
+        self._stop_requested = anyio.Event()
+        self._definitions_changed = anyio.Event()
+        self._grace = settings.grace
+
+    # -- lifetime ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def init(
+        cls,
+        app_id: str,
+        *,
+        connection: ConnectionLike = None,
+        namespace: str = "hotmesh",
+        guid: str | None = None,
+        engine: bool | Mapping[str, Any] = True,
+        workers: Iterable[Worker | Mapping[str, Any]] = (),
+        readonly: bool = False,
+        migrate: Migrate = "auto",
+        name: str | None = None,
+        lease: Duration | None = None,
+        max_concurrency: int | None = None,
+        max_payload: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Starting:
+        """Connect this process to an app. Await the result, or use it as an async context manager.
+
+        `connection`: a DSN, a dict of asyncpg options, or an asyncpg pool; omitted: `HOTMESH_DATABASE_URL`, else
+        libpq's variables, else the embedded Postgres. `namespace`: the Postgres schema. `guid`: id of this
+        instance, generated. `engine=False`: workers only. `readonly`: creates and reads jobs, processes none.
+        `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
+        reserved work is safe from others without a sign of life. Further `settings`: see `docs/settings.md`.
+
+        Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
+        """
+        _check_name("appId", app_id)
+        if app_id == "a":
+            raise ConfigError("config.appId [a] is reserved")
+        _check_name("namespace", namespace)
+        given = dict(settings or {})
+        if isinstance(engine, Mapping):
+            options = dict(engine)
+            connection = options.pop("connection", connection)
+            readonly = bool(options.pop("readonly", readonly))
+            given |= options
+            engine = True
+        if lease is not None:
+            given["lease"] = seconds(lease, name="lease")
+        given |= {
+            key: value
+            for key, value in (("max_concurrency", max_concurrency), ("max_payload", max_payload))
+            if value is not None
+        }
+        found = Settings.read(given)
+        serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
+        return Starting(
+            lambda: cls._begin(
+                app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
+                workers=serving, mode=migrate, name=name,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    async def _begin(
+        cls,
+        app_id: str,
+        connection: ConnectionLike,
+        namespace: str,
+        guid: str,
+        settings: Settings,
+        *,
+        engine: bool,
+        readonly: bool,
+        workers: list[Worker],
+        mode: Migrate,
+        name: str | None,
+    ) -> HotMesh:
+        source = await anyio.to_thread.run_sync(
+            lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
+        )
+        if mode == "verify":
+            await verify(source, namespace)
+        else:
+            await migrate(source, namespace)
+        mesh = cls(
+            app_id, source, namespace, guid, settings, engine=engine, readonly=readonly, workers=workers
+        )
+        await mesh._plans.refresh()  # noqa: SLF001 - its own class
+        await mesh._start()  # noqa: SLF001
+        cls._live.add(mesh)
+        logger.info("started", extra={"app_id": app_id, "guid": guid})
+        return mesh
+
+    async def _start(self) -> None:
+        """Run the services in a task that belongs to this instance; `stop` ends it."""
+        loop = asyncio.get_running_loop()
+        self._started = loop.create_future()
+        self._runner = loop.create_task(self._serve(), name=f"hotmesh {self.app_id} {self.guid_}")
+        await self._started
+
+    async def _serve(self) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(self._listener.run)
+                self._leases.start()
+                if self._engine is not None:
+                    await self._engine.run(tasks)
+                await self._workers.run(tasks)
+                await self._announcer.run(tasks)
+                tasks.start_soon(self._follow_definitions)
+                tasks.start_soon(self._keep_subscriptions)
+                if self._started is not None and not self._started.done():
+                    self._started.set_result(None)
+                await self._stop_requested.wait()
+                await self._drain()
+                tasks.cancel_scope.cancel()
+        except BaseException as error:
+            if self._started is not None and not self._started.done():
+                self._started.set_exception(_only(error))
+                return
+            raise
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._close()
+
+    async def _drain(self) -> None:
+        await self._workers.drain(self._grace)
+        if self._engine is not None:
+            with anyio.move_on_after(self._grace):
+                await self._engine.drain()
+        with anyio.move_on_after(1):
+            await self._announcer.drain()
+
+    async def _close(self) -> None:
+        self._leases.stop()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self._store.close)
+            closing.push_async_callback(self._announcer.close)
+            closing.push_async_callback(self._workers.close)
+            if self._engine is not None:
+                closing.push_async_callback(self._engine.close)
+
+    async def stop(self, grace: Duration | None = None) -> None:
+        """Stop taking work, let running callbacks finish (at most `grace`), give back the rest, disconnect.
+
+        Idempotent. Other instances are not affected.
+        """
+        if self._runner is None:
+            return
+        if grace is not None:
+            self._grace = seconds(grace, name="grace")
+        self._stop_requested.set()
+        runner, self._runner = self._runner, None
+        HotMesh._live.discard(self)
+        await asyncio.wait([runner])
+        if not runner.cancelled() and runner.exception() is not None:
+            logger.error("stopped with an error", exc_info=runner.exception())
+        logger.info("stopped", extra={"app_id": self.app_id, "guid": self.guid_})
+
+    @classmethod
+    async def stop_all(cls, grace: Duration | None = None) -> None:
+        """Stop every instance of this process. A new `init` afterwards works as the first did."""
+        async with anyio.create_task_group() as tasks:
+            for mesh in list(cls._live):
+                tasks.start_soon(mesh.stop, grace)
+
+    async def __aenter__(self) -> HotMesh:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # -- definitions -------------------------------------------------------------------------------------
+
+    async def plan(
+        self, source: str | Path | Mapping[str, Any], *, base_path: str | Path | None = None
+    ) -> dict[str, Any]:
+        """Check a graph and return its manifest, storing nothing. Raises CompileError with all problems."""
+        return manifest(await self._load(source, base_path))
+
+    async def deploy(
+        self, source: str | Path | Mapping[str, Any], *, base_path: str | Path | None = None
+    ) -> dict[str, Any]:
+        """Check and store a version; returns its manifest. What runs does not change before `activate`.
+
+        `source` is YAML text, a path, or a dict. Raises CompileError with all problems; nothing is stored then.
+        """
+        app = await self._load(source, base_path)
+        stored = json.dumps(app_to_json(app), separators=(",", ":"), ensure_ascii=False)
+        checksum = sql.checksum(stored)
+        await self._store.deploy(app.version, stored, checksum, DEFINITIONS)
+        await self._plans.refresh()
+        return manifest(app)
+
+    async def _load(self, source: str | Path | Mapping[str, Any], base_path: str | Path | None) -> App:
+        def read() -> App:
+            loaded = load(source, base_path=base_path, expected_app_id=self.app_id)
+            for warning in loaded.warnings:
+                logger.warning("graph: %s", warning)
+            return loaded.app
+
+        return await anyio.to_thread.run_sync(read)
+
+    async def activate(self, version: str, delay: Duration | None = None) -> bool:
+        """Make a deployed version the one that new jobs start on, in every process.
+
+        No job starts on an older version once this has returned. Raises VersionNotFoundError.
+        """
+        if delay is not None:
+            seconds(delay, name="delay")
+        version = str(version)
+        if not await self._store.activate(version, DEFINITIONS):
+            raise VersionNotFoundError(self.app_id, version)
+        await self._plans.refresh()
+        await self._plans.active()
+        return True
+
+    # -- jobs --------------------------------------------------------------------------------------------
+
+    async def pub(
+        self,
+        topic: str,
+        data: Any = None,
+        context: Mapping[str, Any] | None = None,
+        extended: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Start a job; returns its id once it is durable.
+
+        `extended` may give `id`, `entity`, `search` (fields to query by), `marker` and `pending` (seconds to wait
+        for `resume`). Raises AppNotFoundError, TopicNotFoundError, DuplicateJobError, MappingError, PayloadError.
+        """
+        request = self._request(topic, data, context, extended, None)
+        job = await self._engine_or_raise("pub").start(request)
+        return job.job_id
+
+    async def pubsub(
+        self,
+        topic: str,
+        data: Any = None,
+        context: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        extended: Mapping[str, Any] | None = None,
+    ) -> JobOutput:
+        """Start a job and wait for its result (or its first interim emission).
+
+        `timeout` is 1 second unless given; JobTimeoutError then, and the job goes on. Raises JobError with the job's
+        error if it ends with one, and whatever `pub` raises.
+        """
+        limit = self.settings.pubsub_timeout if timeout is None else seconds(timeout, name="timeout")
+        engine = self._engine_or_raise("pubsub")
+        request = self._request(topic, data, context, extended, self.guid_)
+        answered: asyncio.Future[JobOutput] = asyncio.get_running_loop().create_future()
+
+        def answer(output: JobOutput) -> None:
+            if not answered.done():
+                answered.set_result(output)
+
+        # The id is fixed only by the step, and its answer may come with the very commit that creates it.
+        self._announcer.expect(request.generation, answer)
+        job: Job | None = None
+        try:
+            job = await engine.start(request)
+            with anyio.move_on_after(limit):
+                return _result(await self._await_answer(job, answered))
+        finally:
+            self._announcer.forget(request.generation)
+        raise JobTimeoutError(job.job_id)
+
+    async def _await_answer(self, job: Job, answered: asyncio.Future[JobOutput]) -> JobOutput:
+        """The answer; a notification may be missed (a broken connection), so the job is read now and then."""
+        while True:
+            with anyio.move_on_after(_REREAD):
+                return await asyncio.shield(answered)
+            found = await self._store.job(job.job_id)
+            if found is not None and found.generation == job.generation and (not found.live or found.error):
+                return await self._output(found)
+
+    def _request(
+        self,
+        topic: str,
+        data: Any,
+        context: Mapping[str, Any] | None,
+        extended: Mapping[str, Any] | None,
+        reply_to: str | None,
+    ) -> StartRequest:
+        payload = {} if data is None else normalise(data, limit=self.settings.max_payload, what=f"data for {topic}")
+        trace = dict((context or {}).get("metadata", {}))
+        more = dict(extended or {})
+        unknown = more.keys() - {"id", "entity", "search", "marker", "pending"}
+        if unknown:
+            raise ConfigError(f"extended has no key {sorted(unknown)[0]!r}; known are id, entity, search, marker, pending")
+        pending = more.get("pending")
+        return StartRequest(
+            topic=topic,
+            data=payload,
+            generation=ids.generation(),
+            default_id=ids.guid(),
+            job_id=_job_id(more.get("id")),
+            reply_to=reply_to,
+            trace_id=trace.get("trc"),
+            span_id=trace.get("spn"),
+            entity=more.get("entity"),
+            search=_search(more),
+            pending=None if pending is None else seconds(pending, name="pending"),
+        )
+
+    async def signal(
+        self, topic: str, data: Any, status: str = "success", code: int = 200, *, pending: bool = True
+    ) -> str:
+        """Send a signal to the job that waits for it; returns an id of the signal.
+
+        Nobody waits yet: it is kept for 10 minutes (or `$expire` of the payload), unless `pending=False`. Raises
+        SignalNotFoundError if no hook rule listens on the topic, MappingError if the payload has no key.
+        """
+        payload = normalise(data, limit=self.settings.max_payload, what=f"data for signal {topic}")
+        if status not in ("success", "pending", "error"):
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        self._engine_or_raise("signal")
+        plan = await self._plans.active()
+        signal = make_signal(plan, topic, payload, status, code, self._environment, keep=pending)
+        await self._store.send_signal(signal, EVENTS)
+        if self._engine is not None:
+            self._engine.wake()
+        return ids.guid()
+
+    async def add(self, message: Mapping[str, Any]) -> str:
+        """Add an answer to an open activity, as a worker that answered `pending` does.
+
+        `message` carries the request's `metadata` (jid, gid, dad, aid and a guid of its own), `data`, `status`,
+        `code`. A guid counts once. Raises JobNotFoundError, JobCompletedError (the activity waits no more).
+        """
+        metadata = dict(message.get("metadata", {}))
+        missing = [name for name in ("jid", "gid", "dad", "aid") if not metadata.get(name)]
+        if missing:
+            raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
+        status = message.get("status", "success")
+        if status not in ("success", "pending", "error"):
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        guid = str(metadata.get("guid") or ids.guid())
+        code = message.get("code", {"success": 200, "pending": 202, "error": 500}[status])
+        data = normalise(
+            message.get("data", {}), limit=self.settings.max_payload, what=f"an answer for {metadata['aid']}"
+        )
+        outcome = await self._store.send_message(
+            metadata["jid"],
+            metadata["gid"],
+            guid,
+            "added",
+            metadata["aid"],
+            dimension_of(metadata["dad"]),
+            status,
+            int(code),
+            dumps_text(data),
+            EVENTS,
+        )
+        if outcome == "missing":
+            raise JobNotFoundError(metadata["jid"])
+        if outcome == "closed":
+            raise JobCompletedError(metadata["jid"])
+        if self._engine is not None:
+            self._engine.wake()
+        return guid
+
+    async def interrupt(
+        self,
+        topic: str,
+        job_id: str,
+        *,
+        reason: str | None = None,
+        throw: bool = True,
+        descend: bool = False,
+        suppress: bool = False,
+        expire: Duration | None = None,
+        code: int = 410,
+        stack: str | None = None,
+    ) -> str | None:
+        """Stop a job; whoever waits for it gets error `code` (`throw=False`: its data so far).
+
+        `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
+        """
+        del topic
+        status = await self._store.status(job_id)
+        if status is None or status <= 0:
+            if suppress:
+                return None
+            raise JobNotFoundError(job_id) if status is None else JobCompletedError(job_id)
+        options: dict[str, Any] = {"throw": throw, "descend": descend, "code": code}
+        if reason is not None:
+            options["reason"] = reason
+        if stack is not None:
+            options["stack"] = stack
+        if expire is not None:
+            options["expire"] = seconds(expire, name="expire")
+        message_id = ids.guid()
+        outcome = await self._store.send_message(
+            job_id, None, message_id, "interrupt", "", (), "success", 200, dumps_text(options), EVENTS
+        )
+        if outcome == "missing" and not suppress:
+            raise JobNotFoundError(job_id)
+        if self._engine is not None:
+            self._engine.wake()
+        await self._until_ended(job_id)
+        return message_id
+
+    async def _until_ended(self, job_id: str) -> None:
+        """Wait until an engine has carried out the interrupt."""
+        delay = 0.005
+        with anyio.move_on_after(30):
+            while True:
+                status = await self._store.status(job_id)
+                if status is None or status <= 0:
+                    return
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 0.2)
+
+    async def resume(self, job_id: str) -> None:
+        """Start a job that was created in pending mode. Raises JobNotFoundError if its time is over."""
+        outcome = await self._store.send_message(
+            job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
+        )
+        if outcome == "missing":
+            raise JobNotFoundError(job_id)
+        if self._engine is not None:
+            self._engine.wake()
+
+    # -- results -----------------------------------------------------------------------------------------
+
+    async def sub(self, topic: str, callback: Subscriber) -> None:
+        """Call `callback(topic, output)` for what is announced on a `publishes` topic.
+
+        `<publishes>` gets every job, `<publishes>.<job id>` one. Any number of callbacks per topic. Messages are not
+        durable: who is not there misses them.
+        """
+        self._announcer.subscribe(topic, callback)
+        await self._store.subscribe(self.guid_, [topic], _SUBSCRIPTION_LEASE)
+
+    async def unsub(self, topic: str, callback: Subscriber | None = None) -> None:
+        """End one callback's subscription, or all of the topic."""
+        self._announcer.unsubscribe(topic, callback)
+        if topic not in self._announcer.topics:
+            await self._store.unsubscribe(self.guid_, [topic])
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    async def get_state(self, topic: str, job_id: str) -> JobOutput:
+        """Metadata and data of a job. Raises GetStateError if there is none of this id."""
+        del topic
+        job = await self._store.job(job_id)
+        if job is None:
+            raise GetStateError(job_id)
+        return await self._output(job)
+
+    async def get_status(self, job_id: str) -> int:
+        """Open obligations: 0 complete, above 0 running, -1 pending, far below 0 interrupted.
+
+        Raises JobNotFoundError.
+        """
+        status = await self._store.status(job_id)
+        if status is None:
+            raise JobNotFoundError(job_id)
+        return status
+
+    @staticmethod
+    def guid() -> str:
+        """A new id: `H` and 22 url-safe characters."""
+        return ids.guid()
+
+    async def _output(self, job: Job) -> JobOutput:
+        plan = await self._plans.version(job.version)
+        graph = plan.graphs[job.topic]
+        draft = Draft(job, graph, job.updated_at, created=False)
+        return JobOutput(draft.metadata(), job.data)
+
+    async def _output_or_none(self, job_id: str) -> JobOutput | None:
+        job = await self._store.job(job_id)
+        return None if job is None else await self._output(job)
+
+    # -- hearing -----------------------------------------------------------------------------------------
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        if "j" in message:
+            self._announcer.heard(message)
+        if message.get("e") and self._engine is not None:
+            self._engine.wake()
+        if "w" in message:
+            self._workers.wake(message["w"])
+        if message.get("d"):
+            self._definitions_changed.set()
+
+    def _connected(self) -> None:
+        """Listening (again): look at everything once, so that nothing that was announced meanwhile is missed."""
+        if self._engine is not None:
+            self._engine.wake()
+        self._workers.wake_all()
+        self._definitions_changed.set()
+
+    async def _follow_definitions(self) -> None:
+        from hotmesh.errors import DatabaseError
+
+        while True:
+            await self._definitions_changed.wait()
+            self._definitions_changed = anyio.Event()
+            try:
+                await self._plans.refresh()
+            except DatabaseError as error:
+                # The next commit is refused if anything changed, and reads it then.
+                logger.warning("definitions could not be read", extra={"error": str(error)})
+
+    async def _keep_subscriptions(self) -> None:
+        from hotmesh.errors import DatabaseError
+
+        while True:
+            await anyio.sleep(_SUBSCRIPTION_LEASE / 3)
+            topics = self._announcer.topics
+            if topics:
+                try:
+                    await self._store.subscribe(self.guid_, topics, _SUBSCRIPTION_LEASE)
+                except DatabaseError as error:
+                    logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
+
+    def _engine_or_raise(self, method: str) -> Engine:
+        if self._engine is None:
+            raise EngineRequiredError(f"{method} needs an engine; this instance was started with engine=False")
+        return self._engine
+
+
+class Starting(Awaitable[HotMesh]):
+    """What `HotMesh.init` returns: await it, or use it as `async with HotMesh.init(…) as mesh`."""
+
+    def __init__(self, begin: Callable[[], Awaitable[HotMesh]]) -> None:
+        self._begin = begin
+        self._mesh: HotMesh | None = None
+
+    def __await__(self) -> Generator[Any, None, HotMesh]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> HotMesh:
+        self._mesh = await self._begin()
+        return self._mesh
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._mesh is not None:
+            await self._mesh.stop()
+
+
+def _result(output: JobOutput) -> JobOutput:
+    error = output.metadata.get("err")
+    if error is not None:
+        raise JobError(json.loads(error), output.metadata.get("jid"))
+    return output
+
+
+def _check_name(option: str, value: str) -> None:
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise ConfigError(f"config.{option} [{value}] is invalid")
+
+
+def _job_id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
+        raise ConfigError(f"a job id is a text of 1 to 512 characters, not {value!r}")
+    return value
+
+
+def _search(extended: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = {f"_{key}": _plain(value) for key, value in dict(extended.get("search") or {}).items()}
+    found |= {key: value for key, value in dict(extended.get("marker") or {}).items() if key.startswith("-")}
+    return found or None
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one error inside nested groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+

@@ -1,0 +1,77 @@
+"""The versions of an app as compiled plans, one per process and version, never older than the database's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hotmesh.core.compile import Plan, compile_app
+from hotmesh.core.manifest import app_from_json
+from hotmesh.errors import AppNotFoundError, VersionNotFoundError
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
+
+
+class Plans:
+    """What is deployed, as last read. Absence is never cached.
+
+    Every commit names the epoch under which its steps were computed; a commit under an older one is refused, and
+    `refresh` then reads what has changed. So no process can run a superseded definition, whoever it missed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = anyio.Lock()
+        self._plans: dict[str, tuple[str, Plan]] = {}
+        self.epoch = -1
+        self._active: str | None = None
+
+    async def refresh(self) -> None:
+        """Read epoch and active version, and forget plans whose definition was replaced."""
+        async with self._lock:
+            state = await self._store.app_state()
+            if state is None:
+                self.epoch, self._active = -1, None
+                self._plans.clear()
+                return
+            if state[0] != self.epoch:
+                checksums = await self._store.checksums()
+                self._plans = {
+                    version: (checksum, plan)
+                    for version, (checksum, plan) in self._plans.items()
+                    if checksums.get(version) == checksum
+                }
+            self.epoch, self._active = state
+
+    async def active(self) -> Plan:
+        """The plan that new jobs start on. Raises AppNotFoundError if no version is active."""
+        version = self._active
+        if version is None:
+            await self.refresh()
+            version = self._active
+            if version is None:
+                raise AppNotFoundError(self._store.app_id)
+        known = self._plans.get(version)
+        return known[1] if known is not None else await self.version(version)
+
+    def known(self, version: str) -> Plan | None:
+        """The plan of a version if this process has it already."""
+        found = self._plans.get(version)
+        return None if found is None else found[1]
+
+    async def version(self, version: str) -> Plan:
+        """The plan of a version, loaded if need be. Raises VersionNotFoundError."""
+        async with self._lock:
+            known = self._plans.get(version)
+            if known is not None:
+                return known[1]
+            stored = await self._store.graph(version)
+            if stored is None:
+                raise VersionNotFoundError(self._store.app_id, version)
+            text, checksum = stored
+            plan = compile_app(app_from_json(json.loads(text)))
+            self._plans[version] = (checksum, plan)
+            return plan

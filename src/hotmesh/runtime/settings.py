@@ -1,0 +1,82 @@
+"""Settings of one instance: arguments of `HotMesh.init`, else environment variables, else defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hotmesh.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Durations in seconds."""
+
+    lease: float = 30.0
+    """How long a reservation of work holds without a sign of life (`HMSH_RESERVATION_TIMEOUT_S`)."""
+    longest_callback: float = 1800.0
+    """After this a callback is cut off and its answer does not count (`HMSH_RESERVATION_TIMEOUT_MAX_S`)."""
+    poison_threshold: int = 5
+    """Deliveries without an answer, or failures of a step, after which a message is given up."""
+    max_cycles: int = 10_000
+    max_concurrency: int = 10
+    max_payload: int = 1_048_576
+    """Bytes of JSON that one payload may have."""
+    expire: float = 1.0
+    """How long a finished job is kept if its graph does not say."""
+    pubsub_timeout: float = 1.0
+    notify_limit: int = 7_500
+    poll: float = 1.0
+    """Longest time between two looks for work of other processes, when no notification arrives."""
+    grace: float = 10.0
+    """How long `stop` waits for running callbacks."""
+    reconnect_max: float = 5.0
+    connect_timeout: float = 30.0
+    batch: int = 100
+    """Steps in one commit."""
+    cache_jobs: int = 10_000
+    cache_bytes: int = 64 * 1024 * 1024
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Raises ConfigError that names the argument or variable whose value cannot be used."""
+        values: dict[str, Any] = {}
+        for name, (variable, scale) in _VARIABLES.items():
+            text = environ.get(variable)
+            if text is not None:
+                values[name] = _number(text, variable) * scale
+        known = {field.name: field for field in fields(cls)}
+        for name, value in (given or {}).items():
+            if name not in known:
+                raise ConfigError(f"there is no setting {name!r}; known are {', '.join(known)}")
+            if value is not None:
+                values[name] = value
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise ConfigError(f"setting {name} must be a number of at least 0, not {value!r}")
+            values[name] = int(value) if known[name].type == "int" else float(value)
+        return cls(**values)
+
+
+_VARIABLES = {
+    "lease": ("HMSH_RESERVATION_TIMEOUT_S", 1),
+    "longest_callback": ("HMSH_RESERVATION_TIMEOUT_MAX_S", 1),
+    "poison_threshold": ("HMSH_POISON_MESSAGE_THRESHOLD", 1),
+    "max_cycles": ("HMSH_MAX_CYCLES", 1),
+    "max_concurrency": ("HMSH_MAX_CONCURRENCY", 1),
+    "expire": ("HMSH_EXPIRE_DURATION", 1),
+    "pubsub_timeout": ("HMSH_OTT_WAIT_TIME", 0.001),
+    "notify_limit": ("HMSH_NOTIFY_PAYLOAD_LIMIT", 1),
+    "poll": ("HOTMESH_POSTGRES_FALLBACK_INTERVAL", 0.001),
+    "grace": ("HMSH_STOP_GRACE_MS", 0.001),
+    "reconnect_max": ("HMSH_RECONNECT_MAX_MS", 0.001),
+}
+
+
+def _number(text: str, variable: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"environment variable {variable} must be a number, not {text!r}") from None

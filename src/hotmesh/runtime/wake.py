@@ -1,0 +1,48 @@
+"""Waking up: an event with a time limit, and the hints that processes send each other.
+
+A hint is a small JSON object on the app's NOTIFY channel. It is never needed for correctness: whoever misses one
+finds the rows by polling.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+import anyio
+
+EVENTS = '{"e":1}'
+"""There is something on the engine stream."""
+
+DEFINITIONS = '{"d":1}'
+"""Something was deployed or activated."""
+
+EVERY_TOPIC = "*"
+
+
+def work_hint(topics: Collection[str]) -> str:
+    """There is work on these topics."""
+    text = json.dumps({"w": sorted(topics)}, separators=(",", ":"))
+    return text if len(text.encode()) <= 7_000 else json.dumps({"w": [EVERY_TOPIC]})
+
+
+class Wake:
+    """Something to wait for: `set` by whoever knows, or the time is up."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        if self._event.is_set():
+            self._event = anyio.Event()
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait until set, at most `seconds` and never longer than the poll; whether it was set."""
+        limit = self._longest if seconds is None else min(max(seconds, 0.0), self._longest)
+        with anyio.move_on_after(limit):
+            await self._event.wait()
+        return self._event.is_set()

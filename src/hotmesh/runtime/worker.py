@@ -1,0 +1,618 @@
+"""Runs the callbacks of this process: work from memory (the local fast path) and work claimed from the stream.
+
+A worker holds a message from its reservation to its answer. The lease is renewed by a thread of its own, so that a
+callback which blocks the event loop keeps it. An answer counts only while the message is still held.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from hotmesh.core.graph import RetryPolicy
+from hotmesh.core.job import Event, WorkReceipt, dimension_text
+from hotmesh.core.step import Work
+from hotmesh.core.wire import dumps_text, normalise
+from hotmesh.errors import (
+    ConfigError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    HotMeshError,
+    PayloadError,
+)
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime.callback import Response, StreamData, read_response
+from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
+    from hotmesh.runtime.lease import LeaseKeeper
+    from hotmesh.runtime.settings import Settings
+
+logger = logging.getLogger("hotmesh.worker")
+
+Callback = Callable[[StreamData], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A callback bound to a worker topic, to be passed to `HotMesh.init(workers=[…])`.
+
+    `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 10). `retry`: a
+    `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
+    `initial_interval`. `timeout`: after it a callback is cut off and fails with code 504. Plain functions run in
+    threads.
+
+        async def charge(message: StreamData) -> dict:
+            return {"receipt": await payments.charge(message.data["amount"])}
+
+        Worker("payments.charge", charge, max_concurrency=20)
+    """
+
+    topic: str
+    callback: Callback
+    max_concurrency: int | None = None
+    retry: RetryPolicy | Mapping[str, Any] | None = None
+    timeout: float | None = None
+    workflow_name: str | None = None
+    readonly: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.topic, str) or not self.topic:
+            raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
+        if not callable(self.callback):
+            raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
+        most = self.max_concurrency
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigError(f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}")
+
+
+@dataclass(slots=True)
+class _Served:
+    """One topic as this process serves it."""
+
+    worker: Worker
+    most: int
+    retry: RetryPolicy | None
+    callback: Callable[[StreamData], Awaitable[Any]]
+    running: int = 0
+    """Places taken: callbacks that run, and those kept for steps on their way to a commit."""
+    backlog: bool = True
+    """There may be rows on the stream that wait for a place here."""
+    queue: deque[HeldWork] = field(default_factory=deque)
+
+
+Deliver = Callable[[str, str, Event], None]
+
+
+class Workers:
+    """All workers of one app in one process. `run` is its lifetime."""
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        settings: Settings,
+        leases: LeaseKeeper,
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._settings = settings
+        self._leases = leases
+        self._deliver: Deliver | None = None
+        self._served: dict[str, _Served] = {}
+        self._wake = Wake(settings.poll)
+        self._claims = store.link("claims")
+        self._answers_link = store.link("answers")
+        self._answers: list[tuple[HeldWork, str, int, str | None]] = []
+        self._postponed: list[tuple[HeldWork, float]] = []
+        self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
+        self._answer_wake = anyio.Event()
+        self._answering = False
+        self._tasks: TaskGroup | None = None
+        self._stopping = False
+        self._idle = anyio.Event()
+        self._last_hint: dict[str, float] = {}
+        self._cancelled: dict[tuple[str, str, tuple[int, ...]], anyio.CancelScope] = {}
+
+    def add(self, worker: Worker) -> None:
+        """Serve a topic. Raises ConfigError if this process serves it already."""
+        if worker.topic in self._served:
+            raise ConfigError(f"this instance already has a worker on topic {worker.topic}")
+        if worker.readonly:
+            return
+        self._served[worker.topic] = _Served(
+            worker,
+            worker.max_concurrency or self._settings.max_concurrency,
+            retry_policy(worker.retry),
+            _asynchronous(worker.callback, worker.max_concurrency or self._settings.max_concurrency),
+        )
+        self._wake.set()
+
+    def deliver_to(self, deliver: Deliver | None) -> None:
+        """Where answers go: the engine of this process; None: to the engine stream."""
+        self._deliver = deliver
+
+    @property
+    def topics(self) -> list[str]:
+        return list(self._served)
+
+    # -- lifetime ----------------------------------------------------------------------------------------
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Start the loops in the instance's task group."""
+        self._tasks = tasks
+        tasks.start_soon(self._claim_loop, name="claim work")
+        tasks.start_soon(self._answer_loop, name="answer work")
+
+    async def drain(self, grace: float) -> None:
+        """Claim nothing more, give back what has not started, and wait for running callbacks."""
+        self._stopping = True
+        self._wake.set()
+        with anyio.move_on_after(grace):
+            while self._busy():
+                self._idle = anyio.Event()
+                await self._idle.wait()
+        for scope in list(self._cancelled.values()):
+            scope.cancel()
+        with anyio.move_on_after(1.0):
+            while self._busy():
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    def _busy(self) -> bool:
+        return bool(
+            self._cancelled or self._answers or self._postponed or self._buried or self._answering
+        )
+
+    async def close(self) -> None:
+        await self._claims.close()
+        await self._answers_link.close()
+
+    # -- what the engine asks ----------------------------------------------------------------------------
+
+    def reserve(self, topic: str) -> bool:
+        """Keep a place for work that is about to be committed; False: the row is for everybody."""
+        served = self._served.get(topic)
+        if served is None or self._stopping:
+            return False
+        if served.running >= served.most:
+            served.backlog = True
+            return False
+        served.running += 1
+        return True
+
+    def unreserve(self, topic: str) -> None:
+        self._served[topic].running -= 1
+        self._freed(self._served[topic])
+
+    def begin(self, work: Work, created_at: datetime | None) -> None:
+        """The work is committed and held by this process: run its callback from memory."""
+        held = HeldWork(
+            work.job_id,
+            work.generation,
+            work.activity_id,
+            work.dimension,
+            work.topic,
+            work.data,
+            work.workflow_name,
+            retry=work.retry,
+            retry_policy=work.retry_policy,
+            trace_id=work.trace_id,
+            span_id=work.span_id,
+            created_at=created_at,
+        )
+        self._run(self._served[work.topic], held)
+
+    def wake_text(self, topics: Collection[str]) -> str | None:
+        """The hint for work that this process leaves to others.
+
+        Topics served here, too, only overflowed: the others are told now and then, so that a busy process does not
+        put a notification, which makes commits wait for each other, into each of its commits.
+        """
+        if not topics:
+            return None
+        now = anyio.current_time()
+        wanted = []
+        for topic in topics:
+            if topic in self._served and now - self._last_hint.get(topic, -1.0) < OVERFLOW_HINT:
+                continue
+            self._last_hint[topic] = now
+            wanted.append(topic)
+        return work_hint(wanted) if wanted else None
+
+    def wake(self, topics: Collection[str]) -> None:
+        """There may be work on these topics."""
+        found = False
+        for topic, served in self._served.items():
+            if topic in topics or EVERY_TOPIC in topics:
+                served.backlog = True
+                found = True
+        if found:
+            self._wake.set()
+
+    def wake_all(self) -> None:
+        self.wake([EVERY_TOPIC])
+
+    # -- claiming ----------------------------------------------------------------------------------------
+
+    async def _claim_loop(self) -> None:
+        """Claim work for free places: when told, when a place becomes free, when the next is due, and by polling."""
+        failures = 0
+        while not self._stopping:
+            try:
+                claimed = await self.run_once()
+                failures = 0
+                if claimed:
+                    continue
+                due = await self._next_due()
+                if not await self._wake.wait(due):
+                    # The poll looks at every topic, whatever was or was not announced.
+                    for served in self._served.values():
+                        served.backlog = True
+            except (ConnectionLostError, ConnectionFailedError) as error:
+                failures += 1
+                logger.warning("worker stream: no connection", extra={"error": str(error)})
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+            except HotMeshError as error:
+                failures += 1
+                logger.error("worker stream could not be read", exc_info=error)
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+
+    async def run_once(self) -> int:
+        """Claim what there are free places for; how much was claimed."""
+        self._wake.clear()
+        limits = {
+            topic: served.most - served.running
+            for topic, served in self._served.items()
+            if served.backlog and served.running < served.most
+        }
+        if not limits or self._stopping:
+            return 0
+        for topic, limit in limits.items():
+            self._served[topic].running += limit
+            self._served[topic].backlog = False
+        claimed: list[HeldWork] = []
+        try:
+            async with self._claims.use() as connection:
+                claimed = await self._store.claim_work(connection, self._member, limits, self._settings.lease)
+        finally:
+            for work in claimed:
+                limits[work.topic] -= 1
+            for topic, unused in limits.items():
+                served = self._served[topic]
+                served.running -= unused
+                if not unused:
+                    served.backlog = True
+        for work in claimed:
+            served = self._served[work.topic]
+            if work.delivery > self._settings.poison_threshold:
+                self._bury(served, work)
+            else:
+                self._run(served, work)
+        return len(claimed)
+
+    async def _next_due(self) -> float | None:
+        """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free places."""
+        topics = [topic for topic, served in self._served.items() if served.running < served.most]
+        if not topics:
+            return None
+        async with self._claims.use() as connection:
+            due = await self._store.next_work_at(connection, topics)
+        if due is None:
+            return None
+        if due <= self._settings.poll:
+            for topic in topics:
+                self._served[topic].backlog = True
+        return max(due, 0.005)
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def _run(self, served: _Served, work: HeldWork) -> None:
+        if self._tasks is None:
+            raise AssertionError("workers run only inside an instance")
+        self._leases.hold(work)
+        key = (work.generation, work.activity_id, work.dimension)
+        scope = self._cancelled[key] = anyio.CancelScope()
+        self._tasks.start_soon(self._call, served, work, key, scope)
+
+    async def _call(
+        self,
+        served: _Served,
+        work: HeldWork,
+        key: tuple[str, str, tuple[int, ...]],
+        scope: anyio.CancelScope,
+    ) -> None:
+        limit = served.worker.timeout or self._settings.longest_callback
+        message = message_from(work, self._store.app_id)
+        scope.deadline = anyio.current_time() + limit
+        response: Response | None = None
+        with scope:
+            try:
+                response = read_response(await served.callback(message))
+            except Exception as error:
+                response = _raised(error)
+        held = self._leases.release(work)
+        del self._cancelled[key]
+        served.running -= 1
+        if response is None:
+            if self._stopping and anyio.current_time() < scope.deadline:
+                # Cut off by `stop`: somebody else runs it again, at once.
+                self._postponed.append((work, -1.0))
+                self._answer_wake.set()
+            elif served.worker.timeout is not None:
+                self._answered(served, work, _timed_out(served.worker, limit))
+            else:
+                logger.error(
+                    "stream-lease-expired",
+                    extra={"job_id": work.job_id, "activity_id": work.activity_id, "seconds": limit},
+                )
+        elif not held:
+            logger.warning(
+                "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+            )
+        else:
+            self._answered(served, work, response)
+        self._freed(served)
+
+    def _freed(self, served: _Served) -> None:
+        if served.backlog and not self._stopping:
+            self._wake.set()
+        if self._stopping:
+            self._idle.set()
+
+    # -- answering ---------------------------------------------------------------------------------------
+
+    def _answered(self, served: _Served, work: HeldWork, response: Response) -> None:
+        try:
+            data = normalise(
+                response.data, limit=self._settings.max_payload, what=f"the result of worker {work.topic}"
+            )
+        except PayloadError as error:
+            response = Response({"message": str(error), "code": 500}, status="error", code=500)
+            data = response.data
+        status, code = response.status, response.code
+        if status == "error":
+            data = error_object(response, data)
+            code = data["code"]
+            delay = retry_delay(served.retry, work, code)
+            if delay is not None:
+                self._postponed.append((work, delay))
+                self._answer_wake.set()
+                return
+        if self._deliver is None:
+            self._answers.append((work, status, code, dumps_text(data)))
+            self._answer_wake.set()
+            return
+        event = Event(
+            "answer",
+            work.activity_id,
+            work.dimension,
+            status,
+            code,
+            data,
+            receipt=WorkReceipt(work.activity_id, work.dimension),
+            started_at=work.created_at,
+        )
+        self._deliver(work.job_id, work.generation, event)
+
+    def _bury(self, served: _Served, work: HeldWork) -> None:
+        served.running -= 1
+        message = (
+            f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
+        )
+        logger.error(
+            "stream-poison-message-detected",
+            extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
+        )
+        self._buried.append((work, message, {"message": message, "code": 598}))
+        self._answer_wake.set()
+
+    async def _answer_loop(self) -> None:
+        """Write answers, retries and dead letters, all that have come up, in one statement of each kind."""
+        failures = 0
+        while True:
+            if not (self._answers or self._postponed or self._buried):
+                self._answering = False
+                if self._stopping:
+                    self._idle.set()
+                self._answer_wake = anyio.Event()
+                await self._answer_wake.wait()
+            self._answering = True
+            try:
+                async with self._answers_link.use() as connection:
+                    await self._write_answers(connection)
+                failures = 0
+            except (ConnectionLostError, ConnectionFailedError):
+                failures += 1
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+            except HotMeshError as error:
+                failures += 1
+                logger.error("answers could not be written", exc_info=error)
+                self._isolate()
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+
+    async def _write_answers(self, connection: Any) -> None:
+        answers = self._answers[:ANSWER_BATCH]
+        if answers:
+            held = await self._store.answer_work(
+                connection,
+                self._member,
+                [(w.generation, w.activity_id, w.dimension, status, code, data) for w, status, code, data in answers],
+                EVENTS,
+            )
+            del self._answers[: len(answers)]
+            for (work, *_), kept in zip(answers, held, strict=True):
+                if not kept:
+                    logger.warning(
+                        "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                    )
+        postponed = self._postponed[:ANSWER_BATCH]
+        if postponed:
+            topics = {work.topic for work, delay in postponed if delay <= 0}
+            await self._store.postpone_work(
+                connection,
+                self._member,
+                [
+                    (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0)
+                    for w, delay in postponed
+                ],
+                work_hint(topics) if topics else None,
+            )
+            del self._postponed[: len(postponed)]
+            for work, _ in postponed:
+                served = self._served.get(work.topic)
+                if served is not None:
+                    served.backlog = True
+            self._wake.set()
+        while self._buried:
+            work, reason, error = self._buried[0]
+            await self._store.bury_work(connection, self._member, work, reason, error, EVENTS)
+            self._buried.pop(0)
+
+    def _isolate(self) -> None:
+        """Postgres refused a batch: the answers become errors that it can store."""
+        failed, self._answers = self._answers[:ANSWER_BATCH], self._answers[ANSWER_BATCH:]
+        for work, _, _, _ in failed:
+            error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
+            self._answers.append((work, "error", 500, dumps_text(error)))
+
+
+OVERFLOW_HINT = 0.05
+"""Seconds between two hints about a topic that this process serves, too."""
+
+ANSWER_BATCH = 200
+
+
+def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
+    """A policy from what users write; intervals may be durations in text. Raises ConfigError."""
+    from hotmesh.core.duration import seconds
+
+    if given is None or isinstance(given, RetryPolicy):
+        return given
+    names = {
+        "maximum_attempts": "maximum_attempts", "maximumAttempts": "maximum_attempts",
+        "backoff_coefficient": "backoff_coefficient", "backoffCoefficient": "backoff_coefficient",
+        "maximum_interval": "maximum_interval", "maximumInterval": "maximum_interval",
+        "initial_interval": "initial_interval", "initialInterval": "initial_interval",
+    }  # fmt: skip
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in names:
+            raise ConfigError(f"retry has no key {name!r}; known are {', '.join(sorted(set(names.values())))}")
+        known = names[name]
+        values[known] = seconds(value, name=known) if known.endswith("interval") else value
+    policy = RetryPolicy(**values)
+    if not isinstance(policy.maximum_attempts, int) or policy.maximum_attempts < 1:
+        raise ConfigError(f"maximum_attempts must be an integer of at least 1, not {policy.maximum_attempts!r}")
+    if policy.backoff_coefficient < 1:
+        raise ConfigError(f"backoff_coefficient must be at least 1, not {policy.backoff_coefficient!r}")
+    return policy
+
+
+def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float | None:
+    """Seconds before the next try, or None if the error is final.
+
+    The message's own policy comes first, then the worker's, then the `retry` map of the YAML: code → retries, with
+    10, 100, 1,000 and then always 10,000 milliseconds between.
+    """
+    policy = work.retry_policy or worker
+    done = work.attempt + 1
+    if policy is not None:
+        if done >= policy.maximum_attempts:
+            return None
+        try:
+            delay = policy.initial_interval * policy.backoff_coefficient**done
+        except OverflowError:
+            delay = policy.maximum_interval
+        return min(delay, policy.maximum_interval)
+    rule = (work.retry or {}).get(str(code))
+    if rule is None or done > int(rule[0]):
+        return None
+    return 10 ** min(done, 4) / 1_000
+
+
+def message_from(work: HeldWork, app_id: str) -> StreamData:
+    """What a callback receives. The guid is that of the request: the same at every delivery."""
+    metadata: dict[str, Any] = {
+        "guid": f"{work.generation}:{work.activity_id}:{'.'.join(map(str, work.dimension))}",
+        "jid": work.job_id,
+        "gid": work.generation,
+        "dad": dimension_text(work.dimension),
+        "aid": work.activity_id,
+        "topic": work.topic,
+        "wfn": work.workflow_name,
+        "app": app_id,
+    }
+    if work.trace_id is not None:
+        metadata["trc"] = work.trace_id
+        metadata["spn"] = work.span_id
+    if work.attempt:
+        metadata["try"] = work.attempt
+    return StreamData(metadata, work.data)
+
+
+def error_object(response: Response, data: Any) -> dict[str, Any]:
+    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped."""
+    given = data if isinstance(data, dict) else {}
+    code = response.code if response.code != 200 else given.get("code", 500)
+    if isinstance(code, str) and code.isdigit():
+        code = int(code)
+    if isinstance(code, bool) or not isinstance(code, int):
+        code = 500
+    found: dict[str, Any] = {"message": str(given.get("message") or "unknown"), "code": code}
+    stack = response.stack if response.stack is not None else given.get("stack")
+    if stack is not None:
+        found["stack"] = str(stack)
+    if isinstance(given.get("error"), dict):
+        found["error"] = given["error"]
+    return found
+
+
+def _raised(error: Exception) -> Response:
+    code = getattr(error, "code", None)
+    if isinstance(code, bool) or not isinstance(code, int):
+        code = 500
+    stack = "".join(traceback.format_exception(error))
+    data = {"message": str(error) or type(error).__name__, "code": code}
+    return Response(data, status="error", code=code, stack=stack[-20_000:])
+
+
+def _timed_out(worker: Worker, limit: float) -> Response:
+    message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
+    return Response({"message": message, "code": 504}, status="error", code=504)
+
+
+def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
+    """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
+    target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]
+    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None)):
+        return callback
+    limiter: anyio.CapacityLimiter | None = None
+
+    async def in_thread(message: StreamData) -> Any:
+        nonlocal limiter
+        if limiter is None:
+            # Twice as many as run: one that was abandoned at its timeout still has its thread.
+            limiter = anyio.CapacityLimiter(most * 2)
+        result = await anyio.to_thread.run_sync(callback, message, abandon_on_cancel=True, limiter=limiter)
+        return await result if inspect.isawaitable(result) else result
+
+    return in_thread
+
+
+def jitter(duration: float) -> float:
+    """The duration, up to a tenth more, so that processes do not poll in step."""
+    return duration * (1 + random.random() / 10)  # noqa: S311 - no secret

@@ -614,7 +614,9 @@ def test_the_state_file_is_a_convenience(scratch: Path) -> None:
     started = local.ensure_running(scratch / "data", sync=False)
     Home(scratch / "data").state.write_text("{")
 
-    assert local.ensure_running(scratch / "data") == started
+    again = local.ensure_running(scratch / "data")
+
+    assert (again.dsn, again.version, again.pid) == (started.dsn, started.version, started.pid)
 
 
 def test_windows_is_told_so(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,9 +190,9 @@ def _works_for(account: Account, bin_dir: Path) -> bool:
 
 
 def _private_copy(binaries: Binaries) -> Path:
-    postgres = (binaries.bin_dir / "postgres").stat()
-    source = f"{binaries.bin_dir}:{postgres.st_mtime_ns}:{postgres.st_size}"
-    name = f"{binaries.version}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    # By content: many virtual environments share one copy, and two builds of a version do not.
+    with (binaries.bin_dir / "postgres").open("rb") as file:
+        name = f"{binaries.version}-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
     copies = private_root() / "binaries"
     make_directory(copies, mode=0o755)
     copy = copies / name

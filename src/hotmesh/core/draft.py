@@ -258,7 +258,8 @@ def time_slice(moment: datetime, granularity: str) -> str:
     width = _SLICES.get(granularity)
     if width is None:
         return "0"
-    return f"{moment:%Y%m%d%H}{moment.minute // width * width:02d}"
+    minute = moment.minute // width * width
+    return f"{moment.year:04d}{moment.month:02d}{moment.day:02d}{moment.hour:02d}{minute:02d}"
 
 
 def _shared(one: Dimension, other: Dimension) -> int:

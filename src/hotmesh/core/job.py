@@ -152,8 +152,12 @@ class Event(Struct, frozen=True):
 
 def timestamp(moment: datetime) -> str:
     """`YYYYMMDDHHMMSS.mmm` in UTC, the form of `jc`, `ju`, `ac` and `au`."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y%m%d%H%M%S}.{utc.microsecond // 1000:03d}"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    # Not strftime: this runs several times per job, and costs a fifth this way.
+    return (
+        f"{utc.year:04d}{utc.month:02d}{utc.day:02d}{utc.hour:02d}{utc.minute:02d}{utc.second:02d}"
+        f".{utc.microsecond // 1000:03d}"
+    )
 
 
 def dimension_text(dimension: Dimension) -> str:

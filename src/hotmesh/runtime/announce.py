@@ -5,6 +5,7 @@ A payload over the limit of NOTIFY travels as a reference, and the receiver read
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.step import Notice
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError, JobTimeoutError
 from hotmesh.runtime.callback import Attributes
 from hotmesh.runtime.listener import Listener, member_channel
 
@@ -33,6 +34,25 @@ class JobOutput(Attributes):
     def __init__(self, metadata: dict[str, Any], data: dict[str, Any]) -> None:
         super().__init__(metadata=Attributes(metadata), data=data)
 
+
+class _Caller:
+    """Somebody in this process who waits for a job."""
+
+    __slots__ = ("answer", "job_id", "since", "timer")
+
+    def __init__(self, answer: asyncio.Future[JobOutput]) -> None:
+        self.answer = answer
+        self.job_id: str | None = None
+        self.since = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def time_out(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(JobTimeoutError(self.job_id))
+
+
+REREAD = 5.0
+"""Seconds between two looks at a job that somebody waits for."""
 
 Subscriber = Callable[[str, JobOutput], Awaitable[None] | None]
 Subscription = tuple[str, Subscriber]
@@ -54,7 +74,7 @@ class Announcer:
         self._listener = listener
         self._limit = limit
         self._read = read
-        self._waiting: dict[str, Callable[[JobOutput], None]] = {}
+        self._waiting: dict[str, _Caller] = {}
         self._subscribers: list[Subscription] = []
         self._outbox: list[tuple[str, dict[str, Any]]] = []
         self._calls: list[tuple[Subscriber, str, JobOutput]] = []
@@ -62,12 +82,24 @@ class Announcer:
         self._wake = anyio.Event()
         self._link = store.link("results")
 
-    def expect(self, generation: str, answer: Callable[[JobOutput], None]) -> None:
-        """Call `answer` once with the first message about the job."""
-        self._waiting[generation] = answer
+    def expect(self, generation: str) -> asyncio.Future[JobOutput]:
+        """A future for the first message about a job that is about to be created."""
+        caller = _Caller(asyncio.get_running_loop().create_future())
+        self._waiting[generation] = caller
+        return caller.answer
+
+    def sent(self, generation: str, job_id: str, limit: float) -> None:
+        """The job exists: from now, its caller waits `limit` seconds; then the future gets a JobTimeoutError."""
+        caller = self._waiting[generation]
+        caller.job_id = job_id
+        loop = asyncio.get_running_loop()
+        caller.since = loop.time()
+        caller.timer = loop.call_later(limit, caller.time_out)
 
     def forget(self, generation: str) -> None:
-        self._waiting.pop(generation, None)
+        caller = self._waiting.pop(generation, None)
+        if caller is not None and caller.timer is not None:
+            caller.timer.cancel()
 
     @property
     def waiting(self) -> int:
@@ -121,10 +153,10 @@ class Announcer:
             self._publish(topic, metadata["jid"], metadata, data)
 
     def _answer(self, metadata: dict[str, Any], data: dict[str, Any]) -> None:
-        answer = self._waiting.pop(metadata["gid"], None)
-        if answer is not None:
+        caller = self._waiting.get(metadata["gid"])
+        if caller is not None and not caller.answer.done():
             # The job's data must not change under the engine, whatever the caller does with it.
-            answer(JobOutput(metadata, loads(dumps_text(data))))
+            caller.answer.set_result(JobOutput(metadata, loads(dumps_text(data))))
 
     def _publish(self, topic: str, job_id: str, metadata: dict[str, Any], data: dict[str, Any]) -> None:
         for name, callback in self._subscribers:
@@ -136,6 +168,7 @@ class Announcer:
 
     async def run(self, tasks: TaskGroup) -> None:
         tasks.start_soon(self._send_loop, name="send results")
+        tasks.start_soon(self._reread_loop, name="reread jobs")
 
     async def close(self) -> None:
         await self._link.close()
@@ -144,6 +177,23 @@ class Announcer:
         """Send what is still to be sent, once."""
         if self._outbox:
             await self._send()
+
+    async def _reread_loop(self) -> None:
+        """A notification may be missed (a broken connection): jobs that callers wait for are read now and then."""
+        while True:
+            await anyio.sleep(REREAD)
+            before = asyncio.get_running_loop().time() - REREAD
+            for generation, caller in list(self._waiting.items()):
+                if caller.job_id is None or caller.since > before or caller.answer.done():
+                    continue
+                try:
+                    output = await self._read(caller.job_id)
+                except (ConnectionLostError, ConnectionFailedError):
+                    break
+                if output is None or output.metadata["gid"] != generation:
+                    continue
+                if output.metadata["js"] <= 0 or "err" in output.metadata:
+                    self._answer(dict(output.metadata), output.data)
 
     async def _send_loop(self) -> None:
         while True:

@@ -30,7 +30,6 @@ from hotmesh.errors import (
     JobCompletedError,
     JobError,
     JobNotFoundError,
-    JobTimeoutError,
     VersionNotFoundError,
 )
 from hotmesh.evaluate import system_environment
@@ -53,7 +52,6 @@ logger = logging.getLogger("hotmesh")
 
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
 _SUBSCRIPTION_LEASE = 60.0
-_REREAD = 5.0
 
 Migrate = Literal["auto", "verify"]
 T = TypeVar("T")
@@ -368,31 +366,15 @@ class HotMesh:
         limit = self.settings.pubsub_timeout if timeout is None else seconds(timeout, name="timeout")
         engine = self._engine_or_raise("pubsub")
         request = self._request(topic, data, context, extended, self.guid_)
-        answered: asyncio.Future[JobOutput] = asyncio.get_running_loop().create_future()
-
-        def answer(output: JobOutput) -> None:
-            if not answered.done():
-                answered.set_result(output)
-
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        self._announcer.expect(request.generation, answer)
-        job: Job | None = None
+        answered = self._announcer.expect(request.generation)
         try:
             job = await engine.start(request)
-            with anyio.move_on_after(limit):
-                return _result(await self._await_answer(job, answered))
+            if not answered.done():
+                self._announcer.sent(request.generation, job.job_id, limit)
+            return _result(await answered)
         finally:
             self._announcer.forget(request.generation)
-        raise JobTimeoutError(job.job_id)
-
-    async def _await_answer(self, job: Job, answered: asyncio.Future[JobOutput]) -> JobOutput:
-        """The answer; a notification may be missed (a broken connection), so the job is read now and then."""
-        while True:
-            with anyio.move_on_after(_REREAD):
-                return await asyncio.shield(answered)
-            found = await self._store.job(job.job_id)
-            if found is not None and found.generation == job.generation and (not found.live or found.error):
-                return await self._output(found)
 
     def _request(
         self,

@@ -6,6 +6,7 @@ finds the rows by polling.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection
 
@@ -32,9 +33,22 @@ class Wake:
     def __init__(self, longest: float) -> None:
         self._longest = longest
         self._event = anyio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
 
     def set(self) -> None:
         self._event.set()
+
+    def set_in(self, seconds: float) -> None:
+        """Set after some time, unless that is sooner already, or later than whoever waits looks anyway."""
+        if seconds > self._longest:
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + seconds
+        if self._alarm is not None and loop.time() < self._alarm.when() <= when:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self.set)
 
     def clear(self) -> None:
         if self._event.is_set():

@@ -6,9 +6,11 @@ callback which blocks the event loop keeps it. An answer counts only while the m
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import random
+import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -92,6 +94,9 @@ class _Served:
     backlog: bool = True
     """There may be rows on the stream that wait for a place here."""
     queue: deque[HeldWork] = field(default_factory=deque)
+    slots: int = 0
+    """Tasks that run callbacks; started when needed and kept, because starting one costs more than a callback."""
+    idle: list[asyncio.Future[None]] = field(default_factory=list)
 
 
 Deliver = Callable[[str, str, Event], None]
@@ -125,7 +130,7 @@ class Workers:
         self._stopping = False
         self._idle = anyio.Event()
         self._last_hint: dict[str, float] = {}
-        self._cancelled: dict[tuple[str, str, tuple[int, ...]], anyio.CancelScope] = {}
+        self._running: dict[int, tuple[anyio.CancelScope, float]] = {}
 
     def add(self, worker: Worker) -> None:
         """Serve a topic. Raises ConfigError if this process serves it already."""
@@ -156,16 +161,24 @@ class Workers:
         self._tasks = tasks
         tasks.start_soon(self._claim_loop, name="claim work")
         tasks.start_soon(self._answer_loop, name="answer work")
+        tasks.start_soon(self._watch_loop, name="watch callbacks")
 
     async def drain(self, grace: float) -> None:
         """Claim nothing more, give back what has not started, and wait for running callbacks."""
         self._stopping = True
         self._wake.set()
+        for served in self._served.values():
+            while served.queue:
+                served.running -= 1
+                work = served.queue.popleft()
+                self._leases.release(work)
+                self._postponed.append((work, -1.0))
+        self._answer_wake.set()
         with anyio.move_on_after(grace):
             while self._busy():
                 self._idle = anyio.Event()
                 await self._idle.wait()
-        for scope in list(self._cancelled.values()):
+        for scope, _ in list(self._running.values()):
             scope.cancel()
         with anyio.move_on_after(1.0):
             while self._busy():
@@ -174,7 +187,7 @@ class Workers:
 
     def _busy(self) -> bool:
         return bool(
-            self._cancelled or self._answers or self._postponed or self._buried or self._answering
+            self._running or self._answers or self._postponed or self._buried or self._answering
         )
 
     async def close(self) -> None:
@@ -324,20 +337,34 @@ class Workers:
         if self._tasks is None:
             raise AssertionError("workers run only inside an instance")
         self._leases.hold(work)
-        key = (work.generation, work.activity_id, work.dimension)
-        scope = self._cancelled[key] = anyio.CancelScope()
-        self._tasks.start_soon(self._call, served, work, key, scope)
+        served.queue.append(work)
+        while served.idle:
+            waiting = served.idle.pop()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+        if served.slots < served.most:
+            served.slots += 1
+            self._tasks.start_soon(self._slot, served, name=f"worker {served.worker.topic}")
 
-    async def _call(
-        self,
-        served: _Served,
-        work: HeldWork,
-        key: tuple[str, str, tuple[int, ...]],
-        scope: anyio.CancelScope,
-    ) -> None:
-        limit = served.worker.timeout or self._settings.longest_callback
+    async def _slot(self, served: _Served) -> None:
+        """Run the callbacks of a topic, one after the other."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if not served.queue:
+                waiting: asyncio.Future[None] = loop.create_future()
+                served.idle.append(waiting)
+                await waiting
+                continue
+            await self._call(served, served.queue.popleft())
+
+    async def _call(self, served: _Served, work: HeldWork) -> None:
         message = message_from(work, self._store.app_id)
-        scope.deadline = anyio.current_time() + limit
+        scope = anyio.CancelScope()
+        if served.worker.timeout is not None:
+            scope.deadline = anyio.current_time() + served.worker.timeout
+        key = id(scope)
+        self._running[key] = (scope, time.monotonic())
         response: Response | None = None
         with scope:
             try:
@@ -345,27 +372,43 @@ class Workers:
             except Exception as error:
                 response = _raised(error)
         held = self._leases.release(work)
-        del self._cancelled[key]
+        del self._running[key]
         served.running -= 1
         if response is None:
-            if self._stopping and anyio.current_time() < scope.deadline:
-                # Cut off by `stop`: somebody else runs it again, at once.
-                self._postponed.append((work, -1.0))
-                self._answer_wake.set()
-            elif served.worker.timeout is not None:
-                self._answered(served, work, _timed_out(served.worker, limit))
-            else:
-                logger.error(
-                    "stream-lease-expired",
-                    extra={"job_id": work.job_id, "activity_id": work.activity_id, "seconds": limit},
-                )
+            self._cut_off(served, work)
         elif not held:
-            logger.warning(
-                "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
-            )
+            logger.warning("stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id})
         else:
             self._answered(served, work, response)
         self._freed(served)
+
+    def _cut_off(self, served: _Served, work: HeldWork) -> None:
+        """A callback was cancelled: by `stop`, by its worker's timeout, or because it ran for ever."""
+        if self._stopping:
+            # Somebody else runs it again, at once.
+            self._postponed.append((work, -1.0))
+            self._answer_wake.set()
+        elif served.worker.timeout is not None:
+            self._answered(served, work, _timed_out(served.worker, served.worker.timeout))
+        else:
+            logger.error(
+                "stream-lease-expired",
+                extra={
+                    "job_id": work.job_id,
+                    "activity_id": work.activity_id,
+                    "seconds": self._settings.longest_callback,
+                },
+            )
+
+    async def _watch_loop(self) -> None:
+        """Cut off callbacks that have run longer than any may; their messages become visible to others."""
+        longest = self._settings.longest_callback
+        while True:
+            await anyio.sleep(min(1.0, longest / 2))
+            limit = time.monotonic() - longest
+            for scope, since in list(self._running.values()):
+                if since < limit:
+                    scope.cancel()
 
     def _freed(self, served: _Served) -> None:
         if served.backlog and not self._stopping:

@@ -4,6 +4,7 @@
 create or replace function mesh.claim_work(
     p_app text, p_member text, p_topics text[], p_limits integer[], p_lease double precision
 ) returns setof mesh.worker_stream language sql
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
     -- MATERIALIZED, or the planner may run it once per outer row and reserve more than was asked for.
     with candidate as materialized (

@@ -49,6 +49,7 @@ create or replace function mesh.commit_steps(
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
     out listeners text[], out committed_at timestamptz
 ) language plpgsql
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
     v_now     constant timestamptz := mesh.clock();

@@ -5,6 +5,7 @@
 create or replace function mesh.load_records(
     p_generation uuid[], p_activity text[], p_dimension text[]
 ) returns setof mesh.activity language sql stable
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
     with wanted as materialized (
         select w.generation, w.activity, w.dimension::integer[] as dimension

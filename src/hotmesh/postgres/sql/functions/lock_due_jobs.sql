@@ -5,6 +5,7 @@
 -- Returns  the job rows, each with its events as a JSON array in the order in which they became due.
 create or replace function mesh.lock_due_jobs(p_app text, p_limit integer)
 returns table (job mesh.job, events json) language plpgsql
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
     v_now constant timestamptz := mesh.clock();

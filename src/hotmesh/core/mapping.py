@@ -172,7 +172,7 @@ def _check_names(value: Any, pointer: str, known_roots: Collection[str]) -> Iter
 
 
 def _closest(root: str, known_roots: Collection[str]) -> str | None:
-    found = difflib.get_close_matches(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 1, 0.6)
+    found = difflib.get_close_matches(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 1, 0.5)
     return f"did you mean {{{found[0]}}}?" if found else None
 
 

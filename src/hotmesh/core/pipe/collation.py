@@ -40,10 +40,12 @@ def text_order(text: str) -> Order:
     bases: list[tuple[float, ...]] = []
     accents: list[tuple[int, ...]] = []
     upper: list[bool] = []
+    characters = text
     if not text.isascii():
-        text = "".join(_EXPANSIONS.get(character, character) for character in text)
-        text = unicodedata.normalize("NFKD", text)
-    for character in text:
+        expanded = "".join(_EXPANSIONS.get(character, character) for character in text)
+        characters = unicodedata.normalize("NFKD", expanded)
+        text = unicodedata.normalize("NFD", text)
+    for character in characters:
         rank = _RANK.get(character)
         if rank is None:
             if unicodedata.combining(character):

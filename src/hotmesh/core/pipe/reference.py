@@ -1,10 +1,11 @@
-"""The reference of all functions, written from their docstrings: `docs/functions.md` is its output."""
+"""The reference of all functions, from their docstrings: `python -m hotmesh.core.pipe.reference > docs/functions.md`."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +46,7 @@ SUBJECTS: Final[Mapping[str, str]] = {
 
 _EXAMPLE: Final = re.compile(r"Example: \((?P<arguments>.*)\) → (?P<result>.*)")
 _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\bundefined\b')
-_UNDEFINED_TOKEN: Final = "\x00undefined"
+_UNDEFINED: Final = "\x00undefined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,7 @@ def _signature(function: Function) -> str:
 
 
 def _read(text: str) -> Any:
-    quoted = _TOKENS.sub(
-        lambda found: json.dumps(_UNDEFINED_TOKEN) if found[0] == "undefined" else found[0], text
-    )
+    quoted = _TOKENS.sub(lambda found: json.dumps(_UNDEFINED) if found[0] == "undefined" else found[0], text)
     return _with_undefined(json.loads(quoted))
 
 
@@ -142,8 +141,12 @@ def _with_undefined(value: Any) -> Any:
         return [_with_undefined(item) for item in value]
     if isinstance(value, dict):
         return {key: _with_undefined(member) for key, member in value.items()}
-    return UNDEFINED if value == _UNDEFINED_TOKEN else value
+    return UNDEFINED if value == _UNDEFINED else value
 
 
 def _result(text: str) -> Any:
     return text if text.startswith("Date ") else _read(text)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(write_reference())

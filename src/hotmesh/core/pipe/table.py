@@ -64,12 +64,15 @@ def find_function(cell: str, pointer: str) -> Function | Problem:
 
 
 def _closest(name: str, part: str, choices: Mapping[str, Any]) -> str | None:
-    whole = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
-    if not whole:
-        by_case = [choice for choice in choices if choice.lower() == part.lower()]
-        parts = by_case or difflib.get_close_matches(part, choices, 1, 0.6)
-        if not parts:
-            return None
+    """The function or, failing that, the domain that the author may have meant."""
+    found = (
+        difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
+        or [known for known in FUNCTIONS if known.rpartition(".")[2].lower() == part.lower()]
+        or [
+            f"{domain}.…" for domain in difflib.get_close_matches(part, choices, 1, 0.6) if choices is DOMAINS
+        ]
+    )
+    if not found and choices is not DOMAINS:
         domain = name.partition(".")[0]
-        whole = [f"{domain}.{parts[0]}" if choices is not DOMAINS else f"{parts[0]}.…"]
-    return f"did you mean {{@{whole[0]}}}?"
+        found = [f"{domain}.{close}" for close in difflib.get_close_matches(part, choices, 1, 0.6)]
+    return f"did you mean {{@{found[0]}}}?" if found else None

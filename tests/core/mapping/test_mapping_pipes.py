@@ -228,3 +228,15 @@ def test_nothing_changes_data_or_literals(function: str, rest: list[Any]) -> Non
     assert literal == before
     assert first == second
     assert type(data) is list
+
+
+def test_a_path_reaches_hidden_members_of_an_accumulator() -> None:
+    rows = [
+        [[1], {}],
+        {"@reduce": [["{$output}", "h", {"value": 7}], ["{@object.defineProperty}", "{$output}"]]},
+    ]
+    hidden = resolve({"@pipe": rows})
+
+    assert resolve("{a.h}", {"a": hidden}) == 7
+    assert resolve("{a.x}", {"a": hidden}) is UNDEFINED
+    assert resolve("{a.h.0}", {"a": hidden}) is UNDEFINED

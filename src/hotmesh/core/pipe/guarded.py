@@ -37,11 +37,12 @@ class GuardedObject(dict[str, Any]):
         self.hidden: dict[str, Any] = dict(before.hidden) if before is not None else {}
         self.order: dict[str, None] = dict(before.order) if before is not None else dict.fromkeys(source)
 
+    def __missing__(self, name: str) -> Any:
+        return self.hidden[name]
+
     def own(self, name: str) -> Any:
         """The member, hidden or not; UNDEFINED if there is none."""
-        if name in self:
-            return self[name]
-        return self.hidden.get(name, UNDEFINED)
+        return self[name] if name in self.order else UNDEFINED
 
     def has(self, name: str) -> bool:
         return name in self.order

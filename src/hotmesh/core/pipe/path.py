@@ -25,7 +25,7 @@ def compile_path(root: Any, names: list[str]) -> Evaluate:
         case []:
             return _one(root)
         case [a]:
-            return _two(root, a, walk)
+            return _two(root, a)
         case [a, b]:
             return _three(root, a, b, walk)
         case [a, b, c]:
@@ -54,8 +54,9 @@ def member(value: Any, name: str) -> Any:
     return UNDEFINED
 
 
-# The fast closures subscript straight through plain dicts. Whatever is not there, or not a dict, raises, and the
-# careful walk then decides; text and lists take no text subscript, so nothing but members can be reached.
+# The fast closures subscript straight through objects. A missing key ends the path; anything but an object takes no
+# text for a subscript, and the careful walk then decides, so nothing but own members can be reached. The last member
+# is the one that is often not there, so it is asked for and not tried.
 
 
 def _one(root: Any) -> Evaluate:
@@ -68,12 +69,13 @@ def _one(root: Any) -> Evaluate:
     return evaluate
 
 
-def _two(root: Any, a: str, walk: Evaluate) -> Evaluate:
+def _two(root: Any, a: str) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return context[root][a]
-        except (KeyError, TypeError):
-            return walk(context)
+            holder = context[root]
+        except KeyError:
+            return UNDEFINED
+        return holder.get(a, UNDEFINED) if type(holder) is dict else member(holder, a)
 
     return evaluate
 
@@ -81,9 +83,12 @@ def _two(root: Any, a: str, walk: Evaluate) -> Evaluate:
 def _three(root: Any, a: str, b: str, walk: Evaluate) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return context[root][a][b]
-        except (KeyError, TypeError):
+            holder = context[root][a]
+        except KeyError:
+            return UNDEFINED
+        except TypeError:
             return walk(context)
+        return holder.get(b, UNDEFINED) if type(holder) is dict else member(holder, b)
 
     return evaluate
 
@@ -91,9 +96,12 @@ def _three(root: Any, a: str, b: str, walk: Evaluate) -> Evaluate:
 def _four(root: Any, a: str, b: str, c: str, walk: Evaluate) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return context[root][a][b][c]
-        except (KeyError, TypeError):
+            holder = context[root][a][b]
+        except KeyError:
+            return UNDEFINED
+        except TypeError:
             return walk(context)
+        return holder.get(c, UNDEFINED) if type(holder) is dict else member(holder, c)
 
     return evaluate
 
@@ -101,9 +109,12 @@ def _four(root: Any, a: str, b: str, c: str, walk: Evaluate) -> Evaluate:
 def _five(root: Any, a: str, b: str, c: str, d: str, walk: Evaluate) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return context[root][a][b][c][d]
-        except (KeyError, TypeError):
+            holder = context[root][a][b][c]
+        except KeyError:
+            return UNDEFINED
+        except TypeError:
             return walk(context)
+        return holder.get(d, UNDEFINED) if type(holder) is dict else member(holder, d)
 
     return evaluate
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import doctest
 import json
+import re
 import time
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,9 +19,6 @@ from hotmesh.core.pipe.instant import Date
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, MappingError
 from hotmesh.evaluate import evaluate, evaluate_condition
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_result_belongs_to_the_caller() -> None:
@@ -186,3 +185,12 @@ def test_eval_wants_an_object_for_context() -> None:
     code, _, error = run("{a}", "--context", "-", stdin="[1]")
 
     assert (code, "must be an object" in error) == (2, True)
+
+
+def test_the_examples_of_the_guide_run() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "mapping.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs/mapping.md", "exec"), {})

@@ -112,11 +112,11 @@ begin
              where v_all or not w.step = any (refused)
         ), locked as materialized (
             -- In id order, so that two batches with common jobs cannot deadlock.
-            select w.step, j.job_id
+            select w.*
               from wanted as w
               join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id
              where j.generation = w.generation and j.seq = w.seq
-             order by j.job_id
+             order by w.job_id
                for update of j
         ), changed as (
             update mesh.job as j
@@ -125,9 +125,8 @@ begin
                    error = w.error::json, open = w.open::json, expire = w.expire,
                    ended_at = case when w.ended then v_now end,
                    expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second' end
-              from locked as l
-              join wanted as w on w.step = l.step and w.job_id = l.job_id
-             where j.app_id = p_app and j.job_id = l.job_id and j.generation = w.generation and j.seq = w.seq
+              from locked as w
+             where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
             returning w.step
         )
         select count(*) into v_count from changed;

@@ -281,6 +281,14 @@ def test_a_killed_postmaster_is_replaced_once_its_children_have_left(owner: User
     assert query(answers[0]["dsn"], "select 1") == 1
 
 
+def test_a_server_killed_a_moment_ago_is_not_taken_for_running(scratch: Path) -> None:
+    for _ in range(3):
+        started = local.ensure_running(scratch / "data", sync=False)
+        os.kill(started.pid, signal.SIGKILL)
+
+        assert query(local.ensure_running(scratch / "data").dsn, "select 1") == 1
+
+
 def test_a_process_id_that_somebody_else_has_now_is_left_alone(owner: User) -> None:
     started = owner.ensure_running()
     kill_all(processes_of(started["dsn"], started["pid"]))

@@ -73,7 +73,7 @@ class Status:
 def ensure_running(data_dir: Path | str | None = None, *, sync: bool = True) -> LocalServer:
     """The server of the data directory, started if it does not run, created if it never did.
 
-    Blocks for about a second the first time, a tenth of one to start, and less than a millisecond otherwise. Any
+    Blocks for about a second the first time, a tenth of one to start, and about a millisecond otherwise. Any
     number of threads and processes may call it at once. `sync=False` creates a cluster that never waits for the
     disk and may be lost with the machine, for tests; a cluster that exists stays as it was created. Without
     `data_dir`, HOTMESH_DATA_DIR or the user's own data directory is meant.

@@ -19,7 +19,7 @@ TIMEOUT = 30
 
 
 async def charge(_message: Any) -> dict[str, Any]:
-    return {"data": dict(ANSWER)}
+    return dict(ANSWER)
 
 
 async def run_load(mesh: HotMesh, load: Load) -> Timing:

@@ -254,9 +254,16 @@ class Engine:
                 self._work_to_do.set()
 
     def _collect(self) -> list[Pending]:
-        """Turn what is ready into steps; all events that a job has by now become one step."""
+        """Turn what is ready into steps; all events that a job has by now become one step.
+
+        With nothing in flight, half of a larger batch is left to the other loop: while Postgres writes one half,
+        this process prepares the other.
+        """
         batch: list[Pending] = []
-        while self._ready and len(batch) < self._settings.batch:
+        most = self._settings.batch
+        if not self._committing and len(self._ready) >= 2 * SECOND_COMMIT:
+            most = min(most, (len(self._ready) + 1) // 2)
+        while self._ready and len(batch) < most:
             item = self._ready.popleft()
             if isinstance(item, Cell):
                 pending = self._compute(item)

@@ -160,7 +160,7 @@ def day_text(date: Date) -> str:
     found = parts(to_local(date.milliseconds or 0, date.zone))
     weekday = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")[found.weekday]
     names = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    year = f"{found.year:04}" if found.year >= 0 else f"-{-found.year:06}"
+    year = f"{found.year:04}" if found.year >= 0 else f"-{-found.year:04}"
     return f"{weekday} {names[found.month]} {found.day:02} {year}"
 
 
@@ -263,9 +263,9 @@ def less_than(a: Any, b: Any) -> bool | None:
     a_kind, b_kind = type(a), type(b)
     if not ((a_kind is int or a_kind is float) and (b_kind is int or b_kind is float)):
         if isinstance(a, (list, dict)):
-            a = to_text(a)
+            return less_than(to_text(a), b)
         if isinstance(b, (list, dict)):
-            b = to_text(b)
+            return less_than(a, to_text(b))
         if isinstance(a, str) and isinstance(b, str):
             if a.isascii() or b.isascii():
                 return a < b

@@ -14,7 +14,20 @@ _RANK: Final[dict[str, tuple[float, ...]]] = {
     **{character: (index,) for index, character in enumerate(_BLANKS)},
     **{character: (index,) for index, character in enumerate(_ASCII, 100)},
 }
-_OTHER_SIGN: Final = 100 + _ASCII.index("0") - 0.5
+_QUOTES: Final = dict.fromkeys("‘’‚‛‹›", "'") | dict.fromkeys("“”„‟«»", '"')
+
+# After which ASCII character the other signs of a category come.
+_AFTER: Final = {
+    "Pc": "_",
+    "Pd": "-",
+    "Ps": "}",
+    "Pe": "}",
+    "Po": "%",
+    "Sm": "~",
+    "Sk": "`",
+    "So": "~",
+    "Sc": "$",
+}
 _OTHER_LETTER: Final = 10_000
 
 # Accents in the order of the default collation; any other comes after them by code point.
@@ -29,7 +42,7 @@ _ACCENTS: Final = {
 _EXPANSIONS: Final = {
     "ß": "ss", "ẞ": "SS", "æ": "ae\u0338", "Æ": "AE\u0338", "œ": "oe\u0338", "Œ": "OE\u0338",
     "ø": "o\u0338", "Ø": "O\u0338", "đ": "d\u0338", "Đ": "D\u0338", "ł": "l\u0338", "Ł": "L\u0338",
-    "ı": "i\u0338", "þ": "th\u0338", "Þ": "TH\u0338", "ð": "d\u0338\u0338", "Ð": "D\u0338\u0338",
+    "ı": "i\u0338", "ð": "d\u0338\u0338", "Ð": "D\u0338\u0338",
 }  # fmt: skip
 
 Order = tuple[list[tuple[float, ...]], list[tuple[int, ...]], list[bool], str]
@@ -70,6 +83,7 @@ def _other(character: str, category: str) -> tuple[float, ...]:
         digit = unicodedata.digit(character, None)
         if digit is not None:
             return _RANK[str(digit)]
-    if category[0] in "PSZ":
-        return (_OTHER_SIGN, ord(character))
+    if character in _QUOTES or category[0] in "PSZ":
+        after = _QUOTES.get(character) or _AFTER.get(category, " ")
+        return (_RANK[after][0] + 0.5, ord(character))
     return (_OTHER_LETTER, ord(character))

@@ -217,7 +217,7 @@ def utc(
     if not all(map(math.isfinite, numbers)):
         return NAN
     full_year, *rest = map(int, numbers)
-    return _or_nan(_instant(1900 + full_year if 0 <= full_year <= 99 else full_year, *rest))
+    return _or_nan(clip(_instant(1900 + full_year if 0 <= full_year <= 99 else full_year, *rest)))
 
 
 def _localized(environment: Environment, date: Any, locale: Any, options: Any, what: str) -> str:
@@ -239,7 +239,7 @@ def _instant(year: int, month: int, *rest: int) -> int | None:
     # Parts this far out cannot give a date, whatever the others are, short of absurd compensation.
     if abs(year) > 10 * LATEST or abs(month) > 10 * LATEST:
         return None
-    return clip(from_parts(year, month, *rest))
+    return from_parts(year, month, *rest)
 
 
 def _getter(read: Callable[[Parts], int], what: str, example: int, *, local: bool) -> Callable[..., float]:
@@ -283,9 +283,9 @@ def _setter(first: str, names: str, example: str, *, local: bool, last: str = ""
                 return NAN
             now[start + index] = whole
         found = _instant(*now)
-        if found is None or not local:
-            return _or_nan(found)
-        return _or_nan(clip(from_local(found, environment.tz)))
+        if found is not None and local:
+            found = from_local(found, environment.tz)
+        return _or_nan(clip(found))
 
     def one(environment: Environment, date: Any, a: Any = UNDEFINED) -> float:
         return replaced(environment, date, (a,))

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 _STRICT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)?")
+_GMT: Final = re.compile(r"\b(?:GMT|UTC)([+-][0-9]{4})\b")
+_COMMENT: Final = re.compile(r"\s*\([^()]*\)")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 _ISO: Final = re.compile(
     r"(?P<year>[0-9]{4}|[+-][0-9]{6})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2}))?)?"
-    r"(?:T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?"
-    r"(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})?)?"
+    r"(?:[Tt ](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?)?"
+    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?)?"
 )
 
 
@@ -66,7 +68,7 @@ def parse_date(text: str, zone: tzinfo) -> int | None:
 
 
 def _minus_zone(wall: int, zone: str) -> int | None:
-    if zone == "Z":
+    if zone in {"Z", "z"}:
         return clip(wall)
     hours, minutes = int(zone[1:3]), int(zone[4:6])
     if hours > 23 or minutes > 59:
@@ -79,7 +81,8 @@ def _parse_mail_date(text: str, zone: tzinfo) -> int | None:
     if not re.search(r"[A-Za-z]{3}", text) or not re.search(r"[0-9]{4}", text):
         return None
     try:
-        found = parsedate_tz(text)
+        # The text of a date ends in `GMT+0530 (India Standard Time)`, which is no form of RFC 2822.
+        found = parsedate_tz(_COMMENT.sub("", _GMT.sub(r"\1", text)))
     except (ValueError, IndexError, TypeError):
         return None
     if found is None:

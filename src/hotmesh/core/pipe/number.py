@@ -133,7 +133,7 @@ def to_fixed(x: Any, digits: Any = UNDEFINED) -> str:
     if not (halves.is_integer() and halves % 2 == 1):  # no tie: Python rounds the exact value as well
         return f"{number:.{places}f}" if number else f"{0:.{places}f}"
     rounded = Decimal(number).quantize(Decimal(1).scaleb(-places), context=_EXACT)
-    text = f"{abs(rounded):f}"
+    text = f"{rounded.copy_abs():f}"
     return f"-{text}" if number < 0 else text
 
 

@@ -13,7 +13,7 @@ _SPACE: Final = "".join(f"\\u{ord(blank):04x}" for blank in BLANKS)
 _CLASSES: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
 _CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t", "v": "\v", "f": "\f"}
 _QUANTIFIER: Final = re.compile(r"\{(?:[0-9]+)(?:,[0-9]*)?\}")
-_GROUP_NAME: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+_GROUP_NAME: Final = re.compile("(?![0-9])[\\w$\ud800-\udfff]+")
 _WORD_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?=[A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?![A-Za-z0-9_]))"
 _NO_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?![A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[A-Za-z0-9_]))"
 _NEVER: Final = "(?!)"

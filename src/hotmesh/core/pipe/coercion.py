@@ -266,9 +266,9 @@ def less_than(a: Any, b: Any) -> bool | None:
             return less_than(to_text(a), b)
         if isinstance(b, (list, dict)):
             return less_than(a, to_text(b))
-        if isinstance(a, str) and isinstance(b, str):
+        if issubclass(a_kind, str) and issubclass(b_kind, str):
             if a.isascii() or b.isascii():
-                return a < b
+                return bool(a < b)
             return units(a) < units(b)
     left = a if a_kind is float or (a_kind is int and -SAFE <= a <= SAFE) else to_number(a)
     right = b if b_kind is float or (b_kind is int and -SAFE <= b <= SAFE) else to_number(b)

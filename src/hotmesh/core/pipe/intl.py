@@ -246,8 +246,11 @@ def _pattern(locale: Locale, asked: _Options, hour: str) -> str:
         return _joined(locale, date, time, long=asked.date_style in {"full", "long"})
     date = _date_pattern(locale, asked.fields)
     time = _time_pattern(locale, asked, hour)
-    if date and time and not any(name in asked.fields for name in ("era", "year", "month", "day")):
-        return f"{date} {time} z" if asked.zone_name else f"{date} {time}"
+    if (
+        asked.fields.keys() & {*_LETTERS, "hour", "minute"} == {"weekday", "hour", "minute"}
+        and not asked.zone_name
+    ):
+        return f"{date} {time}"
     if asked.zone_name:
         time = f"{time} z".strip()
     return _joined(locale, date, time, long=asked.fields.get("month") == "long")

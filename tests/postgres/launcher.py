@@ -19,7 +19,7 @@ from typing import Any
 
 import guard
 from hotmesh.errors import LocalServerError
-from hotmesh.postgres.local import ensure_running, privileges, status, stop
+from hotmesh.postgres.local import ensure_running, privileges, remove, status, stop
 
 
 def main() -> None:
@@ -56,6 +56,9 @@ def perform(call: str, data_dir: Path, *, sync: bool) -> dict[str, Any]:
             }
         case "stop":
             return {"stopped": stop(data_dir)}
+        case "remove":
+            remove(data_dir)
+            return {}
         case "status":
             return {"running": status(data_dir).running}
         case "connect":

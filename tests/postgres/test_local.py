@@ -251,8 +251,8 @@ def test_a_deep_data_directory_gets_a_socket_elsewhere(user: User) -> None:
     socket_dir = Path(answer["socket_dir"])
     assert not socket_dir.is_relative_to(deep)
     assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
-    assert user.call("stop", deep) == {"stopped": True}
-    shutil.rmtree(socket_dir)
+    assert user.call("remove", deep) == {}
+    assert not socket_dir.exists()
     with contextlib.suppress(OSError):  # another test may use it
         socket_dir.parent.rmdir()
 
@@ -435,6 +435,23 @@ def test_root_leaves_the_data_directory_of_a_user_to_them(scratch: Path) -> None
         local.ensure_running(scratch / "data")
 
 
+def test_removing_leaves_what_is_not_ours(owner: User) -> None:
+    owner.ensure_running()
+    other = owner.data_dir / "notes.txt"
+    other.write_text("")
+
+    assert owner.call("remove") == {}
+    assert list(owner.data_dir.iterdir()) == [other]
+
+
+def test_removing_leaves_a_directory_alone_that_is_no_data_directory(scratch: Path) -> None:
+    (scratch / "cluster").mkdir()
+
+    local.remove(scratch)
+
+    assert (scratch / "cluster").exists()
+
+
 def test_a_mode_of_stopping_that_does_not_exist(scratch: Path) -> None:
     with pytest.raises(ConfigError, match="smart, fast, immediate"):
         local.stop(scratch, "gently")  # type: ignore[arg-type]
@@ -500,7 +517,9 @@ def test_root_keeps_what_the_server_cannot_reach_elsewhere(scratch: Path, closed
     again = root.ensure_running(**order)
     assert query(again["dsn"], "select count(*) from kept") == 1
     assert {path: path.stat().st_mode for path in before} == before
-    assert root.call("stop", **order) == {"stopped": True}
+    assert root.call("remove", **order) == {}
+    assert not list((private_root / "clusters").iterdir())
+    assert not data_dir.exists()
 
 
 @only_as_root

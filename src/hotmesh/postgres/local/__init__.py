@@ -17,6 +17,6 @@ So a start takes `lock`, then `alive`, and only then touches anything; both lock
 """
 
 from hotmesh.postgres.local.binaries import Binaries, find_binaries
-from hotmesh.postgres.local.server import LocalServer, Status, ensure_running, status, stop
+from hotmesh.postgres.local.server import LocalServer, Status, ensure_running, remove, status, stop
 
-__all__ = ["Binaries", "LocalServer", "Status", "ensure_running", "find_binaries", "status", "stop"]
+__all__ = ["Binaries", "LocalServer", "Status", "ensure_running", "find_binaries", "remove", "status", "stop"]

@@ -245,7 +245,7 @@ def trim_log(home: Home) -> None:
             return
     except FileNotFoundError:
         return
-    shutil.copyfile(home.log, home.log.with_name("postgres.log.1"))
+    shutil.copyfile(home.log, home.older_log)
     os.truncate(home.log, 0)
 
 

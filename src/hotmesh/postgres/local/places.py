@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,10 @@ class Home:
     @property
     def log(self) -> Path:
         return self.path / "postgres.log"
+
+    @property
+    def older_log(self) -> Path:
+        return self.path / "postgres.log.1"
 
     @property
     def state(self) -> Path:
@@ -113,15 +119,33 @@ def make_socket_directory(home: Home, account: Account) -> Path:
     if _fits(direct):
         make_directory(direct, mode=0o700, owner=account)
         return direct
-    ours = Path("/tmp", f"hotmesh-{os.geteuid()}")  # noqa: S108  make_directory refuses what others put there
-    make_directory(ours, mode=0o755)
-    short = ours / hashlib.sha256(os.fsencode(home.path)).hexdigest()[:12]
+    short = _short_socket_directory(home)
+    make_directory(short.parent, mode=0o755)
     make_directory(short, mode=0o700, owner=account)
     return short
 
 
+def remove_home(data_dir: Path, home: Home) -> None:
+    """Delete what the home of a data directory holds, and every directory that is empty then."""
+    if not home.alive.is_file():
+        return  # no server has ever been started here: whatever the directory holds is not ours
+    for directory in (home.path / "socket", _short_socket_directory(home), home.cluster, home.partial):
+        if directory.is_dir():
+            shutil.rmtree(directory)
+    for file in (home.state, home.log, home.older_log, home.alive, home.lock, data_dir / "moved-to"):
+        file.unlink(missing_ok=True)
+    for directory in (home.path, data_dir):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
 def socket_in(directory: Path) -> Path:
     return directory / f".s.PGSQL.{PORT}"
+
+
+def _short_socket_directory(home: Home) -> Path:
+    ours = Path("/tmp", f"hotmesh-{os.geteuid()}")  # noqa: S108  make_directory refuses what others put there
+    return ours / hashlib.sha256(os.fsencode(home.path)).hexdigest()[:12]
 
 
 def _fits(directory: Path) -> bool:

@@ -25,6 +25,7 @@ from hotmesh.postgres.local.places import (
     existing_home,
     make_home,
     make_socket_directory,
+    remove_home,
 )
 from hotmesh.postgres.local.privileges import account_of, runnable_by, server_account
 
@@ -123,6 +124,17 @@ def stop(data_dir: Path | str | None = None, mode: Literal["smart", "fast", "imm
                 return False
             cluster.take_down(home, account_of(home.cluster), postmaster, mode)
             return True
+
+
+def remove(data_dir: Path | str) -> None:
+    """Stop the server of the data directory and delete its cluster for good, wherever it is kept.
+
+    The directory itself goes, too, unless something else lies in it. Nobody may start the server meanwhile.
+    """
+    stop(data_dir, "immediate")
+    with _explained():
+        asked = data_directory(data_dir)
+        remove_home(asked, existing_home(asked))
 
 
 def _start(asked: Path, *, sync: bool) -> LocalServer:

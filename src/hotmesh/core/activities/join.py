@@ -64,7 +64,8 @@ def check(run: Run, draft: Draft) -> None:
     active = {name for name, count in draft.open.items() if count > held.get(name, 0)}
     stuck = {activity.id for activity, _ in waiting}
     for activity, address in waiting:
-        blocked = any(_leads_to(draft.graph, name, activity.id) for name in active)
+        # The join itself among them: a branch has closed in this step and is just about to arrive.
+        blocked = any(name == activity.id or _leads_to(draft.graph, name, activity.id) for name in active)
         behind = any(
             other != activity.id and _leads_to(draft.graph, other, activity.id) for other in stuck
         )

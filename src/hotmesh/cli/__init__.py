@@ -1,0 +1,49 @@
+"""The command `hotmesh`. Sub-commands are imported when they are used, so that `hotmesh --help` is quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "check": ("hotmesh.cli.check:check", "Check graph files as a deploy would, without a database."),
+    "db": ("hotmesh.cli.db:db", "Start, stop and inspect the embedded Postgres."),
+    "demo": ("hotmesh.cli.demo:demo", "Run orders through a real flow and show what happened."),
+    "eval": (
+        "hotmesh.cli.evaluate:evaluate",
+        "Evaluate a mapping EXPRESSION and print the result as JSON, or `undefined`.",
+    ),
+    "jobs": ("hotmesh.cli.jobs:jobs", "List jobs, the newest first."),
+    "migrate": ("hotmesh.cli.migrate:migrate", "Bring the tables of a namespace up to date."),
+    "status": ("hotmesh.cli.jobs:status", "Show a job: its state, its data, and what it waits for."),
+    "timeline": ("hotmesh.cli.jobs:timeline", "Draw what a job did, and when."),
+}
+"""Name → where the command is, and the first line of its help."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows the names and the first lines of its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="hotmesh", message="%(prog)s %(version)s")
+def main() -> None:
+    """Durable workflows that live inside Postgres."""

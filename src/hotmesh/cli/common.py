@@ -1,0 +1,61 @@
+"""What the commands that use a database share: their options, and how they fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from hotmesh.errors import HotMeshError
+
+T = TypeVar("T")
+
+connection_option = click.option(
+    "--connection",
+    metavar="URL",
+    help="The database, as postgresql://…; by default HOTMESH_DATABASE_URL, else the variables of libpq (PGHOST …), "
+    "else the embedded Postgres.",
+)
+namespace_option = click.option(
+    "--namespace",
+    default="hotmesh",
+    show_default=True,
+    callback=lambda _context, _option, value: _checked(value),
+    help="The Postgres schema with the tables.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def run(function: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+    """Run a coroutine function to its end; what cannot be done is one message on stderr and exit code 1."""
+    with reported():
+        return anyio.run(function, *arguments)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn our errors, alone or in groups, into messages without a traceback."""
+    try:
+        yield
+    except HotMeshError as error:
+        raise click.ClickException(str(error)) from error
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(HotMeshError)
+        if ours is None:
+            raise
+        raise click.ClickException(str(_first(ours))) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        raise click.BadParameter(f"{name!r}: letters, digits and hyphens only")
+    return name

@@ -1,0 +1,188 @@
+"""`hotmesh jobs`, `hotmesh status` and `hotmesh timeline`: what is in the tables, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import anyio.to_thread
+import click
+from rich import box
+from rich.console import Console
+from rich.pretty import Pretty
+from rich.table import Table
+from rich.text import Text
+
+from hotmesh.cli import drawing
+from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.errors import ConfigError, JobNotFoundError
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.observe import (
+    ActivitySummary,
+    JobSummary,
+    Obligation,
+    Observer,
+    State,
+    observe,
+)
+
+app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if several have such a job.")
+
+
+@click.command()
+@click.option("--app", "app_id", metavar="ID", help="Of this app only.")
+@click.option("--state", type=click.Choice(get_args(State)), help="In this state only.")
+@click.option("--topic", help="Of the graph that subscribes to this topic only.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
+)
+@connection_option
+@namespace_option
+@json_option
+def jobs(
+    app_id: str | None,
+    state: State | None,
+    topic: str | None,
+    limit: int,
+    connection: str | None,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """List jobs, the newest first."""
+    found = run(_jobs, connection, namespace, app_id, state, topic, limit)
+    if as_json:
+        click.echo(json.dumps([_plain(asdict(job)) for job in found], indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in ("job", "app", "topic", "state"):
+        table.add_column(name, overflow="fold")
+    table.add_column("created (UTC)", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    for job in found:
+        table.add_row(
+            Text(job.job_id),
+            job.app_id,
+            Text(job.topic),
+            Text(job.state, drawing.COLOURS[job.state]),
+            f"{job.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            "" if job.ended_at is None else drawing.duration((job.ended_at - job.created_at).total_seconds()),
+        )
+    Console().print(table if found else "no jobs")
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@app_option
+@connection_option
+@namespace_option
+@json_option
+def status(job_id: str, app_id: str | None, connection: str | None, namespace: str, as_json: bool) -> None:
+    """Show a job: its state, its data, and what it waits for."""
+    job, _, obligations = run(_job, connection, namespace, job_id, app_id)
+    if as_json:
+        click.echo(
+            json.dumps(_plain({**asdict(job), "open": [asdict(one) for one in obligations]}), indent=2)
+        )
+        return
+    console = Console()
+    console.print(drawing.headline(job))
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    facts.add_row("app", f"{job.app_id}, version {job.version}")
+    facts.add_row("topic", Text(job.topic))
+    facts.add_row("status", f"{job.status}")
+    facts.add_row("created", job.created_at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds"))
+    for name, value in (("input", job.input), ("data", job.data), ("error", job.error)):
+        if value is not None:
+            facts.add_row(name, Pretty(value))
+    console.print(facts)
+    if obligations:
+        console.print(_obligations(obligations))
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@app_option
+@connection_option
+@namespace_option
+@json_option
+def timeline(job_id: str, app_id: str | None, connection: str | None, namespace: str, as_json: bool) -> None:
+    """Draw what a job did, and when."""
+    job, activities, _ = run(_job, connection, namespace, job_id, app_id)
+    if as_json:
+        data = {"job": asdict(job), "activities": [asdict(activity) for activity in activities]}
+        click.echo(json.dumps(_plain(data), indent=2))
+        return
+    console = Console()
+    console.print(drawing.headline(job))
+    console.print(drawing.timeline(job, activities, datetime.now(UTC)))
+
+
+async def _jobs(
+    connection: str | None,
+    namespace: str,
+    app_id: str | None,
+    state: State | None,
+    topic: str | None,
+    limit: int,
+) -> list[JobSummary]:
+    async with _observed(connection, namespace) as database:
+        return await database.jobs(app_id, state=state, topic=topic, limit=limit)
+
+
+async def _job(
+    connection: str | None, namespace: str, job_id: str, app_id: str | None
+) -> tuple[JobSummary, list[ActivitySummary], list[Obligation]]:
+    async with _observed(connection, namespace) as database:
+        found = await database.find(job_id, app_id)
+        if not found:
+            raise JobNotFoundError(job_id)
+        if len(found) > 1:
+            apps = ", ".join(job.app_id for job in found)
+            raise ConfigError(f"several apps have a job {job_id}: say which with --app ({apps})")
+        job = found[0]
+        return job, await database.activities(job.generation), await database.obligations(job.generation)
+
+
+@asynccontextmanager
+async def _observed(connection: str | None, namespace: str) -> AsyncIterator[Observer]:
+    source = await anyio.to_thread.run_sync(Source.find, connection)
+    async with observe(source, namespace) as database:
+        yield database
+
+
+def _obligations(obligations: list[Obligation]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in ("waits for", "activity", "what", "since", "until", "held by"):
+        table.add_column(name, overflow="fold")
+    now = datetime.now(UTC)
+    for one in obligations:
+        table.add_row(
+            one.kind,
+            one.activity_id,
+            Text(one.detail or ""),
+            f"{drawing.duration(max((now - one.since).total_seconds(), 0))} ago",
+            "" if one.until is None else _ahead((one.until - now).total_seconds()),
+            one.held_by or "",
+        )
+    return table
+
+
+def _ahead(seconds: float) -> str:
+    return f"in {drawing.duration(seconds)}" if seconds > 0 else "now"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no times: they become ISO text."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,10 @@
+-- count_open: what still has to be done for the jobs of an app ($1) with one job key ($2): unfinished jobs, and rows
+-- of work, messages, timers and waits.
+with asked as materialized (
+    select j.generation, j.status from mesh.job as j where j.app_id = $1 and j.job_key = $2
+)
+select (select count(*) from asked where status <> 0)
+     + (select count(*) from mesh.worker_stream as s where s.generation in (select generation from asked))
+     + (select count(*) from mesh.engine_stream as s where s.generation in (select generation from asked))
+     + (select count(*) from mesh.timer as s where s.generation in (select generation from asked))
+     + (select count(*) from mesh.wait as s where s.generation in (select generation from asked))

@@ -1,0 +1,13 @@
+-- find_job: the jobs of an id ($1), one for each app that has one; of one app ($2) only, if it is named.
+select j.app_id, j.job_id, j.generation, j.version, j.topic, j.seq, j.status, j.error, j.data, j.input,
+       j.created_at, j.updated_at, j.ended_at,
+       case when j.status > 0 then 'running'
+            when j.status = -1 then 'pending'
+            when j.status < 0 then 'interrupted'
+            when j.error is not null then 'failed'
+            else 'complete' end as state
+  from mesh.job as j
+ where j.job_id = $1
+   and ($2::text is null or j.app_id = $2)
+   and (j.expires_at is null or j.expires_at > mesh.clock())
+ order by j.app_id

@@ -1,0 +1,17 @@
+-- list_jobs: the newest jobs, of one app ($1) or all (null), in one state ($2) or all, on one topic ($3) or all,
+-- at most $4.
+select j.app_id, j.job_id, j.generation, j.version, j.topic, j.seq, j.status, j.error, j.data, j.input,
+       j.created_at, j.updated_at, j.ended_at, s.state
+  from mesh.job as j
+ cross join lateral (
+    select case when j.status > 0 then 'running'
+                when j.status = -1 then 'pending'
+                when j.status < 0 then 'interrupted'
+                when j.error is not null then 'failed'
+                else 'complete' end) as s(state)
+ where ($1::text is null or j.app_id = $1)
+   and ($2::text is null or s.state = $2)
+   and ($3::text is null or j.topic = $3)
+   and (j.expires_at is null or j.expires_at > mesh.clock())
+ order by j.created_at desc, j.job_id
+ limit $4

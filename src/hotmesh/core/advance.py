@@ -10,6 +10,7 @@ k - 1, a pending answer by k. At 0 the job is complete.
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ from msgspec import Struct
 
 from hotmesh.core import activities
 from hotmesh.core.compile import ActivityPlan, Edge, GraphPlan, Plan
-from hotmesh.core.draft import Draft, View, record_view
+from hotmesh.core.draft import Draft, View, record_view, time_slice
 from hotmesh.core.job import (
     INTERRUPTED,
     PENDING_STATUS,
@@ -35,8 +36,12 @@ from hotmesh.core.job import (
 )
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_json_value, to_number, to_text
 from hotmesh.core.step import (
+    Broadcast,
     Consumed,
+    Escalation,
+    EscalationEnd,
     JobChange,
+    Measure,
     Message,
     Notice,
     Place,
@@ -140,6 +145,10 @@ class Run:
         self.timers: list[Timer] = []
         self.waits: list[Wait] = []
         self.signals: list[Signal] = []
+        self.broadcasts: list[Broadcast] = []
+        self.escalations: list[Escalation] = []
+        self.escalation_ends: list[EscalationEnd] = []
+        self.measures: list[Measure] = []
         self.released: list[Place] = []
         self._consumed: list[Consumed] = []
         self._notices: list[Notice] = []
@@ -174,6 +183,10 @@ class Run:
             tuple(self.timers),
             tuple(self.waits),
             tuple(self.signals),
+            tuple(self.broadcasts),
+            tuple(self.escalations),
+            tuple(self.escalation_ends),
+            tuple(self.measures),
             tuple(self.released),
             tuple(self._consumed),
             tuple(self._notices),
@@ -237,6 +250,8 @@ class Run:
         entity = request.entity if request.entity is not None else self.value(trigger, "entity", context)
         draft.entity = None if entity in (None, UNDEFINED) else to_text(entity)
         draft.expire = self._expire(draft, context)
+        if draft.key is not None and graph.statistics.measures:
+            self._measure(draft, draft.key, naming)
         self._drafts[draft.generation] = draft
         draft.status = len(fired)
         if request.pending is not None:
@@ -245,6 +260,28 @@ class Run:
             return draft
         self._follow(draft, trigger, (0,), fired, self.tells(trigger, context))
         return draft
+
+    def _measure(self, draft: Draft, key: str, context: Mapping[Any, Any]) -> None:
+        """Note what the trigger's `stats.measures` count about this job."""
+        statistics = draft.graph.statistics
+        for measure, facet, target in statistics.measures:
+            value = target.evaluate(context)
+            if value is UNDEFINED or value is None:
+                continue
+            number = to_number(value)
+            self.measures.append(
+                Measure(
+                    draft.job_id,
+                    draft.generation,
+                    draft.graph.topic,
+                    key,
+                    time_slice(draft.created_at, statistics.granularity),
+                    measure,
+                    facet,
+                    to_text(value),
+                    float(number) if math.isfinite(number) else None,
+                )
+            )
 
     def _job_id(self, graph: GraphPlan, request: StartRequest, context: Mapping[Any, Any]) -> str:
         if graph.statistics.id is not None:
@@ -336,7 +373,22 @@ class Run:
         )
         if activity.type == "hook" and not pending:
             self.released.append(Place(draft.generation, activity.id, event.dimension))
+            if activity.escalation is not None:
+                self._end_escalation(draft, activity, event)
         self.conclude(draft, activity, address, answered, code=event.code, pending=pending)
+
+    def _end_escalation(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+        """The hook waits no more, so its work item is done: by the timer it has expired, else it is resolved."""
+        expired = event.kind == "timer"
+        self.escalation_ends.append(
+            EscalationEnd(
+                draft.generation,
+                activity.id,
+                event.dimension,
+                "expired" if expired else "resolved",
+                None if expired or event.data is UNDEFINED else event.data,
+            )
+        )
 
     # -- the life of an activity -------------------------------------------------------------------------
 

@@ -102,6 +102,49 @@ class Signal(Struct, frozen=True):
     keep: float | None = 600.0
 
 
+class Escalation(Struct, frozen=True):
+    """A work item for a human, written with the wait it belongs to. `fields`: columns of the escalation table."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    fields: dict[str, Any]
+
+
+class EscalationEnd(Struct, frozen=True):
+    """The wait of a work item is over: a signal came (`resolved`), or its timer (`expired`)."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    status: Literal["resolved", "expired"]
+    payload: Json = None
+
+
+class Measure(Struct, frozen=True):
+    """One thing that is counted about a job: `value` of `facet`, under the job's key and time slice."""
+
+    job_id: str
+    generation: str
+    topic: str
+    key: str
+    slice: str
+    measure: str
+    facet: str
+    value: str
+    number: float | None
+
+
+class Broadcast(Struct, frozen=True):
+    """A signal to every job that is listed under a facet; `query` says which, `data` is sent to each."""
+
+    topic: str
+    facet: str
+    query: dict[str, Any]
+    data: Json
+
+
 class Place(Struct, frozen=True):
     """An activity instance: whose timer and wait are removed."""
 
@@ -141,6 +184,10 @@ class Step(Struct, frozen=True):
     timers: tuple[Timer, ...] = ()
     waits: tuple[Wait, ...] = ()
     signals: tuple[Signal, ...] = ()
+    broadcasts: tuple[Broadcast, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
+    escalation_ends: tuple[EscalationEnd, ...] = ()
+    measures: tuple[Measure, ...] = ()
     released: tuple[Place, ...] = ()
     consumed: tuple[Consumed, ...] = ()
     notices: tuple[Notice, ...] = ()

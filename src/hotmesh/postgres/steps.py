@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from hotmesh.core.job import Dimension, MessageReceipt, TimerReceipt, WorkReceipt
@@ -17,12 +18,12 @@ Text = str | None
 
 _WIDTHS: Final = {
     "create": 13, "update": 10, "record": 13, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
-    "wait": 7, "signal": 7, "drop": 3,
+    "wait": 7, "signal": 7, "drop": 4,
 }  # fmt: skip
 """Array parameters of each section of commit_steps, in its order."""
 
 COMMIT: Final = "select * from mesh.commit_steps({})".format(
-    ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 2 + 1))
+    ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 3 + 1))
 )
 
 
@@ -41,6 +42,7 @@ class Batch:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _WIDTHS}
+        self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
         self.sizes: dict[str, int] = {}
 
@@ -53,7 +55,7 @@ class Batch:
             else:
                 rows["update"].append(self._changed(number, change))
             if change.dropped:
-                rows["drop"].append((number, change.job.generation, change.descend))
+                rows["drop"].append((number, change.job.generation, change.descend, change.job.job_id))
         for item in step.records:
             record = item.record
             rows["record"].append(
@@ -150,6 +152,8 @@ class Batch:
                     signal.keep,
                 )
             )
+        if step.escalations or step.escalation_ends or step.measures or step.broadcasts:
+            self._add_extras(number, step)
         for notice in step.notices:
             if notice.topic is not None:
                 self._published.add(notice.topic)
@@ -165,8 +169,23 @@ class Batch:
                 found += zip(*rows, strict=True)
             else:
                 found += (None,) * _WIDTHS[name]
-        found += (wake, list(self._published) or None)
+        found += (dumps_text(self._extras) if self._extras else None, wake, list(self._published) or None)
         return found
+
+    def _add_extras(self, number: int, step: Step) -> None:
+        """What few steps have goes as JSON: an array of objects by kind."""
+        kinds: dict[str, Sequence[Struct]] = {
+            "escalations": step.escalations,
+            "ends": step.escalation_ends,
+            "measures": step.measures,
+            "broadcasts": step.broadcasts,
+        }
+        for kind, items in kinds.items():
+            for item in items:
+                plain = msgspec.structs.asdict(item)
+                if "dimension" in plain:
+                    plain["dimension"] = array(plain["dimension"])
+                self._extras.setdefault(kind, []).append({"step": number, **plain})
 
     def _created(self, number: int, change: JobChange) -> tuple[Any, ...]:
         job = change.job

@@ -8,7 +8,7 @@ from typing import Any
 
 from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal
-from hotmesh.core.wire import dumps_text
+from hotmesh.core.wire import dumps_text, loads
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
@@ -134,10 +134,16 @@ class Store:
         )
         return records_from(rows)
 
-    async def next_event_at(self, connection: Driver) -> float | None:
-        """Seconds until the next message or timer is due."""
-        value = await connection.fetchval(self.bound("select mesh.next_event_at($1)"), self.app_id)
-        return None if value is None else float(value)
+    async def next_event_at(self, connection: Driver) -> tuple[float | None, bool]:
+        """Seconds until the next message or timer is due, and whether there are broadcasts to carry out."""
+        row = await connection.fetchrow(
+            self.bound(
+                "select mesh.next_event_at($1) as due, "
+                "exists (select from mesh.broadcast as b where b.app_id = $1) as broadcasts"
+            ),
+            self.app_id,
+        )
+        return row["due"], row["broadcasts"]
 
     async def postpone_events(
         self, connection: Driver, generation: str, delay: float, reason: str, limit: int
@@ -348,6 +354,98 @@ class Store:
             self.app_id,
             member,
             list(topics),
+        )
+
+    # -- what is counted ---------------------------------------------------------------------------------
+
+    async def measures(self, topic: str, key: str, slices: Sequence[str] | None) -> list[Any]:
+        """What was counted about the jobs of a graph under a key; `slices` None: at any time."""
+        return await self._rows(
+            "select slice, measure, facet, value, number, job_id, generation from mesh.measure "
+            "where app_id = $1 and topic = $2 and job_key = $3 and ($4::text[] is null or slice = any($4)) "
+            "order by created_at, job_id",
+            self.app_id,
+            topic,
+            key,
+            slices,
+        )
+
+    async def indexed(
+        self, connection: Driver, topic: str, key: str, slices: Sequence[str] | None, facets: Sequence[str]
+    ) -> list[Any]:
+        """The jobs listed under facets (`name:value`; none: all), each once per slice and facet."""
+        return list(
+            await connection.fetch(
+                self.bound(
+                    "select distinct slice, facet || ':' || value as facet, job_id from mesh.measure "
+                    "where app_id = $1 and topic = $2 and job_key = $3 and measure = 'index' "
+                    "and ($4::text[] is null or slice = any($4)) "
+                    "and ($5::text[] = '{}' or facet || ':' || value = any($5)) order by 1, 2, 3"
+                ),
+                self.app_id,
+                topic,
+                key,
+                slices,
+                list(facets),
+            )
+        )
+
+    async def scrub_index(
+        self, connection: Driver, topic: str, key: str, slices: Sequence[str] | None, facets: Sequence[str]
+    ) -> None:
+        """Forget which jobs are listed under facets."""
+        await connection.execute(
+            self.bound(
+                "delete from mesh.measure where app_id = $1 and topic = $2 and job_key = $3 and measure = 'index' "
+                "and ($4::text[] is null or slice = any($4)) "
+                "and ($5::text[] = '{}' or facet || ':' || value = any($5))"
+            ),
+            self.app_id,
+            topic,
+            key,
+            slices,
+            list(facets),
+        )
+
+    async def send_signals(
+        self,
+        connection: Driver,
+        topic: str,
+        keys: Sequence[str],
+        payloads: Sequence[str],
+        broadcast: int | None,
+        wake: str,
+    ) -> int:
+        """Signal many keys in one statement, which also ends the broadcast they came from; how many waited."""
+        return int(
+            await connection.fetchval(
+                self.bound("select mesh.send_signals($1, $2, $3, $4, $5, $6, $7)"),
+                self.app_id,
+                topic,
+                keys,
+                payloads,
+                600.0,
+                broadcast,
+                wake,
+            )
+        )
+
+    async def next_broadcast(self, connection: Driver) -> dict[str, Any] | None:
+        """A broadcast of a flow that no other engine is carrying out, locked in the caller's transaction."""
+        row = await connection.fetchrow(
+            self.bound(
+                "select id, topic, facet, query, data from mesh.broadcast where app_id = $1 "
+                "order by id limit 1 for update skip locked"
+            ),
+            self.app_id,
+        )
+        if row is None:
+            return None
+        return {**row, "query": loads(row["query"]), "data": loads(row["data"])}
+
+    async def bury_broadcast(self, connection: Driver, broadcast: int, reason: str) -> None:
+        await connection.execute(
+            self.bound("select mesh.bury_broadcast($1, $2, $3)"), self.app_id, broadcast, reason
         )
 
     async def channel(self, connection: Driver) -> str:

@@ -36,6 +36,11 @@ class StreamData(Attributes):
         super().__init__(metadata=Attributes(metadata), data=data)
 
 
+LEAST_CODE = -(2**31)
+MOST_CODE = 2**31 - 1
+"""The codes that the database can hold."""
+
+
 class Response:
     """An answer that says more than its data.
 
@@ -55,6 +60,8 @@ class Response:
         default = {"success": 200, "pending": 202, "error": 500}[status]
         if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
             raise ValueError(f"code must be an integer, not {code!r}")
+        if code is not None and not LEAST_CODE <= code <= MOST_CODE:
+            raise ValueError(f"code must be an integer of 32 bits, not {code}")
         self.data = {} if data is None else data
         self.status = status
         self.code = default if code is None else code

@@ -35,6 +35,7 @@ from hotmesh.errors import (
 )
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, DueJob, Store
 from hotmesh.runtime import ids
+from hotmesh.runtime.statistics import carry_out
 from hotmesh.runtime.wake import Wake
 
 if TYPE_CHECKING:
@@ -699,7 +700,11 @@ class Engine:
                 failures = 0
                 while handled < CLAIM_LIMIT and not self._stopping:
                     async with self._stream.use() as connection:
-                        due = await self._store.next_event_at(connection)
+                        due, broadcasts = await self._store.next_event_at(connection)
+                        if broadcasts and await carry_out(
+                            self._store, connection, await self._plans.active(), self._environment
+                        ):
+                            break
                     # What is due but was not handled is locked by another engine.
                     if await self._stream_wake.wait(None if due is None else max(due, 0.02)):
                         break

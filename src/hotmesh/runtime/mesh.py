@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeVar
@@ -17,6 +18,7 @@ import anyio.abc
 
 from hotmesh.core.activities.signal import make_signal
 from hotmesh.core.advance import StartRequest
+from hotmesh.core.compile import GraphPlan
 from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import App
@@ -37,7 +39,7 @@ from hotmesh.postgres import sql
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import ids
+from hotmesh.runtime import ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput, Subscriber
 from hotmesh.runtime.engine import Engine
 from hotmesh.runtime.lease import LeaseKeeper
@@ -423,6 +425,51 @@ class HotMesh:
         if self._engine is not None:
             self._engine.wake()
         return ids.guid()
+
+    async def signal_all(
+        self, topic: str, data: Mapping[str, Any], query: Mapping[str, Any], facets: Sequence[str] = ()
+    ) -> list[str]:
+        """Signal every job that an `index` measure lists under the facets (`color:red`); returns the index keys.
+
+        `query` is that of `get_stats`; without start, end and range, jobs of any time. Each job gets `data` with its
+        own `id`; all of them do, or none. Raises SignalNotFoundError, ConfigError.
+        """
+        self._engine_or_raise("signal_all")
+        plan = await self._plans.active()
+        payload = normalise(dict(data), limit=self.settings.max_payload, what=f"data for signal {topic}")
+        async with self._store.connection() as connection, connection.transaction():
+            found = await statistics.signal_all(
+                self._store, connection, plan, topic, payload, query, facets, self._environment
+            )
+        if self._engine is not None:
+            self._engine.wake()
+        return found
+
+    async def get_stats(self, topic: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """What the graph's `stats.measures` counted, in all and by time slice.
+
+        `query`: `data` (from which `stats.key` is computed) and two of `start`, `end` (`"NOW"` or a date) and
+        `range` (`"1h"`); `sparse` omits the slices. Raises ConfigError, TopicNotFoundError.
+        """
+        graph, resolved = await self._resolve(topic, query)
+        return await statistics.get_stats(self._store, graph, resolved)
+
+    async def get_ids(
+        self, topic: str, query: Mapping[str, Any], facets: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The jobs that `index` measures list, by facet and time slice; `query` as in `get_stats`."""
+        graph, resolved = await self._resolve(topic, query)
+        return await statistics.get_ids(self._store, graph, resolved, facets)
+
+    async def resolve_query(self, topic: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """The query with its key and times worked out: end, start, range, granularity, key, sparse."""
+        return (await self._resolve(topic, query))[1].as_dict()
+
+    async def _resolve(
+        self, topic: str, query: Mapping[str, Any]
+    ) -> tuple[GraphPlan, statistics.ResolvedQuery]:
+        graph = statistics.graph_of(await self._plans.active(), topic)
+        return graph, statistics.resolve_query(graph, query, datetime.now(UTC), self._environment)
 
     async def add(self, message: Mapping[str, Any]) -> str:
         """Add an answer to an open activity, as a worker that answered `pending` does.

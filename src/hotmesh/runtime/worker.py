@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import random
 import time
 import traceback
@@ -35,7 +36,7 @@ from hotmesh.errors import (
     PayloadError,
 )
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.callback import Response, StreamData, read_response
+from hotmesh.runtime.callback import LEAST_CODE, MOST_CODE, Response, StreamData, read_response
 from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint
 
 if TYPE_CHECKING:
@@ -371,6 +372,11 @@ class Workers:
                 response = read_response(await served.callback(message))
             except Exception as error:
                 response = _raised(error)
+            except BaseException as error:
+                # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
+                if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled():
+                    raise
+                response = _raised(error)
         held = self._leases.release(work)
         del self._running[key]
         served.running -= 1
@@ -538,6 +544,9 @@ OVERFLOW_HINT = 0.05
 
 ANSWER_BATCH = 200
 
+LONGEST_STACK = 20_000
+"""Characters of a stack trace that are kept, the last ones."""
+
 
 def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
     """A policy from what users write; intervals may be durations in text. Raises ConfigError."""
@@ -615,22 +624,41 @@ def error_object(response: Response, data: Any) -> dict[str, Any]:
         code = int(code)
     if isinstance(code, bool) or not isinstance(code, int):
         code = 500
+    if not LEAST_CODE <= code <= MOST_CODE:
+        code = 500
     found: dict[str, Any] = {"message": str(given.get("message") or "unknown"), "code": code}
     stack = response.stack if response.stack is not None else given.get("stack")
     if stack is not None:
-        found["stack"] = str(stack)
+        found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
     if isinstance(given.get("error"), dict):
         found["error"] = given["error"]
     return found
 
 
-def _raised(error: Exception) -> Response:
-    code = getattr(error, "code", None)
-    if isinstance(code, bool) or not isinstance(code, int):
+def _raised(error: BaseException) -> Response:
+    try:
+        code = getattr(error, "code", None)
+        message = str(error) or type(error).__name__
+        stack = "".join(traceback.format_exception(error))
+    except Exception:  # even that is the callback's own code
+        code, message, stack = None, type(error).__name__, ""
+    if isinstance(error, SystemExit):
+        code, message = None, f"the callback raised SystemExit({error.code!r})"
+    if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
         code = 500
-    stack = "".join(traceback.format_exception(error))
-    data = {"message": str(error) or type(error).__name__, "code": code}
-    return Response(data, status="error", code=code, stack=stack[-20_000:])
+    data = {"message": _storable(message), "code": code}
+    return Response(data, status="error", code=code, stack=stack[-LONGEST_STACK:])
+
+
+def _storable(text: str) -> str:
+    """Halves of surrogate pairs cannot be stored; in an error's text they may as well be question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is being cancelled from outside, by one of its scopes or by the event loop."""
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
 
 
 def _timed_out(worker: Worker, limit: float) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hotmesh.core.activities.escalation import escalation
 from hotmesh.core.job import Record
 from hotmesh.core.mapping import to_number, to_text
 from hotmesh.core.step import Timer, Wait
@@ -44,6 +45,10 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         run.waits.append(
             Wait(draft.job_id, draft.generation, activity.id, dimension, activity.hook.topic, key)
         )
+        if activity.escalation is not None:
+            item = escalation(draft, activity, dimension, context, key)
+            if item is not None:
+                run.escalations.append(item)
     if delay is not None:
         run.timers.append(Timer(draft.job_id, draft.generation, activity.id, dimension, delay))
 

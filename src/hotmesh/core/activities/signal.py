@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hotmesh.core.activities.hook import signal_key, signal_view
 from hotmesh.core.duration import seconds
 from hotmesh.core.job import Record
-from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number
-from hotmesh.core.step import Signal
+from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
+from hotmesh.core.step import Broadcast, Signal
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError
 
@@ -35,17 +35,24 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     writes = [] if activity.job_maps is None else activity.job_maps.evaluate(context)
     before = draft.data
     draft.write(writes)
+    signal: Signal | Broadcast
     try:
         if writes and activity.uses_job:
             context = draft.context(activity, dimension, view, run.environment)
-        signal = _signal(run, activity, context)
+        if activity.spec.subtype == "all":
+            signal = _broadcast(run, activity, context)
+        else:
+            signal = _signal(run, activity, context)
         tells = run.tells(activity, context)
     except (MappingError, SignalNotFoundError) as error:
         draft.data = before
         run.fail(draft, activity, dimension, {"message": str(error), "code": error.code or 500})
         return
     draft.put(activity.id, dimension, record)
-    run.signals.append(signal)
+    if isinstance(signal, Broadcast):
+        run.broadcasts.append(signal)
+    else:
+        run.signals.append(signal)
     run.settle(draft, activity, dimension, fired, tells)
 
 
@@ -88,3 +95,20 @@ def _signal(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Signal
     if number != number or number != int(number):
         raise MappingError(f"the code of signal {activity.id} resolved to {code!r}; it must be an integer")
     return make_signal(run.plan, topic, data, status, int(number), run.environment)
+
+
+def _broadcast(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Broadcast:
+    topic = activity.spec.topic
+    if not isinstance(topic, str) or topic not in run.plan.hooks:
+        raise SignalNotFoundError(str(topic))
+    name = run.value(activity, "key_name", context)
+    value = run.value(activity, "key_value", context)
+    if name in (None, UNDEFINED, "") or value in (None, UNDEFINED):
+        raise MappingError(f"key_name and key_value of signal {activity.id} resolved to {name!r} and {value!r}")
+    query = run.maps(activity, "resolver_maps", context)
+    if not isinstance(query, dict):
+        raise MappingError(f"resolver.maps of signal {activity.id} resolved to {query!r}; it must be an object")
+    if activity.spec.scrub:
+        query = {**query, "scrub": True}
+    data = run.maps(activity, "signal_maps", context)
+    return Broadcast(topic, f"{to_text(name)}:{to_text(value)}", query, data)

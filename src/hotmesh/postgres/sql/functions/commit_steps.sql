@@ -43,7 +43,9 @@ create or replace function mesh.commit_steps(
     s_step integer[], s_topic text[], s_key text[], s_data text[], s_status text[], s_code integer[],
     s_keep double precision[],
     -- jobs of which everything open is dropped; jobs whose awaited children are interrupted
-    p_drop_step integer[], p_drop uuid[], p_descend boolean[],
+    p_drop_step integer[], p_drop uuid[], p_descend boolean[], p_drop_job text[],
+    -- what few steps have, as JSON; see commit_extras
+    p_extras text,
     -- other processes: wake text, sent as it is; topics on which results are announced
     p_wake text, p_published text[],
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
@@ -304,6 +306,8 @@ begin
             delete from mesh.engine_stream where generation = p_drop[v_step];
             delete from mesh.timer where generation = p_drop[v_step];
             delete from mesh.wait where generation = p_drop[v_step];
+            update mesh.escalation as e set status = 'cancelled', updated_at = v_now
+             where e.app_id = p_app and e.workflow_id = p_drop_job[v_step] and e.status = 'pending';
             if p_descend[v_step] then
                 insert into mesh.engine_stream (
                     app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at,
@@ -316,6 +320,12 @@ begin
                 woken := woken or found;
             end if;
         end loop;
+    end if;
+
+    if p_extras is not null then
+        if mesh.commit_extras(p_app, p_extras::json, refused, v_now) then
+            woken := true;
+        end if;
     end if;
 
     if p_published is not null then

@@ -6,6 +6,8 @@
 --               timer, wait, signal                what sleeps, what waits for a signal, signals without a waiter
 --               dead_letter                        messages that were given up
 --               subscription                       processes that listen to results
+--               escalation                         work items for humans
+--               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
 -- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
@@ -218,3 +220,84 @@ create table mesh.subscription (
     constraint subscription_pk primary key (app_id, topic, member)
 );
 comment on table mesh.subscription is 'Processes that want the results published under a topic; renewed while they live.';
+
+create table mesh.escalation (
+    id                 uuid        not null default gen_random_uuid(),
+    namespace          text        not null,
+    app_id             text        not null,
+    signal_key         text,
+    topic              text,
+    workflow_id        text,
+    task_queue         text,
+    workflow_type      text,
+    type               text,
+    subtype            text,
+    entity             text,
+    description        text,
+    role               text,
+    status             text        not null default 'pending',
+    priority           integer     not null default 5,
+    assigned_to        text,
+    assigned_until     timestamptz,
+    claimed_at         timestamptz,
+    claim_expires_at   timestamptz,
+    resolved_at        timestamptz,
+    escalation_payload jsonb,
+    resolver_payload   jsonb,
+    envelope           jsonb,
+    metadata           jsonb,
+    origin_id          text,
+    parent_id          text,
+    initiated_by       text,
+    created_by         text,
+    milestones         jsonb       not null default '[]',
+    trace_id           text,
+    span_id            text,
+    expires_at         timestamptz,
+    created_at         timestamptz not null default now(),
+    updated_at         timestamptz not null default now(),
+    task_id            text,
+    constraint escalation_pk primary key (id),
+    constraint escalation_status_is_known check (status in ('pending', 'resolved', 'expired', 'cancelled')),
+    constraint resolved_means_dated check (resolved_at is null or status = 'resolved')
+);
+comment on table mesh.escalation is 'Work items for humans: each belongs to a wait, or stands alone.';
+create unique index escalation_key on mesh.escalation (namespace, app_id, signal_key)
+    where signal_key is not null and status = 'pending';
+create index escalation_queue on mesh.escalation (namespace, app_id, role, priority, created_at) where status = 'pending';
+create index escalation_assignee on mesh.escalation (assigned_to, status) where status = 'pending';
+create index escalation_entity on mesh.escalation (entity) where entity is not null;
+create index escalation_workflow on mesh.escalation (app_id, workflow_id);
+create index escalation_origin on mesh.escalation (origin_id) where origin_id is not null;
+create index escalation_task on mesh.escalation (task_id) where task_id is not null;
+create index escalation_metadata on mesh.escalation using gin (metadata);
+
+create table mesh.measure (
+    app_id      text             not null,
+    topic       text             not null,
+    job_key     text             not null,
+    slice       text             not null,
+    measure     text             not null,
+    facet       text             not null,
+    value       text             not null,
+    number      double precision,
+    job_id      text             not null,
+    generation  uuid             not null,
+    created_at  timestamptz      not null,
+    constraint measure_is_known check (measure in ('count', 'sum', 'avg', 'mdn', 'min', 'max', 'index'))
+);
+comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
+create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
+
+create table mesh.broadcast (
+    id          bigint      generated always as identity,
+    app_id      text        not null,
+    topic       text        not null,
+    facet       text        not null,
+    query       json        not null,
+    data        json        not null,
+    created_at  timestamptz not null,
+    constraint broadcast_pk primary key (id)
+);
+comment on table mesh.broadcast is 'Signals that flows have sent to all jobs listed under a facet, still to be carried out.';
+create index broadcast_app on mesh.broadcast (app_id, id);

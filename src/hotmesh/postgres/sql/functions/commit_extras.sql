@@ -1,0 +1,49 @@
+-- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […]}; each object names its step.
+-- Writes    mesh.escalation, mesh.measure, mesh.broadcast; nothing of the refused steps.
+-- Returns   whether there is a broadcast to carry out.
+create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
+returns boolean language plpgsql as $$
+begin
+    insert into mesh.escalation (
+        id, namespace, app_id, signal_key, topic, workflow_id, task_queue, workflow_type, type, subtype, entity,
+        description, role, priority, envelope, metadata, origin_id, parent_id, initiated_by, trace_id, span_id,
+        expires_at, created_at, updated_at)
+    select mesh.escalation_id(x.generation, x.activity_id, x.dimension), mesh.namespace(), p_app, f.signal_key, f.topic,
+           x.job_id, f.task_queue, f.workflow_type, f.type, f.subtype, f.entity, f.description, f.role,
+           coalesce(f.priority, 5), f.envelope, f.metadata, f.origin_id, f.parent_id, f.initiated_by, f.trace_id,
+           f.span_id, f.expires_at, p_now, p_now
+      from json_to_recordset(coalesce(p_extras -> 'escalations', '[]'))
+           as x(step integer, job_id text, generation uuid, activity_id text, dimension text, fields json)
+     cross join lateral json_to_record(x.fields)
+           as f(signal_key text, topic text, task_queue text, workflow_type text, type text, subtype text, entity text,
+                description text, role text, priority integer, envelope jsonb, metadata jsonb, origin_id text,
+                parent_id text, initiated_by text, trace_id text, span_id text, expires_at timestamptz)
+     where not x.step = any (p_refused)
+    -- A live item has this key already: two jobs wait under one key, and one work item stands for both.
+    on conflict do nothing;
+
+    update mesh.escalation as e
+       set status = x.status, updated_at = p_now,
+           resolved_at = case when x.status = 'resolved' then p_now end,
+           resolver_payload = case when x.status = 'resolved' then x.payload end
+      from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
+           as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
+     where e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
+       and not x.step = any (p_refused);
+
+    insert into mesh.measure (app_id, topic, job_key, slice, measure, facet, value, number, job_id, generation, created_at)
+    select p_app, x.topic, x.key, x.slice, x.measure, x.facet, x.value, x.number, x.job_id, x.generation, p_now
+      from json_to_recordset(coalesce(p_extras -> 'measures', '[]'))
+           as x(step integer, topic text, key text, slice text, measure text, facet text, value text,
+                number double precision, job_id text, generation uuid)
+     where not x.step = any (p_refused);
+
+    insert into mesh.broadcast (app_id, topic, facet, query, data, created_at)
+    select p_app, x.topic, x.facet, x.query, x.data, p_now
+      from json_to_recordset(coalesce(p_extras -> 'broadcasts', '[]'))
+           as x(step integer, topic text, facet text, query json, data json)
+     where not x.step = any (p_refused);
+    return found;
+end
+$$;

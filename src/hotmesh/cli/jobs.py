@@ -57,21 +57,7 @@ def jobs(
     if as_json:
         click.echo(json.dumps([_plain(asdict(job)) for job in found], indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("job", "app", "topic", "state"):
-        table.add_column(name, overflow="fold")
-    table.add_column("created (UTC)", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    for job in found:
-        table.add_row(
-            Text(job.job_id),
-            job.app_id,
-            Text(job.topic),
-            Text(job.state, drawing.COLOURS[job.state]),
-            f"{job.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            "" if job.ended_at is None else drawing.duration((job.ended_at - job.created_at).total_seconds()),
-        )
-    Console().print(table if found else "no jobs")
+    Console().print(_listed(found) if found else "no jobs")
 
 
 @click.command()
@@ -113,7 +99,8 @@ def status(job_id: str, app_id: str | None, connection: str | None, namespace: s
 @json_option
 def timeline(job_id: str, app_id: str | None, connection: str | None, namespace: str, as_json: bool) -> None:
     """Draw what a job did, and when."""
-    job, activities, _ = run(_job, connection, namespace, job_id, app_id)
+    job, recorded, obligations = run(_job, connection, namespace, job_id, app_id)
+    activities = _with_open(recorded, obligations)
     if as_json:
         data = {"job": asdict(job), "activities": [asdict(activity) for activity in activities]}
         click.echo(json.dumps(_plain(data), indent=2))
@@ -149,6 +136,35 @@ async def _job(
         return job, await database.activities(job.generation), await database.obligations(job.generation)
 
 
+def _listed(found: list[JobSummary]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    # An id is there to be copied; the names beside it give way where the terminal is narrow.
+    table.add_column("job", no_wrap=True, min_width=max(len(job.job_id) for job in found))
+    if len({job.app_id for job in found}) > 1:
+        table.add_column("app", no_wrap=True)
+    table.add_column("topic", no_wrap=True)
+    table.add_column("state", no_wrap=True, min_width=8)
+    table.add_column("created (UTC)", no_wrap=True, min_width=14)
+    table.add_column("took", justify="right", no_wrap=True, min_width=6)
+    for job in found:
+        row = [
+            Text(job.job_id),
+            Text(job.app_id),
+            Text(job.topic),
+            Text(job.state, drawing.COLOURS[job.state]),
+            Text(f"{job.created_at.astimezone(UTC):%m-%d %H:%M:%S}"),
+            Text(
+                ""
+                if job.ended_at is None
+                else drawing.duration((job.ended_at - job.created_at).total_seconds())
+            ),
+        ]
+        if len(table.columns) < len(row):
+            del row[1]
+        table.add_row(*row)
+    return table
+
+
 @asynccontextmanager
 async def _observed(connection: str | None, namespace: str) -> AsyncIterator[Observer]:
     source = await anyio.to_thread.run_sync(Source.find, connection)
@@ -156,20 +172,39 @@ async def _observed(connection: str | None, namespace: str) -> AsyncIterator[Obs
         yield database
 
 
-def _obligations(obligations: list[Obligation]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("waits for", "activity", "what", "since", "until", "held by"):
-        table.add_column(name, overflow="fold")
-    now = datetime.now(UTC)
-    for one in obligations:
-        table.add_row(
-            one.kind,
-            one.activity_id,
-            Text(one.detail or ""),
-            f"{drawing.duration(max((now - one.since).total_seconds(), 0))} ago",
-            "" if one.until is None else _ahead((one.until - now).total_seconds()),
-            one.held_by or "",
+def _with_open(activities: list[ActivitySummary], obligations: list[Obligation]) -> list[ActivitySummary]:
+    """The activities, and those that have left no record yet: what they wait for says when they began."""
+    recorded = {(activity.activity_id, activity.dimension) for activity in activities}
+    types = {"work": "worker", "child": "await"}
+    return activities + [
+        ActivitySummary(
+            one.activity_id, one.dimension, types[one.kind], "open", None, one.since, None, None, None, None
         )
+        for one in obligations
+        if one.kind in types and (one.activity_id, one.dimension) not in recorded
+    ]
+
+
+def _obligations(obligations: list[Obligation]) -> Table:
+    now = datetime.now(UTC)
+    columns = {
+        "waits for": [one.kind for one in obligations],
+        "activity": [one.activity_id for one in obligations],
+        "what": [one.detail or "" for one in obligations],
+        "since": [
+            f"{drawing.duration(max((now - one.since).total_seconds(), 0))} ago" for one in obligations
+        ],
+        "until": [
+            "" if one.until is None else _ahead((one.until - now).total_seconds()) for one in obligations
+        ],
+        "held by": [one.held_by or "" for one in obligations],
+    }
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    shown = {name: values for name, values in columns.items() if any(values)}
+    for name in shown:
+        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until"))
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*(Text(value) for value in row))
     return table
 
 

@@ -1,0 +1,239 @@
+"""The command as a whole, and the commands that look at a database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from hotmesh import HotMesh, Response, StreamData, Worker
+from hotmesh.cli import COMMANDS, drawing, main
+
+GRAPH = """
+app:
+  id: shop
+  version: '1'
+  graphs:
+    - subscribes: order.placed
+      expire: 600
+      activities:
+        placed: {type: trigger, stats: {id: '{$self.input.data.id}'}}
+        charge:
+          type: worker
+          topic: charge
+          input: {maps: {amount: '{placed.output.data.amount}'}}
+          job: {maps: {receipt: '{$self.output.data.receipt}'}}
+        approve: {type: hook, sleep: 3600}
+        ship: {type: worker, topic: nobody}
+      transitions:
+        placed: [{to: charge}]
+        charge:
+          - {to: approve, conditions: {code: 202}}
+          - {to: ship, conditions: {code: 203}}
+      hooks:
+        approved:
+          - to: approve
+            conditions:
+              match: [{expected: '{$job.metadata.jid}', actual: '{$self.hook.data.id}'}]
+"""
+
+
+async def charge(message: StreamData) -> Response:
+    if message.data["amount"] < 0:
+        raise ValueError("a negative amount")
+    return Response({"receipt": "r1"}, code=message.data["amount"])
+
+
+@pytest.fixture
+def shop(database_url: str) -> str:
+    """A database with four jobs of the app `shop`: complete, failed, and two that wait."""
+
+    async def place() -> None:
+        async with HotMesh.init("shop", connection=database_url, workers=[Worker("charge", charge)]) as mesh:
+            await mesh.deploy(GRAPH)
+            await mesh.activate("1")
+            await mesh.pubsub("order.placed", {"id": "paid", "amount": 200}, timeout=10)
+            with pytest.raises(Exception, match="a negative amount"):
+                await mesh.pubsub("order.placed", {"id": "broken", "amount": -1}, timeout=10)
+            for job_id, amount in ("waiting", 202), ("queued", 203):
+                await mesh.pub("order.placed", {"id": job_id, "amount": amount})
+            # A stop waits for what runs, so both have been charged afterwards.
+
+    asyncio.run(place())
+    return database_url
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def data(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from hotmesh.cli import main; main(['--help'], standalone_mode=False); "
+        "print([name for name in sys.modules if name.startswith(('hotmesh.cli.', 'rich'))])"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert printed.startswith("Usage: ")
+    assert printed.endswith("[]\n")
+
+
+def test_the_list_of_commands_says_what_they_say() -> None:
+    context = click.Context(main)
+    for name, (_, line) in COMMANDS.items():
+        command = main.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert (command.help or "").partition("\n")[0] == line
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout.endswith(f" {version('hotmesh')}\n")
+
+
+def test_unknown_commands_are_wrong_usage() -> None:
+    result = run("fly")
+
+    assert result.exit_code == 2
+    assert "No such command 'fly'" in result.stderr
+
+
+def test_jobs_lists_the_newest_first_and_filters(shop: str) -> None:
+    listed = data("jobs", "--connection", shop)
+    assert {job["job_id"]: job["state"] for job in listed} == {
+        "paid": "complete",
+        "broken": "failed",
+        "waiting": "running",
+        "queued": "running",
+    }
+    assert [job["created_at"] for job in listed] == sorted(
+        (job["created_at"] for job in listed), reverse=True
+    )
+
+    def ids(*options: str) -> set[str]:
+        return {job["job_id"] for job in data("jobs", "--connection", shop, *options)}
+
+    assert ids("--state", "failed") == {"broken"}
+    assert ids("--app", "other") == set()
+    assert ids("--topic", "order.placed", "--state", "complete") == {"paid"}
+    assert len(ids("--limit", "2")) == 2
+
+
+def test_jobs_prints_whole_ids(shop: str) -> None:
+    printed = run("jobs", "--connection", shop, "--state", "complete").stdout
+
+    assert " paid   order.placed   complete " in printed
+
+
+def test_jobs_of_an_empty_namespace(database_url: str) -> None:
+    assert run("jobs", "--connection", database_url).stdout == "no jobs\n"
+
+
+def test_status_shows_data_errors_and_what_a_job_waits_for(shop: str) -> None:
+    assert data("status", "paid", "--connection", shop)["data"] == {"receipt": "r1"}
+    assert data("status", "broken", "--connection", shop)["error"]["message"] == "a negative amount"
+
+    waiting = data("status", "waiting", "--connection", shop)
+    assert [(one["kind"], one["activity_id"]) for one in waiting["open"]] == [
+        ("timer", "approve"),
+        ("signal", "approve"),
+    ]
+    queued = data("status", "queued", "--connection", shop)
+    assert [(one["kind"], one["detail"]) for one in queued["open"]] == [("work", "nobody")]
+
+    printed = run("status", "waiting", "--connection", shop).stdout
+    assert printed.startswith("waiting  running, ")
+    assert "in 1 h 0 min" in printed or "in 59 min" in printed
+    assert "approved waiting" in " ".join(printed.split())
+
+
+def test_timeline_draws_what_is_done_and_what_is_open(shop: str) -> None:
+    done = data("timeline", "paid", "--connection", shop)["activities"]
+    assert [(one["activity_id"], one["state"], one["code"]) for one in done] == [("charge", "closed", 200)]
+
+    lines = run("timeline", "queued", "--connection", shop).stdout.splitlines()
+    charged, shipped = (
+        next(line for line in lines if line.startswith(f" {name} ")) for name in ("charge", "ship")
+    )
+    assert "203" in charged
+    assert "open" in shipped
+
+
+def test_a_job_that_is_not_there_is_one_line_on_stderr(shop: str) -> None:
+    result = run("status", "nobody", "--connection", shop)
+
+    assert (result.exit_code, result.stderr) == (1, "Error: Job nobody not found\n")
+
+
+def test_a_job_id_of_two_apps_needs_the_app(shop: str) -> None:
+    async def place() -> None:
+        async with HotMesh.init("shop2", connection=shop, workers=[Worker("charge", charge)]) as mesh:
+            await mesh.deploy(GRAPH.replace("id: shop", "id: shop2"))
+            await mesh.activate("1")
+            await mesh.pubsub("order.placed", {"id": "paid", "amount": 200}, timeout=10)
+
+    asyncio.run(place())
+    result = run("status", "paid", "--connection", shop)
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: several apps have a job paid: say which with --app (shop, shop2)\n",
+    )
+    assert data("status", "paid", "--app", "shop2", "--connection", shop)["app_id"] == "shop2"
+
+
+def test_migrate_creates_the_tables_once(empty_database_url: str) -> None:
+    missing = run("jobs", "--connection", empty_database_url)
+    assert missing.exit_code == 1
+    assert missing.stderr.endswith("run `hotmesh migrate`\n")
+    assert run("migrate", "--verify", "--connection", empty_database_url).exit_code == 1
+
+    first = data("migrate", "--connection", empty_database_url)
+    again = data("migrate", "--connection", empty_database_url)
+
+    assert first["applied"]["migrations"][0] == "0001_initial"
+    assert again["applied"] == {"migrations": [], "functions": False}
+    assert run("migrate", "--verify", "--connection", empty_database_url).exit_code == 0
+
+
+def test_migrate_prints_what_it_would_run(empty_database_url: str) -> None:
+    printed = run("migrate", "--print", "--namespace", "other").stdout
+    assert printed.startswith("begin;\n")
+    assert 'create table "other".job' in printed
+
+    pending = run("migrate", "--dry-run", "--namespace", "other", "--connection", empty_database_url)
+    assert pending.stdout == printed
+    assert run("jobs", "--namespace", "other", "--connection", empty_database_url).exit_code == 1
+
+
+def test_migrate_has_one_task_at_a_time() -> None:
+    result = run("migrate", "--print", "--verify")
+
+    assert result.exit_code == 2
+    assert "--print, --dry-run and --verify exclude each other" in result.stderr
+
+
+def test_a_namespace_is_a_plain_name() -> None:
+    assert run("jobs", "--namespace", "a b").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0004, "0.4 ms"), (0.0123, "12 ms"), (3.2, "3.20 s"), (250, "4 min 10 s"), (7_500, "2 h 5 min")],
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert drawing.duration(seconds) == text

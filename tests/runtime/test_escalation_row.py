@@ -6,9 +6,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import anyio
 import asyncpg
 import pytest
+from harness import eventually
 
 from hotmesh import HotMesh, JobError
 
@@ -65,12 +65,11 @@ async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def item(database: asyncpg.Connection, job_id: str, status: str | None = None) -> Any:
-    with anyio.fail_after(10):
-        while True:
-            row = await database.fetchrow("select * from hotmesh.escalation where workflow_id = $1", job_id)
-            if status is None or (row is not None and row["status"] == status):
-                return row
-            await anyio.sleep(0.01)
+    async def look() -> Any:
+        row = await database.fetchrow("select * from hotmesh.escalation where workflow_id = $1", job_id)
+        return row if row is not None and status in (None, row["status"]) else None
+
+    return await eventually(look)
 
 
 async def test_row_173_the_item_is_written_with_the_wait(mesh: HotMesh, database: asyncpg.Connection) -> None:

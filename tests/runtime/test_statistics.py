@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import pytest
+from harness import eventually
 
 from hotmesh import ConfigError, HotMesh, SignalNotFoundError
 
@@ -78,10 +78,11 @@ async def mesh(database_url: str) -> Any:
 
 
 async def completed(mesh: HotMesh, job_id: str) -> dict[str, Any]:
-    with anyio.fail_after(10):
-        while await mesh.get_status(job_id) != 0:
-            await anyio.sleep(0.01)
-    return (await mesh.get_state("order.placed", job_id)).data
+    async def complete() -> bool:
+        return await mesh.get_status(job_id) == 0
+
+    await eventually(complete)
+    return dict((await mesh.get_state("order.placed", job_id)).data)
 
 
 async def test_row_213_an_hour_in_slices_of_five_minutes_has_thirteen_segments(mesh: HotMesh) -> None:
@@ -156,9 +157,12 @@ async def test_row_165_a_flow_signals_all_listed_jobs_and_scrubs_the_index(mesh:
     await mesh.pubsub("announce", {"shop": "north", "color": "blue", "answer": "later"}, timeout=10)
 
     assert await completed(mesh, "o1") == {"answer": "later"}
-    with anyio.fail_after(10):
-        while any(count["facet"] == "color:blue" for count in (await mesh.get_ids("order.placed", QUERY))["counts"]):
-            await anyio.sleep(0.01)
+
+    async def scrubbed() -> bool:
+        counts = (await mesh.get_ids("order.placed", QUERY))["counts"]
+        return all(count["facet"] != "color:blue" for count in counts)
+
+    await eventually(scrubbed)
 
 
 async def test_a_signal_to_all_on_an_unknown_topic_is_refused(mesh: HotMesh) -> None:

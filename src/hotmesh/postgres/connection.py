@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, cast
 
 import anyio
 import asyncpg
@@ -22,6 +23,7 @@ from hotmesh.errors import (
     DatabaseError,
     HotMeshError,
     NotAuthorizedError,
+    PayloadError,
     SchemaError,
 )
 
@@ -81,12 +83,24 @@ class Source:
         """Equal for sources that lead to the same place."""
         return id(self._pool) if self._pool is not None else repr(sorted(self._options.items(), key=repr))
 
+    def apart(self) -> Source:
+        """A source of the same connections for another event loop, to which a pool of the user's does not belong."""
+        if self._pool is None:
+            return self
+        other = Source(None, application_name=self._application_name)
+        # The pool does not tell how it connects; what it was made with is in these two since its first release.
+        arguments: tuple[Any, ...] = getattr(self._pool, "_connect_args", ())
+        other._options = dict(getattr(self._pool, "_connect_kwargs", {}))
+        if arguments:
+            other._options["dsn"] = arguments[0]
+        return other
+
     async def connect(self, *, timeout: float = 10.0) -> Driver:
         """A connection of its own. Raises ConnectionFailedError."""
         try:
             if self._pool is not None:
-                borrowed = await self._pool.acquire(timeout=timeout)
-                return borrowed
+                # A proxy that behaves as the connection itself; nothing else of it is used.
+                return cast("Driver", await self._pool.acquire(timeout=timeout))
             settings = {"application_name": self._application_name, **self._options.get("server_settings", {})}
             options = {**self._options, "server_settings": settings}
             options.setdefault("timeout", timeout)
@@ -97,7 +111,7 @@ class Source:
     async def release(self, connection: Driver) -> None:
         """Close a connection, or hand it back to the user's pool."""
         if self._pool is not None:
-            await self._pool.release(connection)
+            await self._pool.release(cast("Any", connection))
         else:
             try:
                 await connection.close(timeout=2)
@@ -144,7 +158,9 @@ class translated:  # noqa: N801 - reads as a statement: `with translated():`
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None or isinstance(error, HotMeshError):
             return
         translation = translate(error)
@@ -158,6 +174,9 @@ def translate(error: BaseException) -> HotMeshError | None:
         return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
     if isinstance(error, _LOST):
         return ConnectionLostError(f"the connection to Postgres was lost: {error or type(error).__name__}")
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        # Not the connection but an argument: the driver cannot encode it.
+        return PayloadError(f"a value cannot be sent to Postgres: {error}")
     if isinstance(error, asyncpg.InterfaceError):
         return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
     if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):

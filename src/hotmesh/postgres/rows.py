@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from hotmesh.core.graph import RetryPolicy
@@ -13,7 +14,12 @@ from hotmesh.core.job import Event, Job, MessageReceipt, Parent, Record, TimerRe
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
 
-Row = Mapping[str, Any]
+
+
+class Row(Protocol):
+    """What the driver gives for a row, as far as it is used here."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class HeldWork(Struct, frozen=True):
@@ -135,8 +141,6 @@ class DueEvent(Struct, frozen=True):
 
 def events_from(text: str) -> list[DueEvent]:
     """The events of a due job, as `lock_due_jobs` returns them."""
-    import msgspec
-
     found = []
     for due in msgspec.json.decode(text, type=list[_DueEvent]):
         if due.kind == "timer":

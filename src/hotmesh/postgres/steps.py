@@ -22,9 +22,9 @@ _WIDTHS: Final = {
 }  # fmt: skip
 """Array parameters of each section of commit_steps, in its order."""
 
-COMMIT: Final = "select * from mesh.commit_steps({})".format(
-    ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 3 + 1))
-)
+_PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 3 + 1))
+
+COMMIT: Final = f"select * from mesh.commit_steps({_PARAMETERS})"  # noqa: S608 - only numbers are put in
 
 
 class Committed(Struct, frozen=True):

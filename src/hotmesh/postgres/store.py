@@ -84,6 +84,8 @@ class Store:
             if getattr(error, "sqlstate", None) == GONE:
                 raise AnsweredElsewhereError from error
             raise
+        if row is None:
+            raise AssertionError("commit_steps answers with one row")
         refused = {
             number: (reason, taken)
             for number, reason, taken in zip(row["refused"], row["reasons"], row["taken"], strict=True)
@@ -143,6 +145,8 @@ class Store:
             ),
             self.app_id,
         )
+        if row is None:
+            raise AssertionError("a select without from answers with one row")
         return row["due"], row["broadcasts"]
 
     async def postpone_events(

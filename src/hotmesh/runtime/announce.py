@@ -101,6 +101,12 @@ class Announcer:
         if caller is not None and caller.timer is not None:
             caller.timer.cancel()
 
+    def abandon(self, error: BaseException) -> None:
+        """No answer will come any more: every waiting caller gets the error."""
+        for caller in self._waiting.values():
+            if not caller.answer.done():
+                caller.answer.set_exception(error)
+
     @property
     def waiting(self) -> int:
         """Callers that wait for an answer."""

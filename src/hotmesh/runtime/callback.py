@@ -82,8 +82,9 @@ def read_response(result: Any) -> Response:
         return _from_dict(result)
     if is_dataclass(result) and not isinstance(result, type):
         return Response(asdict(result))
-    if hasattr(result, "model_dump"):
-        return Response(result.model_dump(mode="json"))
+    dump = getattr(result, "model_dump", None)
+    if dump is not None and not isinstance(result, type):
+        return Response(dump(mode="json"))
     if hasattr(result, "__struct_fields__"):
         return Response(result)
     raise PayloadError(

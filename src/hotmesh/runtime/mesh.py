@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import anyio
 import anyio.abc
@@ -27,6 +27,7 @@ from hotmesh.core.manifest import app_to_json, manifest
 from hotmesh.core.wire import dumps_text, normalise
 from hotmesh.errors import (
     ConfigError,
+    ConnectionLostError,
     EngineRequiredError,
     GetStateError,
     JobCompletedError,
@@ -56,7 +57,6 @@ _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
 _SUBSCRIPTION_LEASE = 60.0
 
 Migrate = Literal["auto", "verify"]
-T = TypeVar("T")
 
 
 class HotMesh:
@@ -119,6 +119,8 @@ class HotMesh:
         self._stop_requested = anyio.Event()
         self._definitions_changed = anyio.Event()
         self._grace = settings.grace
+        self._ended = False
+        self._failure: BaseException | None = None
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -202,8 +204,8 @@ class HotMesh:
         mesh = cls(
             app_id, source, namespace, guid, settings, engine=engine, readonly=readonly, workers=workers
         )
-        await mesh._plans.refresh()  # noqa: SLF001 - its own class
-        await mesh._start()  # noqa: SLF001
+        await mesh._plans.refresh()
+        await mesh._start()
         cls._live.add(mesh)
         logger.info("started", extra={"app_id": app_id, "guid": guid})
         return mesh
@@ -235,8 +237,12 @@ class HotMesh:
             if self._started is not None and not self._started.done():
                 self._started.set_exception(_only(error))
                 return
+            self._failure = _only(error)
+            logger.critical("instance failed", extra={"app_id": self.app_id, "guid": self.guid_}, exc_info=error)
             raise
         finally:
+            self._ended = True
+            self._announcer.abandon(self._over("this call"))
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._close()
 
@@ -281,7 +287,7 @@ class HotMesh:
             for mesh in list(cls._live):
                 tasks.start_soon(mesh.stop, grace)
 
-    async def __aenter__(self) -> HotMesh:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -391,7 +397,7 @@ class HotMesh:
         more = dict(extended or {})
         unknown = more.keys() - {"id", "entity", "search", "marker", "pending"}
         if unknown:
-            raise ConfigError(f"extended has no key {sorted(unknown)[0]!r}; known are id, entity, search, marker, pending")
+            raise ConfigError(f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending")
         pending = more.get("pending")
         return StartRequest(
             topic=topic,
@@ -666,7 +672,14 @@ class HotMesh:
                 except DatabaseError as error:
                     logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
 
+    def _over(self, what: str) -> ConnectionLostError:
+        error = ConnectionLostError(f"{what} cannot be served: this instance of app {self.app_id} has stopped")
+        error.__cause__ = self._failure
+        return error
+
     def _engine_or_raise(self, method: str) -> Engine:
+        if self._ended:
+            raise self._over(method)
         if self._engine is None:
             raise EngineRequiredError(f"{method} needs an engine; this instance was started with engine=False")
         return self._engine

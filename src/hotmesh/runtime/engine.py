@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +79,7 @@ class Cell:
 class Pending:
     """A step on its way to a commit, and what to do with the verdict."""
 
-    __slots__ = ("cell", "done", "epoch", "events", "local", "request", "step", "taken", "token")
+    __slots__ = ("cell", "done", "epoch", "events", "local", "lost", "request", "step", "taken", "token")
 
     def __init__(
         self,
@@ -102,6 +103,8 @@ class Pending:
         """For each piece of work of the step: whether a place in a local worker is kept for it."""
         self.token = 0
         """Marks the commit it went out with."""
+        self.lost = False
+        """The answer to a commit of it was lost; it may yet come through."""
 
 
 class Engine:
@@ -141,6 +144,10 @@ class Engine:
         self._stream = store.link("stream")
         self._stopping = False
         self._committing = 0
+        self._closed = False
+        self._losses = 0
+        """Connections lost in a row, without a commit in between."""
+        self._lost_since = 0.0
         self._idle = anyio.Event()
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -162,6 +169,10 @@ class Engine:
             await self._idle.wait()
 
     async def close(self) -> None:
+        self._closed = True
+        for item in (*self._ready, *(pending for pending, _ in self._restarts)):
+            if isinstance(item, Pending):
+                self._finish(item, HotMeshError(STOPPED))
         for link in (*self._commits, self._loads, self._stream):
             await link.close()
 
@@ -176,6 +187,8 @@ class Engine:
 
         Raises TopicNotFoundError, MappingError, DuplicateJobError, AppNotFoundError, ConnectionLostError.
         """
+        if self._closed:
+            raise HotMeshError(STOPPED)
         plan = await self._plans.active()
         step = self._start_step(plan, request, frozenset())
         # A bare future: the commit loop answers some thousand of these a second.
@@ -249,6 +262,10 @@ class Engine:
             self._committing += 1
             try:
                 await self._commit(link, batch)
+            except BaseException:
+                for pending in batch:
+                    self._finish(pending, HotMeshError(STOPPED))
+                raise
             finally:
                 self._committing -= 1
             if self._ready:
@@ -285,7 +302,12 @@ class Engine:
             cell.alone = bool(cell.events)
         else:
             events, cell.events = cell.events, []
-        step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
+        try:
+            step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+            logger.error("step could not be computed", extra={"job_id": cell.job_id}, exc_info=error)
+            self._fail_events(cell, events, f"the step could not be computed: {_words(error)}")
+            return None
         return Pending(step, self._plans.epoch, cell=cell, events=events, taken=taken)
 
     async def _commit(self, link: Link, batch: list[Pending]) -> None:
@@ -300,10 +322,12 @@ class Engine:
                     await self._commit(link, [pending])
             else:
                 self._answered_elsewhere(batch[0])
-        except (HotMeshError, TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             if len(batch) > 1:
                 for pending in batch:
                     await self._commit(link, [pending])
+            elif _passing(error) and batch[0].cell is not None:
+                self._try_later(batch[0], error)
             else:
                 self._poisoned(batch[0], error)
 
@@ -312,14 +336,15 @@ class Engine:
         stale = [pending for pending in batch if pending.epoch != epoch]
         if stale:
             self._recompute(stale)
-            batch = [pending for pending in batch if pending.epoch == epoch]
+            # In place: whoever called handles what goes wrong with those that are left.
+            batch[:] = [pending for pending in batch if pending.epoch == epoch]
             if not batch:
                 return
         token = ids.token()
         for pending in batch:
             pending.token = token
-        arguments, wake = self._encode(batch)
         try:
+            arguments, wake = self._encode(batch)
             async with link.use() as connection:
                 committed = await self._store.commit(
                     connection, arguments, self._member, epoch, token, self._settings.lease, wake
@@ -335,6 +360,7 @@ class Engine:
             await self._plans.refresh()
             self._recompute(batch)
             return
+        self._losses = 0
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)
             if refusal is None:
@@ -452,10 +478,20 @@ class Engine:
             # Another process advanced the job: read it again, and apply the events to what it is now.
             self._retry_cell(pending, reload=True)
             return
-        if await self._store.free_expired_ids([taken]) > 0:
+        request = pending.request
+        try:
+            if pending.lost and await self._is_ours(pending):
+                # The commit whose answer was lost came through after all.
+                pending.local = [False] * len(pending.step.work)
+                self._applied(pending, self._unknown(), Batch())
+                return
+            freed = await self._store.free_expired_ids([taken]) > 0
+        except (ConnectionLostError, ConnectionFailedError):
+            # The other steps of the batch are settled; this one is refused again, and then asks again.
+            freed = True
+        if freed:
             self._resubmit(pending, pending.taken)
             return
-        request = pending.request
         if request is not None and pending.step.jobs[0].job.job_id == taken:
             self._finish(pending, DuplicateJobError(taken))
             return
@@ -523,6 +559,25 @@ class Engine:
         cell = pending.cell
         if cell is None:
             return
+        self._fail_events(cell, pending.events, f"the result could not be stored: {_words(error)}")
+
+    def _try_later(self, pending: Pending, error: BaseException) -> None:
+        """The database has no room, or two transactions were in each other's way: nothing is wrong with the step."""
+        cell = pending.cell
+        if cell is None:
+            raise AssertionError("a start is not tried again: its caller is told")
+        cell.failures += 1
+        delay = min(0.05 * 2**cell.failures, self._settings.reconnect_max)
+        logger.warning(
+            "step not stored yet", extra={"job_id": cell.job_id, "delay": delay, "error": str(error)}
+        )
+        asyncio.get_running_loop().call_later(delay, self._later, pending)
+
+    def _later(self, pending: Pending) -> None:
+        self._retry_cell(pending, reload=True)
+
+    def _fail_events(self, cell: Cell, events: Sequence[Event], message: str) -> None:
+        """Let events fail their activities: what they report can be neither applied nor stored."""
         cell.failures += 1
         if cell.failures > self._settings.poison_threshold:
             # Not even the error can be stored; the rows stay, and others will come to the same end by the stream.
@@ -530,12 +585,12 @@ class Engine:
             cell.events = []
             self._released(cell)
             return
-        failure = {"message": f"the result could not be stored: {error}", "code": 500}
+        failure = {"message": message, "code": 500}
         cell.events = [
             Event(e.kind, e.activity_id, e.dimension, "error", 500, failure, e.message_id, e.receipt, e.started_at)
             if e.kind in ("answer", "added", "result", "signal", "timer")
             else Event("interrupt", data={"reason": failure["message"], "code": 500}, receipt=e.receipt)
-            for e in pending.events
+            for e in events
         ] + cell.events
         self._queue(cell)
 
@@ -545,7 +600,15 @@ class Engine:
         Waiting callers get ConnectionLostError only once `connect_timeout` has passed without a connection.
         """
         written: dict[str, tuple[str, int, int]] = {}
-        delay, waited = 0.1, 0.0
+        # Reading may work where writing does not: a server that is read-only must not be asked in a busy loop.
+        delay, waited = min(0.1 * 2**self._losses, self._settings.reconnect_max), 0.0
+        if self._losses:
+            await anyio.sleep(delay)
+            if asyncio.get_running_loop().time() - self._lost_since >= self._settings.connect_timeout:
+                self._give_up_starts(batch, error)
+        else:
+            self._lost_since = asyncio.get_running_loop().time()
+        self._losses = min(self._losses + 1, 10)
         while True:
             try:
                 async with link.use() as connection:
@@ -560,12 +623,12 @@ class Engine:
                 if waited >= self._settings.connect_timeout:
                     self._give_up_starts(batch, error)
                     waited = float("-inf")
-        unknown = Committed({}, self._plans.epoch, woken=True, listeners=(), committed_at=_now())
         for pending in batch:
             job = pending.step.jobs[0].job
             if written.get(job.job_id) == (job.generation, job.seq, pending.token):
-                self._applied(pending, unknown, Batch())
+                self._applied(pending, self._unknown(), Batch())
             else:
+                pending.lost = True
                 self._unlocal(pending)
                 if pending.request is not None:
                     if pending.done is not None:
@@ -573,6 +636,17 @@ class Engine:
                 else:
                     self._retry_cell(pending, reload=True)
         self._stream_wake.set()
+
+    def _unknown(self) -> Committed:
+        """The verdict on a step that was found written after its answer was lost."""
+        return Committed({}, self._plans.epoch, woken=True, listeners=(), committed_at=_now())
+
+    async def _is_ours(self, pending: Pending) -> bool:
+        """Whether the job that a start should create is the one that an earlier commit of the start created."""
+        job = pending.step.jobs[0].job
+        async with self._store.connection() as connection:
+            written = await self._store.written(connection, [job.job_id])
+        return pending.request is not None and written.get(job.job_id, ("",))[0] == job.generation
 
     def _give_up_starts(self, batch: list[Pending], error: BaseException) -> None:
         for pending in batch:
@@ -727,6 +801,9 @@ class Engine:
                 return await self._handle_due(connection, CLAIM_LIMIT)
             except (ConnectionLostError, ConnectionFailedError):
                 raise
+            except AnsweredElsewhereError:
+                # Somebody else handled one of the events meanwhile: look again.
+                logger.debug("events were handled elsewhere")
             except Exception as error:
                 logger.warning("batch of due jobs failed, handling them one by one", exc_info=error)
         handled = 0
@@ -745,11 +822,13 @@ class Engine:
             return await self._handle_due(connection, 1, due)
         except (ConnectionLostError, ConnectionFailedError):
             raise
+        except AnsweredElsewhereError:
+            return 0
         except Exception as error:
             logger.error(
                 "events could not be handled", extra={"job_id": due[0].job.job_id if due else None}, exc_info=error
             )
-            if not due:
+            if not due or _passing(error):
                 raise
             attempt = max((event.attempt for event in due[0].events), default=0)
             outcome = await self._store.postpone_events(
@@ -763,7 +842,8 @@ class Engine:
             return 1
 
     async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
-        async with connection.transaction():
+        results: list[tuple[Pending, Committed, Batch]] = []
+        async with self._places_of(results), connection.transaction():
             due = await self._store.lock_due_jobs(connection, limit)
             if found is not None:
                 found += due
@@ -774,7 +854,6 @@ class Engine:
             loaded = await self._jobs_of(connection, due)
             taken: dict[str, frozenset[str]] = {}
             todo = [generation for generation in jobs if generation in loaded]
-            results: list[tuple[Pending, Committed, Batch]] = []
             while todo:
                 batch = []
                 for generation in todo:
@@ -800,6 +879,15 @@ class Engine:
             if committed.woken:
                 self._stream_wake.set()
         return len(due)
+
+    @asynccontextmanager
+    async def _places_of(self, results: list[tuple[Pending, Committed, Batch]]) -> AsyncIterator[None]:
+        """Give back the places kept in local workers if the transaction that holds these steps fails."""
+        try:
+            yield
+        except BaseException:
+            self._unlocal(*(pending for pending, _, _ in results))
+            raise
 
     async def _commit_locked(
         self,
@@ -862,6 +950,20 @@ class Engine:
 
 SECOND_COMMIT: Final = 8
 """Ready steps from which a second commit runs beside the first."""
+
+
+STOPPED: Final = "this instance has been stopped; whether the job was created is not known"
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out."""
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
+
+
+def _words(error: BaseException) -> str:
+    """An error in words that can be stored."""
+    return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()[:1_000]
 
 
 def _with(job: Job, records: Any, covered: frozenset[str]) -> Job:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hotmesh.errors import HotMeshError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Link, Source
 from hotmesh.postgres.steps import array
@@ -31,7 +30,7 @@ class LeaseKeeper:
     """The leases of one instance. `hold` and `release` belong to the event loop; the rest runs in the thread."""
 
     def __init__(self, source: Source, schema: str, member: str, lease: float) -> None:
-        self._source = source
+        self._source = source.apart()
         self._schema = schema
         self._member = member
         self._lease = lease
@@ -68,7 +67,7 @@ class LeaseKeeper:
                 continue
             try:
                 anyio.run(self._renew, due)
-            except (HotMeshError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - without this thread, leases would lapse for ever
                 # The lease may still hold; it is tried again, and the answer is checked by the database anyway.
                 logger.warning("leases could not be renewed", extra={"count": len(due), "error": str(error)})
 

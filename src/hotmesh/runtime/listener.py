@@ -35,24 +35,23 @@ class Listener:
         self._heard = heard
         self._connected = connected
         self._lost = anyio.Event()
+        self._started = False
         self.channel = ""
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled; "started" once the first connection listens."""
         delay = 0.1
-        first = True
         while True:
             try:
-                await self._listen(first, task_status)
+                await self._listen(task_status)
             except (ConnectionFailedError, ConnectionLostError) as error:
                 logger.warning("listener: no connection", extra={"error": str(error)})
                 await anyio.sleep(delay)
                 delay = min(delay * 2, 5.0)
             else:
                 delay = 0.1
-            first = False
 
-    async def _listen(self, first: bool, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _listen(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         connection = await self._store.source.connect()
         try:
             self._lost = lost = anyio.Event()
@@ -62,7 +61,8 @@ class Listener:
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
             self._connected()
-            if first:
+            if not self._started:
+                self._started = True
                 task_status.started()
             while not lost.is_set():
                 with anyio.move_on_after(PROBE):

@@ -228,7 +228,13 @@ class Workers:
             span_id=work.span_id,
             created_at=created_at,
         )
-        self._run(self._served[work.topic], held)
+        served = self._served[work.topic]
+        if self._stopping:
+            served.running -= 1
+            self._postponed.append((held, -1.0))
+            self._answer_wake.set()
+            return
+        self._run(served, held)
 
     def wake_text(self, topics: Collection[str]) -> str | None:
         """The hint for work that this process leaves to others.
@@ -370,7 +376,7 @@ class Workers:
         with scope:
             try:
                 response = read_response(await served.callback(message))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the users' code may raise anything
                 response = _raised(error)
             except BaseException as error:
                 # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
@@ -640,7 +646,7 @@ def _raised(error: BaseException) -> Response:
         code = getattr(error, "code", None)
         message = str(error) or type(error).__name__
         stack = "".join(traceback.format_exception(error))
-    except Exception:  # even that is the callback's own code
+    except Exception:  # noqa: BLE001 - even that is the users' code
         code, message, stack = None, type(error).__name__, ""
     if isinstance(error, SystemExit):
         code, message = None, f"the callback raised SystemExit({error.code!r})"

@@ -125,8 +125,10 @@ begin
                set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
                    data = case when w.data is null then j.data else w.data::json end,
                    error = w.error::json, open = w.open::json, expire = w.expire,
-                   ended_at = case when w.ended then v_now end,
-                   expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second' end
+                   -- A step that finds its job at its end consumes what came late, and changes nothing else.
+                   ended_at = case when w.ended then v_now when w.status <= 0 then j.ended_at end,
+                   expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second'
+                                     when not w.ended and w.status <= 0 then j.expires_at end
               from locked as w
              where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
             returning w.step

@@ -8,9 +8,10 @@ returns table (job mesh.job, events json) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
-    v_now constant timestamptz := mesh.clock();
+    v_now         constant timestamptz := mesh.clock();
+    v_job_ids     text[];
+    v_generations uuid[];
 begin
-    return query
     with message as materialized (
         select s.job_id, s.generation, s.visible_at as due_at from mesh.engine_stream as s
          where s.app_id = p_app and s.visible_at <= v_now
@@ -33,12 +34,19 @@ begin
     ), no_timer as (
         delete from mesh.timer as t using orphan as o where t.generation = o.generation
     ), locked as materialized (
-        select j from due as d
+        select j.job_id, j.generation from due as d
           join mesh.job as j on j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
          order by j.job_id
            for update of j skip locked
     )
-    select l.j, (
+    select array_agg(l.job_id), array_agg(l.generation) into v_job_ids, v_generations from locked as l;
+    if v_job_ids is null then
+        return;
+    end if;
+    -- A statement of its own, which sees what was committed until the locks were taken: an event that another engine
+    -- consumed just now must not be handed out with the job as that engine left it.
+    return query
+    select j, (
         select json_agg(e.event order by e.due_at, e.message_id)
           from (select s.visible_at as due_at, s.message_id,
                        json_build_object(
@@ -46,13 +54,14 @@ begin
                            'dimension', s.dimension, 'status', s.status, 'code', s.code, 'data', s.data,
                            'attempt', s.attempt, 'at', coalesce(s.started_at, s.created_at)) as event
                   from mesh.engine_stream as s
-                 where s.generation = (l.j).generation and s.visible_at <= v_now
+                 where s.generation = j.generation and s.visible_at <= v_now
                  union all
                 select t.due_at, '', json_build_object(
                            'kind', 'timer', 'message_id', '', 'activity_id', t.activity_id, 'dimension', t.dimension,
                            'status', 'success', 'code', 200, 'data', null, 'attempt', t.attempt, 'at', t.set_at)
                   from mesh.timer as t
-                 where t.generation = (l.j).generation and t.due_at <= v_now) as e)
-      from locked as l;
+                 where t.generation = j.generation and t.due_at <= v_now) as e)
+      from mesh.job as j
+     where j.app_id = p_app and j.job_id = any (v_job_ids) and j.generation = any (v_generations);
 end
 $$;

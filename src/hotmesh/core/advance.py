@@ -20,8 +20,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hotmesh.core import activities
+from hotmesh.core.column import column_text
 from hotmesh.core.compile import ActivityPlan, Edge, GraphPlan, Plan
 from hotmesh.core.draft import Draft, View, record_view, time_slice
 from hotmesh.core.job import (
@@ -30,9 +32,9 @@ from hotmesh.core.job import (
     Dimension,
     Event,
     Job,
-    MessageReceipt,
     Parent,
     Record,
+    RecordState,
 )
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_json_value, to_number, to_text
 from hotmesh.core.step import (
@@ -58,6 +60,18 @@ from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
 STEP_LIMIT: Final = 1_000
 """Activities that one step runs; what is left then goes on in a message, so that no step is unbounded."""
 
+LONGEST_ID: Final = 512
+"""Characters of a job id."""
+
+LONGEST_TIME: Final = 100 * 365 * 86_400.0
+"""Seconds. What is to be kept or to sleep for longer is cut to this: Postgres can still add it to a date."""
+
+LOST: Final = 598
+"""The code of a message that cannot be carried out."""
+
+ERROR_IN_DATA: Final = 597
+"""The code of an error that is written to the data of its job (where the graph maps `$error`)."""
+
 DEFAULT_EXPIRE: Final = 1.0
 DEFAULT_MAX_CYCLES: Final = 10_000
 
@@ -68,6 +82,21 @@ class Limits(Struct, frozen=True):
     activities: int = STEP_LIMIT
     max_cycles: int = DEFAULT_MAX_CYCLES
     expire: float = DEFAULT_EXPIRE
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+class Announcement(Struct, frozen=True):
+    """What an activity does about the rest of its job once its own part is done."""
+
+    emit: bool = False
+    persist: bool = False
+    threshold: int = 0
+    """The job is complete when no more than this many obligations are open."""
+
+
+SILENT: Final = Announcement()
 
 
 class StartRequest(Struct, frozen=True):
@@ -94,7 +123,7 @@ def start(
     environment: Environment,
     *,
     taken: Collection[str] = (),
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Step:
     """The step that creates a job. Raises TopicNotFoundError, MappingError, and DuplicateJobError for a taken id."""
     run = Run(plan, now, environment, taken, limits)
@@ -111,7 +140,7 @@ def advance(
     environment: Environment,
     *,
     taken: Collection[str] = (),
-    limits: Limits = Limits(),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Step:
     """The step that `events` cause in `job`, in their order.
 
@@ -138,6 +167,8 @@ class Run:
         self.limits = limits
         self._taken = taken
         self._drafts: dict[str, Draft] = {}
+        self._job_ids: set[str] = set()
+        self._sent: set[str] = set()
         self._todo: deque[Callable[[], None]] = deque()
         self._budget = limits.activities
         self.work: list[Work] = []
@@ -156,6 +187,8 @@ class Run:
 
     def step(self) -> Step:
         """What has been worked out, as one immutable change."""
+        if any(draft.dropped for draft in self._drafts.values()):
+            self._drop()
         jobs = []
         records: list[RecordChange] = []
         for draft in self._drafts.values():
@@ -192,6 +225,15 @@ class Run:
             tuple(self._notices),
         )
 
+    def _drop(self) -> None:
+        """A job that gives up what is open does not begin it in the same step, either."""
+        dropped = {draft.generation for draft in self._drafts.values() if draft.dropped}
+        self.work = [item for item in self.work if item.generation not in dropped]
+        self.timers = [item for item in self.timers if item.generation not in dropped]
+        self.waits = [item for item in self.waits if item.generation not in dropped]
+        self.escalations = [item for item in self.escalations if item.generation not in dropped]
+        self.messages = [item for item in self.messages if item.generation not in dropped]
+
     def work_off(self) -> None:
         todo = self._todo
         while todo:
@@ -200,9 +242,10 @@ class Run:
     # -- beginnings --------------------------------------------------------------------------------------
 
     def load(self, job: Job) -> Draft:
-        graph = self.plan.graphs[job.topic]
+        graph = self.plan.graphs.get(job.topic) or GraphPlan.lost(job.topic)
         draft = Draft(job, graph, self.now, created=False)
         self._drafts[job.generation] = draft
+        self._job_ids.add(job.job_id)
         return draft
 
     def create(self, request: StartRequest) -> Draft:
@@ -215,7 +258,7 @@ class Run:
         view: View = {"input": {"data": payload}, "output": {"data": payload}}
         naming = {"$self": view, trigger.id: view, ENVIRONMENT: self.environment}
         job_id = self._job_id(graph, request, naming)
-        if job_id in self._taken or any(draft.job_id == job_id for draft in self._drafts.values()):
+        if job_id in self._taken or job_id in self._job_ids:
             raise DuplicateJobError(job_id)
         key = graph.statistics.key
         key_value = None if key is None else key.evaluate(naming)
@@ -231,15 +274,17 @@ class Run:
             data={},
             created_at=self.now,
             updated_at=self.now,
-            key=None if key_value in (None, UNDEFINED, "") else to_text(key_value),
+            key=None
+            if key_value in (None, UNDEFINED, "")
+            else column_text(key_value, "the job key of stats.key"),
             reply_to=request.reply_to,
             parent=request.parent,
             trace_id=request.trace_id,
             span_id=request.span_id,
-            open={} if any(activity.spec.join for activity in graph.activities.values()) else None,
+            open={} if graph.joins else None,
         )
         draft = Draft(base, graph, self.now, created=True)
-        draft.search = request.search
+        draft.search = None if request.search is None else dict(request.search)
         view["output"]["metadata"] = draft.trigger_metadata()
         context = draft.context(trigger, (0,), view, self.environment)
         if trigger.job_maps is not None:
@@ -248,28 +293,32 @@ class Run:
                 context = draft.context(trigger, (0,), view, self.environment)
         fired = fired_edges(trigger.edges, context, 200)
         entity = request.entity if request.entity is not None else self.value(trigger, "entity", context)
-        draft.entity = None if entity in (None, UNDEFINED) else to_text(entity)
+        draft.entity = None if entity in (None, UNDEFINED) else column_text(entity, "the entity")
         draft.expire = self._expire(draft, context)
+        announcement = self.tells(trigger, context)
         if draft.key is not None and graph.statistics.measures:
             self._measure(draft, draft.key, naming)
+        # Nothing can fail from here on: a child that cannot be created leaves no trace.
         self._drafts[draft.generation] = draft
+        self._job_ids.add(job_id)
         draft.status = len(fired)
         if request.pending is not None:
             draft.status = PENDING_STATUS
             draft.expire = request.pending
             return draft
-        self._follow(draft, trigger, (0,), fired, self.tells(trigger, context))
+        self._follow(draft, trigger, (0,), fired, announcement)
         return draft
 
     def _measure(self, draft: Draft, key: str, context: Mapping[Any, Any]) -> None:
         """Note what the trigger's `stats.measures` count about this job."""
         statistics = draft.graph.statistics
+        found = []
         for measure, facet, target in statistics.measures:
             value = target.evaluate(context)
             if value is UNDEFINED or value is None:
                 continue
             number = to_number(value)
-            self.measures.append(
+            found.append(
                 Measure(
                     draft.job_id,
                     draft.generation,
@@ -282,12 +331,13 @@ class Run:
                     float(number) if math.isfinite(number) else None,
                 )
             )
+        self.measures += found
 
     def _job_id(self, graph: GraphPlan, request: StartRequest, context: Mapping[Any, Any]) -> str:
         if graph.statistics.id is not None:
             value = graph.statistics.id.evaluate(context)
             if value not in (None, UNDEFINED, ""):
-                return to_text(value)
+                return column_text(value, "the job id of stats.id", LONGEST_ID)
         return request.job_id or request.default_id
 
     # -- events ------------------------------------------------------------------------------------------
@@ -303,11 +353,13 @@ class Run:
             return
         match event.kind:
             case "interrupt":
-                self.interrupt(draft, event.data)
+                self.interrupt(draft, event.data if isinstance(event.data, dict) else {})
             case "enter":
                 activity = self._find(draft, event)
                 if activity is not None:
-                    self.enter(draft, activity, event.dimension)
+                    self.enter(
+                        draft, activity, event.dimension, event.data if isinstance(event.data, str) else ""
+                    )
             case "answer" | "added" | "result" | "signal" | "timer":
                 activity = self._find(draft, event)
                 if activity is not None:
@@ -316,66 +368,65 @@ class Run:
     def _find(self, draft: Draft, event: Event) -> ActivityPlan | None:
         """The activity the event is for; a version without it fails the job instead of dropping the event."""
         activity = draft.graph.activities.get(event.activity_id)
-        if activity is None:
+        if activity is None and draft.record(event.activity_id, event.dimension) is None:
             message = (
-                f"version {draft.version} of app {draft.app_id} has no activity {event.activity_id} "
+                f"version {self.plan.version} of app {draft.app_id} has no activity {event.activity_id} "
                 f"in the graph on {draft.graph.topic}; the job cannot go on"
             )
-            draft.status -= 1
-            self._uncaught(draft, {"message": message, "code": 598})
+            error = {"message": message, "code": LOST}
+            record = Record("closed", error=error, code=LOST, started_at=event.started_at, ended_at=self.now)
+            # Whatever else is meant for it finds it closed.
+            draft.put(event.activity_id, event.dimension, record)
+            self.released.append(Place(draft.generation, event.activity_id, event.dimension))
+            self._close(draft, event.activity_id, event.dimension)
+            self._uncaught(draft, error)
             self._edge(draft, 0)
         return activity
 
     def answer(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
         """An open activity got a reply, a signal or its timer."""
-        record = draft.record(activity.id, event.dimension)
-        if record is not None:
-            if record.state == "closed" or (event.message_id and event.message_id in record.seen):
-                return
-            if record.state == "joining":
-                return
-        if event.kind == "added" and isinstance(event.receipt, MessageReceipt):
+        found = draft.record(activity.id, event.dimension)
+        if found is not None and (
+            found.state == "closed" or (event.message_id and event.message_id in found.seen)
+        ):
+            return
+        if event.kind == "added" and activity.type == "worker":
             # What somebody adds may be the first answer to a message that still waits for a worker.
             self.released.append(Place(draft.generation, activity.id, event.dimension))
-        base = record or Record("open", type=activity.type, started_at=event.started_at)
-        address = event.dimension
+        base = found or Record("open", type=activity.type, started_at=event.started_at or self.now)
         seen = (*base.seen, event.message_id) if event.message_id else base.seen
         pending = event.status == "pending"
+        address = event.dimension
+        state: RecordState = "pending" if pending else "closed"
         if base.state == "pending":
             # A further answer is a pass of its own; the record of the first keeps track of what is open.
-            depth = len(address) - 1
-            address = (*address[:depth], draft.next_pass(activity.id, address[:depth]))
-            if not pending:
-                closed = Record("closed", base.output, base.hook, base.error, base.code, base.type,
-                                base.started_at, base.ended_at, seen)  # fmt: skip
-            else:
-                closed = Record("pending", base.output, base.hook, base.error, base.code, base.type,
-                                base.started_at, base.ended_at, seen)  # fmt: skip
-            draft.put(activity.id, event.dimension, closed)
-        output, hook, error = base.output, base.hook, None
-        if event.status == "error":
-            error = event.data if isinstance(event.data, dict) else {"message": "unknown"}
-            error = {"code": event.code, **error}
-        elif activity.type == "hook":
-            hook = event.data
-        else:
-            output = event.data
+            draft.put(activity.id, address, replace(base, state=state, seen=seen))
+            address = (*address[:-1], draft.next_pass(activity.id, address[:-1]))
+            state, seen = "closed", ()
+        error = error_of(event) if event.status == "error" else None
+        is_hook = activity.type == "hook"
         answered = Record(
-            "pending" if pending and address == event.dimension else "closed",
-            output,
-            hook,
+            state,
+            base.output if is_hook else event.data if error is None else UNDEFINED,
+            event.data if is_hook and error is None else UNDEFINED,
             error,
-            event.code,
+            event.code if error is None else error["code"],
             activity.type,
-            base.started_at or event.started_at or self.now,
+            base.started_at,
             self.now,
-            seen if address == event.dimension else (),
+            seen,
         )
-        if activity.type == "hook" and not pending:
-            self.released.append(Place(draft.generation, activity.id, event.dimension))
-            if activity.escalation is not None:
-                self._end_escalation(draft, activity, event)
-        self.conclude(draft, activity, address, answered, code=event.code, pending=pending)
+        if not pending:
+            self._stop_waiting(draft, activity, event)
+        self.conclude(draft, activity, address, answered, pending=event if pending else None)
+
+    def _stop_waiting(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+        """The activity takes no more answers: a hook's timer and wait go, and its work item is done."""
+        if activity.type != "hook":
+            return
+        self.released.append(Place(draft.generation, activity.id, event.dimension))
+        if activity.escalation is not None:
+            self._end_escalation(draft, activity, event)
 
     def _end_escalation(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
         """The hook waits no more, so its work item is done: by the timer it has expired, else it is resolved."""
@@ -392,35 +443,58 @@ class Run:
 
     # -- the life of an activity -------------------------------------------------------------------------
 
-    def enter(self, draft: Draft, activity: ActivityPlan, parent: Dimension, source: str = "") -> None:
+    def enter(self, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
         """Enter `activity` below the address of its parent, on account of one obligation already counted."""
         if draft.ended or draft.status <= 0:
             return
         if self._budget <= 0:
-            self._continue_later(draft, activity, parent)
+            self._continue_later(draft, activity, parent, branch)
             return
         self._budget -= 1
-        if activity.spec.join and not activities.join.arrive(self, draft, activity, parent, source):
+        if activity.join is not None and not activities.join.arrive(self, draft, activity, parent, branch):
             return
         index = draft.next_pass(activity.id, parent) if activity.reentrant else 0
         self.begin(draft, activity, (*parent, index))
+
+    def join(self, draft: Draft, activity: ActivityPlan, parent: Dimension) -> None:
+        """Run a join that has gathered its branches, after what is already on its way."""
+        self._todo.append(
+            lambda: self.begin(draft, activity, (*parent, draft.next_pass(activity.id, parent)))
+        )
 
     def begin(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
         """Run the first leg of an activity at its own address."""
         if draft.ended or draft.status <= 0:
             return
         try:
-            threshold = self._threshold(draft, activity, dimension)
-            if threshold and draft.status <= threshold:
-                self._below_threshold(draft, activity, threshold)
-                return
+            if activity.announces:
+                context = draft.context(activity, dimension, {"output": {}}, self.environment)
+                threshold = self._threshold(activity, context)
+                if draft.status <= threshold:
+                    self._below_threshold(draft, activity, dimension, threshold)
+                    return
             activities.ENTER[activity.type](self, draft, activity, dimension)
         except MappingError as error:
             self.fail(draft, activity, dimension, mapping_failure(error))
 
-    def fail(self, draft: Draft, activity: ActivityPlan, dimension: Dimension, error: dict[str, Any]) -> None:
-        """The activity itself could not do its part: it ends like a worker that answered with this error."""
+    def fail(
+        self,
+        draft: Draft,
+        activity: ActivityPlan,
+        dimension: Dimension,
+        error: dict[str, Any],
+        pending: Event | None = None,
+    ) -> None:
+        """The activity itself could not do its part: it ends like a worker that answered with this error.
+
+        `pending`: the answer after which it would have waited for more.
+        """
         found = draft.record(activity.id, dimension)
+        if pending is not None:
+            self._stop_waiting(draft, activity, pending)
+            waits = draft.record(activity.id, pending.dimension)
+            if waits is not None:
+                draft.put(activity.id, pending.dimension, replace(waits, state="closed"))
         failed = Record(
             "closed",
             error=error,
@@ -428,8 +502,9 @@ class Run:
             type=activity.type,
             started_at=found.started_at if found is not None else self.now,
             ended_at=self.now,
+            seen=found.seen if found is not None else (),
         )
-        self.conclude(draft, activity, dimension, failed, code=error["code"], pending=False)
+        self.conclude(draft, activity, dimension, failed)
 
     def conclude(
         self,
@@ -438,31 +513,38 @@ class Run:
         dimension: Dimension,
         record: Record,
         *,
-        code: int,
-        pending: bool,
+        pending: Event | None = None,
     ) -> None:
-        """An activity has its outcome: record it, apply its maps, schedule its children, and settle accounts."""
+        """An activity has its outcome: record it, apply its maps, schedule its children, and settle accounts.
+
+        `pending`: the answer, if more are to come.
+        """
         draft.put(activity.id, dimension, record)
         view = self.self_view(activity, dimension, record)
         context = draft.context(activity, dimension, view, self.environment)
         fired: list[Edge] = []
-        tells: tuple[bool, bool] = (False, False)
+        announcement = SILENT
+        before = draft.data, draft.search
         try:
-            fired = fired_edges(activity.edges, context, code)
+            fired = fired_edges(activity.edges, context, record.code or 200)
             if activity.job_maps is not None:
                 draft.write(activity.job_maps.evaluate(context))
-            tells = self.tells(activity, context)
+            if activity.announces:
+                if activity.job_maps is not None and activity.uses_job:
+                    context = draft.context(activity, dimension, view, self.environment)
+                announcement = self.tells(activity, context)
         except MappingError as error:
+            draft.data, draft.search = before
             if record.error is None:
-                self.fail(draft, activity, dimension, mapping_failure(error))
+                self.fail(draft, activity, dimension, mapping_failure(error), pending)
                 return
+            # It has failed already: maps that find nothing to work on do not undo how that is handled.
         if record.error is not None and not fired:
-            draft.obligation(activity.id, -1)
-            draft.status -= 1
+            self._close(draft, activity.id, dimension)
             self._uncaught(draft, record.error)
-            self._edge(draft, 0)
+            self._edge(draft, announcement.threshold)
             return
-        self.settle(draft, activity, dimension, fired, tells, pending=pending)
+        self.settle(draft, activity, dimension, fired, announcement, pending=pending is not None)
 
     def settle(
         self,
@@ -470,23 +552,30 @@ class Run:
         activity: ActivityPlan,
         dimension: Dimension,
         fired: list[Edge],
-        tells: tuple[bool, bool],
+        announcement: Announcement,
         *,
         pending: bool = False,
     ) -> None:
         """Account for an outcome whose transitions are decided and whose maps are applied."""
-        draft.status += len(fired) if pending else len(fired) - 1
+        draft.status += len(fired)
         if not pending:
-            draft.obligation(activity.id, -1)
-        self._follow(draft, activity, dimension, fired, tells)
+            self._close(draft, activity.id, dimension)
+        self._follow(draft, activity, dimension, fired, announcement)
 
-    def tells(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> tuple[bool, bool]:
-        """Whether the activity says `emit` and `persist`; only exactly true counts."""
+    def _close(self, draft: Draft, activity_id: str, dimension: Dimension) -> None:
+        """The obligation of an activity is met."""
+        draft.status -= 1
+        if draft.gathering is not None:
+            draft.gathering.closed(activity_id, dimension)
+
+    def tells(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> Announcement:
+        """Whether the activity says `emit` and `persist` (only exactly true counts), and its `statusThreshold`."""
         if not activity.announces:
-            return (False, False)
-        return (
+            return SILENT
+        return Announcement(
             self.value(activity, "emit", context) is True,
             self.value(activity, "persist", context) is True,
+            self._threshold(activity, context),
         )
 
     def self_view(self, activity: ActivityPlan, dimension: Dimension, record: Record) -> View:
@@ -499,74 +588,88 @@ class Run:
         activity: ActivityPlan,
         dimension: Dimension,
         fired: list[Edge],
-        tells: tuple[bool, bool],
+        announcement: Announcement,
     ) -> None:
         """Schedule the children of an activity that has closed or answered, and complete what is complete."""
         todo = self._todo
         for edge in fired:
             child = draft.graph.activities[edge.to]
-            draft.obligation(child.id, 1)
-            todo.append(lambda child=child: self.enter(draft, child, dimension, activity.id))  # type: ignore[misc]
-        threshold = self._threshold(draft, activity, dimension) or 0
-        if draft.status > threshold:
-            emit, persist = tells
-            if emit:
+            if draft.gathering is not None:
+                draft.gathering.opened(child, dimension)
+            todo.append(
+                lambda child=child, branch=edge.branch: self.enter(draft, child, dimension, branch)  # type: ignore[misc]
+            )
+        if announcement is not SILENT and draft.status not in (0, announcement.threshold):
+            if announcement.emit:
                 self._tell(draft, interim=True)
-            if persist:
+            if announcement.persist:
                 self._tell(draft, interim=False)
-        self._edge(draft, threshold)
+        self._edge(draft, announcement.threshold)
 
     def _edge(self, draft: Draft, threshold: int) -> None:
-        """Complete the job if it has come down to the threshold."""
-        if draft.ended or draft.status != max(threshold, 0):
-            if not draft.ended and draft.open is not None:
-                activities.join.check(self, draft)
+        """Complete the job if it has come down to nothing, or exactly to the threshold."""
+        if draft.ended:
+            return
+        if draft.status not in (0, threshold):
+            activities.join.check(self, draft)
             return
         if draft.status > 0:
             draft.dropped = True
             draft.status = 0
-        self._end(draft)
-        if draft.error is None:
-            self._tell(draft, interim=False)
+        draft.ended = True
+        draft.expire = self._expire(draft, None)
+        self._tell(draft, interim=False)
 
     def settled(self, draft: Draft) -> None:
         """An obligation was released without anything else happening: complete what is complete."""
         self._edge(draft, 0)
 
-    def _end(self, draft: Draft) -> None:
-        draft.ended = True
-        draft.expire = self._expire(draft, None)
-
-    def _below_threshold(self, draft: Draft, activity: ActivityPlan, threshold: int) -> None:
+    def _below_threshold(
+        self, draft: Draft, activity: ActivityPlan, dimension: Dimension, threshold: int
+    ) -> None:
         """Not run: at the threshold the open branches are given up, below it the branch just ends."""
-        if draft.status == threshold:
-            self._edge(draft, threshold)
-        else:
-            draft.obligation(activity.id, -1)
-            draft.status -= 1
-            self._edge(draft, 0)
+        if draft.status < threshold:
+            self._close(draft, activity.id, dimension)
+            threshold = 0
+        self._edge(draft, threshold)
 
     def _uncaught(self, draft: Draft, error: Mapping[str, Any]) -> None:
         """No transition handles the error: it becomes the job's, and whoever waits is told once."""
         if draft.error is not None:
             return
         draft.error = {**error, "is_stream_error": True}
+        promotes = draft.graph.promotes
+        if "done" in promotes:
+            draft.data = {**draft.data, "done": True}
+        if "$error" in promotes:
+            told = {name: error[name] for name in ("message", "stack") if name in error}
+            draft.data = {**draft.data, "$error": {**told, "code": ERROR_IN_DATA}}
         self._tell(draft, interim=False)
+        draft.told = True
 
-    def _continue_later(self, draft: Draft, activity: ActivityPlan, parent: Dimension) -> None:
-        message_id = f"enter:{activity.id}:{'.'.join(map(str, parent))}:{draft.base.seq}"
+    def _continue_later(self, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
+        message_id = f"enter:{activity.id}:{'.'.join(map(str, parent))}:{branch}:{draft.base.seq}"
         self.messages.append(
-            Message("enter", draft.job_id, message_id, draft.generation, activity.id, parent)
+            Message("enter", draft.job_id, message_id, draft.generation, activity.id, parent, data=branch)
         )
 
     # -- children ----------------------------------------------------------------------------------------
 
     def start_child(
-        self, draft: Draft, activity: ActivityPlan, dimension: Dimension, topic: str, data: Json, *, severed: bool
+        self,
+        draft: Draft,
+        activity: ActivityPlan,
+        dimension: Dimension,
+        topic: str,
+        data: Json,
+        *,
+        severed: bool,
     ) -> Draft:
         """Create the job that an await activity asks for. Its id and generation follow from the parent's."""
         seed = f"{draft.generation}/{activity.id}/{'.'.join(map(str, dimension))}"
-        generation = UUID(bytes=draft_time(draft.generation) + blake2b(seed.encode(), digest_size=10).digest())
+        generation = UUID(
+            bytes=draft_time(draft.generation) + blake2b(seed.encode(), digest_size=10).digest()
+        )
         parent = Parent(draft.job_id, draft.generation, activity.id, dimension, severed)
         return self.create(
             StartRequest(
@@ -598,7 +701,7 @@ class Run:
         draft.descend = options.get("descend") is True
         draft.expire = self._expire(draft, None)
         if options.get("expire") is not None:
-            draft.expire = float(options["expire"])
+            draft.expire = min(float(options["expire"]), LONGEST_TIME)
         self._tell(draft, interim=False)
 
     def _resume_pending(self, draft: Draft) -> None:
@@ -611,13 +714,25 @@ class Run:
             "output": {"data": draft.input, "metadata": draft.trigger_metadata()},
         }
         context = draft.context(trigger, (0,), view, self.environment)
-        fired = fired_edges(trigger.edges, context, 200)
-        draft.status = len(fired)
         draft.expire = self._expire(draft, context)
-        self._follow(draft, trigger, (0,), fired, self.tells(trigger, context))
+        try:
+            fired = fired_edges(trigger.edges, context, 200)
+            announcement = self.tells(trigger, context)
+        except MappingError as error:
+            draft.status = 0
+            self._uncaught(draft, mapping_failure(error))
+            self._edge(draft, 0)
+            return
+        draft.status = len(fired)
+        self._follow(draft, trigger, (0,), fired, announcement)
 
     def _tell(self, draft: Draft, *, interim: bool) -> None:
-        """Answer the parent, the waiting caller and the subscribers with the job as it is now."""
+        """Answer the parent, the waiting caller and the subscribers with the job as it is now.
+
+        Not after an error: they have been told how it ends, and are told once.
+        """
+        if draft.told:
+            return
         parent = draft.parent
         if parent is not None and not parent.severed:
             self._tell_parent(draft, parent, interim=interim)
@@ -644,8 +759,9 @@ class Run:
             )
             self._todo.append(lambda: self.happened(waiting, event))
             return
-        if any(message.message_id == message_id for message in self.messages):
+        if message_id in self._sent:
             return
+        self._sent.add(message_id)
         self.messages.append(
             Message(
                 "result",
@@ -675,28 +791,52 @@ class Run:
         value = to_json_value(compiled.evaluate(context))
         return {} if value is UNDEFINED else value
 
-    def _threshold(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> int | None:
+    def _threshold(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> int:
         compiled = activity.expressions.get("status_threshold")
         if compiled is None:
-            return None
-        context = draft.context(activity, dimension, {"output": {}}, self.environment)
+            return 0
         number = to_number(compiled.evaluate(context))
-        return int(number) if number == number and number > 0 else None
+        return int(number) if math.isfinite(number) and number > 0 else 0
 
     def _expire(self, draft: Draft, context: Mapping[Any, Any] | None) -> float | None:
-        """Seconds to keep the job once it has ended; None: until it is pruned."""
+        """Seconds to keep the job once it has ended; 0 or less: until it is pruned."""
         compiled = draft.graph.expire
         if compiled is None:
             return self.limits.expire
         if context is None:
-            context = draft.context(draft.graph.trigger, (0,), {"output": {"data": draft.input}}, self.environment)
+            view: View = {"output": {"data": draft.input}}
+            # No address: of an activity that ran more than once, the latest pass counts.
+            context = draft.context(draft.graph.trigger, (), view, self.environment)
         try:
             value = compiled.evaluate(context)
         except MappingError:
             # The graph's expiry must not undo the job's result; it is as if it did not resolve.
             return self.limits.expire
-        number = to_number(value) if value not in (None, UNDEFINED, "") else self.limits.expire
-        return float(number) if number == number else self.limits.expire
+        number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
+        return min(float(number), LONGEST_TIME) if number == number else self.limits.expire
+
+
+def error_of(event: Event) -> dict[str, Any]:
+    """The error of an answer: `message`, `code`, and `stack` and `error` if it has them.
+
+    The code is that of the answer, else that of its data, else 500: an error never has the code of success.
+    """
+    given = event.data if isinstance(event.data, dict) else {}
+    code = event.code if event.code != 200 else given.get("code")
+    if isinstance(code, str) and code.isdecimal() and len(code) < 10:
+        code = int(code)
+    if isinstance(code, bool) or not isinstance(code, int) or code == 200:
+        code = 500
+    message = given.get("message")
+    error: dict[str, Any] = {
+        "message": "unknown" if message in (None, "") else to_text(message),
+        "code": code,
+    }
+    if given.get("stack") is not None:
+        error["stack"] = to_text(given["stack"])
+    if isinstance(given.get("error"), dict):
+        error["error"] = given["error"]
+    return error
 
 
 def fired_edges(edges: Sequence[Edge], context: Mapping[Any, Any], code: int) -> list[Edge]:
@@ -717,4 +857,3 @@ def derived_id(seed: str) -> str:
 def draft_time(generation: str) -> bytes:
     """The six leading bytes of a generation: its time, which keeps a child beside its parent in the indexes."""
     return UUID(generation).bytes[:6]
-

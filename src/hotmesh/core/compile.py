@@ -20,6 +20,7 @@ from hotmesh.core.mapping import (
     compile_expression,
     compile_job_maps,
 )
+from hotmesh.core.reach import Flow, reachability
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +29,8 @@ class Edge:
 
     to: str
     condition: CompiledCondition | None
+    branch: str = ""
+    """Names the transition among those that lead to the same activity; a join tells its branches apart by it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +41,19 @@ class HookPlan:
     to: str
     expected: Compiled
     actual: Compiled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinPlan:
+    """How the branches that lead to an activity with `join` become one."""
+
+    every: bool
+    """`all`: it waits for every branch that can still come. Otherwise the first one counts (`any`)."""
+    depth: int
+    """So many parts of their addresses are the same for the branches of one pass."""
+    branches: frozenset[str]
+    feeders: frozenset[str]
+    """The activities from which, in the same pass, a branch may still come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,10 +79,13 @@ class ActivityPlan:
     """First segments of the paths in its expressions, without `$self` and `$job`."""
     uses_self: bool = False
     uses_job: bool = False
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """For each root: so many parts of their addresses agree if both belong to the same pass."""
+    join: JoinPlan | None = None
     metadata_of: frozenset[str] = frozenset()
     """Roots of which the metadata is read, too (building it costs more than the data)."""
     announces: bool = False
-    """Has `emit` or `persist`."""
+    """Has `emit`, `persist` or `statusThreshold`."""
     hook: HookPlan | None = None
     expressions: Mapping[str, Compiled] = field(default_factory=dict)
     job_maps: CompiledWrites | None = None
@@ -74,6 +93,8 @@ class ActivityPlan:
     escalation: Mapping[str, Compiled] | None = None
     telemetry: Compiled | None = None
     ancestor: ActivityPlan | None = None
+    ancestor_depth: int | None = None
+    """Cycles only: parts of the ancestor's address; None where that depends on the way."""
 
     @property
     def place(self) -> str:
@@ -91,6 +112,18 @@ class GraphPlan:
     activities: dict[str, ActivityPlan]
     expire: Compiled | None
     statistics: StatisticsPlan
+    joins: tuple[ActivityPlan, ...] = ()
+    """The activities with `join`."""
+    promotes: frozenset[str] = frozenset()
+    """The names that some activity's `job.maps` writes at the top of the job's data."""
+
+    @classmethod
+    def lost(cls, topic: str) -> GraphPlan:
+        """Stands for a graph that the version does not have (any more): it has no activities."""
+        spec = Graph(topic, "")
+        plan = cls(topic, spec, None, None, {}, None, _NO_STATISTICS)  # type: ignore[arg-type]  # set below
+        plan.trigger = ActivityPlan("", "trigger", Activity("", "trigger", ""), plan)
+        return plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +182,9 @@ def compile_app(app: App) -> Plan:
                     target.hook = plan
     for graph in graphs.values():
         _finish(graph)
-    return Plan(app.id, app.version, graphs, activities, {topic: tuple(rules) for topic, rules in hooks.items()})
+    return Plan(
+        app.id, app.version, graphs, activities, {topic: tuple(rules) for topic, rules in hooks.items()}
+    )
 
 
 class _Compiler:
@@ -190,8 +225,9 @@ class _Compiler:
                     else compile_condition(
                         transition.conditions, where=self._where(f"{transition.pointer}/conditions")
                     ),
+                    f"{name} {number}" if number else name,
                 )
-                for transition in transitions
+                for number, transition in enumerate(transitions)
             )
         return plan
 
@@ -212,7 +248,7 @@ class _Compiler:
             type=activity.type,
             spec=activity,
             graph=graph,
-            announces="emit" in expressions or "persist" in expressions,
+            announces=not expressions.keys().isdisjoint(("emit", "persist", "status_threshold")),
             expressions=expressions,
             maps=maps,
             job_maps=None
@@ -267,39 +303,59 @@ def _finish(graph: GraphPlan) -> None:
         activity.reentrant = len(incoming[name]) > 1 or name in cycled
         activity.records_entry = activity.reentrant
         _note_roots(activity)
+    transitions = {name: [edge.to for edge in activity.edges] for name, activity in activities.items()}
+    flow = Flow(transitions, graph.trigger.id)
     following: dict[str, Iterable[str]] = {
-        name: [edge.to for edge in activity.edges]
-        + ([activity.ancestor.id] if activity.ancestor is not None else [])
+        name: [*transitions[name], *([activity.ancestor.id] if activity.ancestor is not None else [])]
         for name, activity in activities.items()
     }
-    reached = _reachability(following)
+    reached = reachability(following)
     for name, activity in activities.items():
         activity.downstream = frozenset(reached[name])
-        needs = {name}
-        for other in reached[name]:
-            follower = activities[other]
-            needs.update(root for root in follower.roots if root in activities)
-            if follower.reentrant or follower.spec.join:
-                needs.add(other)
+        activity.shared = {root: flow.anchor(name, root)[1] for root in activity.roots if root in activities}
+        activity.needs = _needs(graph, name, reached[name])
+        if activity.ancestor is not None:
+            activity.ancestor_depth = flow.depth(activity.ancestor.id)
+        if activity.spec.join and activity.incoming:
+            activity.join = _join(graph, activity, flow, following)
+    graph.joins = tuple(activity for activity in activities.values() if activity.join is not None)
+    graph.promotes = frozenset(
+        key
+        for activity in activities.values()
+        if isinstance(activity.spec.job_maps, dict)
+        for key in activity.spec.job_maps
+    )
+
+
+def _needs(graph: GraphPlan, name: str, reached: Iterable[str]) -> frozenset[str]:
+    """The records that a step starting at the activity may read or count."""
+    needs = {name}
+    for other in reached:
+        follower = graph.activities[other]
+        needs.update(root for root in follower.roots if root in graph.activities)
+        if follower.reentrant:
+            needs.add(other)
+    if not graph.trigger.reentrant:
+        # Its only record is the job's input.
         needs.discard(graph.trigger.id)
-        activity.needs = frozenset(needs)
+    return frozenset(needs)
 
 
-def _reachability(following: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-    reached: dict[str, set[str]] = {}
-    for start in following:
-        seen = {start}
-        stack = [start]
-        while stack:
-            current = stack.pop()
-            if current != start and current in reached:
-                seen |= reached[current]
-                continue
-            fresh = [name for name in following[current] if name not in seen]
-            seen.update(fresh)
-            stack.extend(fresh)
-        reached[start] = seen
-    return reached
+def _join(
+    graph: GraphPlan, activity: ActivityPlan, flow: Flow, following: Mapping[str, Iterable[str]]
+) -> JoinPlan:
+    """What comes together at an activity: the ways that part at its anchor, within one pass of that."""
+    anchor, depth = flow.anchor(*activity.incoming)
+    below = flow.below(anchor)
+    # A cycle back to the anchor, or above it, leads to another pass.
+    within = {name: [to for to in following[name] if to in below] for name in below}
+    feeders = {name for name, found in reachability(within).items() if activity.id in found}
+    branches = {
+        edge.branch for other in graph.activities.values() for edge in other.edges if edge.to == activity.id
+    }
+    return JoinPlan(
+        activity.spec.join == "all", depth, frozenset(branches), frozenset(feeders - {activity.id})
+    )
 
 
 def _note_roots(activity: ActivityPlan) -> None:
@@ -336,5 +392,3 @@ def _reads_metadata(segments: list[str]) -> bool:
     if segments[0] == "$job":
         return len(segments) == 1 or segments[1] == "metadata"
     return len(segments) < 3 or segments[2] == "metadata"
-
-

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from hotmesh.core.compile import ActivityPlan, GraphPlan
+from hotmesh.core.gathering import Gathering
 from hotmesh.core.job import (
+    PENDING_STATUS,
     Dimension,
     Job,
     Parent,
@@ -14,7 +17,7 @@ from hotmesh.core.job import (
     dimension_text,
     timestamp,
 )
-from hotmesh.core.mapping import ENVIRONMENT, Environment, apply_writes
+from hotmesh.core.mapping import ENVIRONMENT, Environment, apply_writes, to_json_value
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import dumps_text
 
@@ -26,9 +29,9 @@ class Draft:
     """The working copy of one job. Never mutates the `Job` it came from."""
 
     __slots__ = (
-        "base", "created", "created_at", "data", "descend", "ended", "dropped", "error", "graph", "job_id", "generation",
-        "key", "entity", "open", "parent", "records", "reply_to", "status", "touched", "trace_id",
-        "input", "now", "search", "version", "app_id", "expire", "span_id",
+        "app_id", "base", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
+        "gathering", "generation", "graph", "input", "job_id", "key", "now", "own_records", "parent", "passes", "records",
+        "reply_to", "search", "span_id", "status", "told", "touched", "trace_id", "version",
     )  # fmt: skip
 
     def __init__(self, base: Job, graph: GraphPlan, now: datetime, *, created: bool) -> None:
@@ -44,6 +47,8 @@ class Draft:
         self.input: Json = base.input
         self.data: dict[str, Any] = base.data
         self.error: Json = base.error
+        self.told = base.error is not None
+        """Whoever waits for the job has been told that it fails."""
         self.key = base.key
         self.entity = base.entity
         self.parent: Parent | None = base.parent
@@ -52,11 +57,16 @@ class Draft:
         self.span_id = base.span_id
         self.expire = base.expire
         self.created_at = base.created_at
-        self.open: dict[str, int] | None = None if base.open is None else dict(base.open)
-        self.records: dict[str, dict[Dimension, Record]] = dict(base.records)  # type: ignore[arg-type]
+        self.gathering = None if base.open is None else Gathering(base.open)
+        self.records: dict[str, Mapping[Dimension, Record]] = dict(base.records)
+        self.own_records: dict[str, dict[Dimension, Record]] = {}
+        """The parts of `records` that this step has copied, and so may change."""
+        self.passes: dict[str, dict[Dimension, int]] = {}
+        """Activity → address of the parent → the index of its next pass, where that was asked for."""
         self.touched: dict[tuple[str, Dimension], Record] = {}
-        self.search: Json = None
-        self.ended = False
+        self.search: dict[str, Json] | None = None
+        """Search fields and markers that this step sets."""
+        self.ended = not created and base.status <= 0 and base.status != PENDING_STATUS
         self.dropped = False
         self.descend = False
 
@@ -83,7 +93,7 @@ class Draft:
             trace_id=self.trace_id,
             span_id=self.span_id,
             expire=self.expire,
-            open=self.open,
+            open=None if self.gathering is None else self.gathering.stored(),
             records=self.records,
             covered=base.covered,
         )
@@ -95,21 +105,38 @@ class Draft:
         return None if passes is None else passes.get(dimension)
 
     def put(self, activity_id: str, dimension: Dimension, record: Record) -> None:
-        passes = self.records.get(activity_id)
-        self.records[activity_id] = {dimension: record} if not passes else {**passes, dimension: record}
+        own = self.own_records.get(activity_id)
+        if own is None:
+            own = self.own_records[activity_id] = dict(self.records.get(activity_id, ()))
+            self.records[activity_id] = own
+        own[dimension] = record
         self.touched[activity_id, dimension] = record
+        passes = self.passes.get(activity_id)
+        if passes is not None:
+            for depth in range(len(dimension)):
+                parent = dimension[:depth]
+                if parent in passes:
+                    passes[parent] = max(passes[parent], dimension[depth] + 1)
 
     def next_pass(self, activity_id: str, parent: Dimension) -> int:
-        """The first free index of the activity under its parent's address."""
-        passes = self.records.get(activity_id)
-        if not passes:
-            return 0
-        depth = len(parent)
-        taken = [address[depth] for address in passes if len(address) > depth and address[:depth] == parent]
-        return max(taken) + 1 if taken else 0
+        """The first index of the activity under its parent's address that no pass has had."""
+        passes = self.passes.setdefault(activity_id, {})
+        if parent not in passes:
+            depth = len(parent)
+            passes[parent] = 1 + max(
+                (
+                    address[depth]
+                    for address in self.records.get(activity_id, ())
+                    if len(address) > depth and address[:depth] == parent
+                ),
+                default=-1,
+            )
+        return passes[parent]
 
-    def nearest(self, activity_id: str, dimension: Dimension) -> tuple[Dimension, Record] | None:
-        """The activity's record in the thread of `dimension`.
+    def nearest(
+        self, activity_id: str, dimension: Dimension, shared: int = 1
+    ) -> tuple[Dimension, Record] | None:
+        """The activity's record in the pass of `dimension`: one that agrees with it in the first `shared` parts.
 
         An ancestor's address is a prefix of it. Of another branch's records, the one that shares the longest prefix
         counts, and of equals the latest.
@@ -117,26 +144,30 @@ class Draft:
         passes = self.records.get(activity_id)
         if not passes:
             return None
-        if len(passes) == 1:
-            return next(iter(passes.items()))
-        for length in range(len(dimension), 0, -1):
+        for length in range(len(dimension), shared - 1, -1):
             record = passes.get(dimension[:length])
             if record is not None:
                 return dimension[:length], record
-        return max(passes.items(), key=lambda item: (_shared(item[0], dimension), item[0]))
+        thread = dimension[:shared]
+        found: tuple[int, Dimension] | None = None
+        for address in passes:
+            if address[: len(thread)] == thread:
+                rank = (_shared(address, dimension), address)
+                if found is None or rank > found:
+                    found = rank
+        return None if found is None else (found[1], passes[found[1]])
 
     def write(self, writes: list[tuple[tuple[str, ...], Any]]) -> None:
-        if writes:
-            self.data = apply_writes(self.data, writes)
-
-    def obligation(self, activity_id: str, change: int) -> None:
-        """Count an open obligation of the activity; only graphs with joins ask for it."""
-        if self.open is not None:
-            count = self.open.get(activity_id, 0) + change
-            if count:
-                self.open[activity_id] = count
+        """Promote values to the job's data; names that begin with `-` or `_` are search fields of the job instead."""
+        data = []
+        for path, value in writes:
+            stored = to_json_value(value)
+            if path[0][:1] in _SEARCHABLE:
+                self.search = {**(self.search or {}), "/".join(path): stored}
             else:
-                self.open.pop(activity_id, None)
+                data.append((path, stored))
+        if data:
+            self.data = apply_writes(self.data, data)
 
     # -- what expressions see ----------------------------------------------------------------------------
 
@@ -154,20 +185,24 @@ class Draft:
                 job["metadata"] = self.metadata()
             context["$job"] = job
         for root in activity.roots:
-            seen = self.view(root, dimension, with_metadata=root in activity.metadata_of)
+            seen = self.view(
+                root, dimension, activity.shared.get(root, 1), with_metadata=root in activity.metadata_of
+            )
             if seen is not None:
                 context[root] = seen
         return context
 
-    def view(self, activity_id: str, dimension: Dimension, *, with_metadata: bool) -> View | None:
-        """Another activity as expressions see it, or None if it has not run in this thread."""
+    def view(
+        self, activity_id: str, dimension: Dimension, shared: int, *, with_metadata: bool
+    ) -> View | None:
+        """Another activity as expressions see it, or None if it has not run in this pass."""
         trigger = self.graph.trigger
-        if activity_id == trigger.id and activity_id not in self.records:
+        if activity_id == trigger.id and dimension[:1] not in self.records.get(activity_id, ()):
             output: dict[str, Any] = {"data": self.input}
             if with_metadata:
                 output["metadata"] = self.trigger_metadata()
             return {"output": output}
-        found = self.nearest(activity_id, dimension)
+        found = self.nearest(activity_id, dimension, shared)
         if found is None:
             return None
         address, record = found
@@ -213,6 +248,9 @@ class Draft:
         if self.expire is not None:
             found["expire"] = self.expire
         return found
+
+
+_SEARCHABLE = ("-", "_")
 
 
 def record_view(

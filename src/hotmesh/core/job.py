@@ -23,15 +23,14 @@ INTERRUPTED: Final = -1_000_000_000
 PENDING_STATUS: Final = -1
 """Status of a job that was created in pending mode and waits for `resume`."""
 
-RecordState = Literal["open", "joining", "pending", "closed"]
+RecordState = Literal["open", "pending", "closed"]
 
 
 class Record(Struct, frozen=True):
     """What one pass of an activity left behind.
 
-    `open`: entered, waits for its first answer. `joining`: a join that still waits for branches; `seen` names those
-    that arrived. `pending`: answered 202, takes further answers; `seen` holds the ids of the answers so far.
-    `closed`: takes nothing any more.
+    `open`: entered, waits for its first answer. `pending`: answered 202, takes further answers; `seen` holds the ids
+    of the answers so far. `closed`: takes nothing any more.
     """
 
     state: RecordState
@@ -85,8 +84,8 @@ class Job(Struct, frozen=True):
     span_id: str | None = None
     expire: float | None = None
     """Seconds the job is kept after it ends; None or not above 0: until pruned."""
-    open: Mapping[str, int] | None = None
-    """Open obligations by activity; kept for graphs with joins only."""
+    open: Mapping[str, Any] | None = None
+    """Open branches and what has gathered at joins (see `gathering.py`); kept for graphs with joins only."""
     records: Records = {}
     covered: frozenset[str] | None = None
 

@@ -25,8 +25,8 @@ class JobChange(Struct, frozen=True):
     """The jobs that this one awaits are interrupted, too."""
     data_changed: bool = True
     """Whether the shared job data has to be written."""
-    search: Json = None
-    """Created only: search fields and markers of the caller."""
+    search: dict[str, Json] | None = None
+    """Search fields and markers to set; those that the job has beside them stay."""
 
 
 class RecordChange(Struct, frozen=True):

@@ -37,4 +37,4 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         created = timestamp(child.created_at)
         output = {"job_id": child.job_id, "jc": created, "ju": created}
         record = Record("closed", output, code=200, type="await", started_at=run.now, ended_at=run.now)
-        run.conclude(draft, activity, dimension, record, code=200, pending=False)
+        run.conclude(draft, activity, dimension, record)

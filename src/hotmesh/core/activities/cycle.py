@@ -19,18 +19,30 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         raise AssertionError(f"cycle {activity.id} was compiled without its ancestor")
     context = draft.context(activity, dimension, {"output": {}}, run.environment)
     data = run.maps(activity, "input_maps", context)
-    found = draft.nearest(ancestor.id, dimension)
-    address: Dimension = (0,) if found is None else found[0]
-    parent = address[:-1]
-    # The trigger's first pass, and that of an activity whose record is elsewhere, is not on record: it counts as 0.
-    index = max(draft.next_pass(ancestor.id, parent), 1)
+    depth = _depth(draft, activity, ancestor, dimension)
+    parent = dimension[: depth - 1]
+    # The trigger's first pass is not on record.
+    index = max(draft.next_pass(ancestor.id, parent), dimension[depth - 1] + 1)
     if index > run.limits.max_cycles:
-        message = f"Cycle limit exceeded for job {draft.job_id} ({ancestor.id}: {run.limits.max_cycles} passes)"
+        message = (
+            f"Cycle limit exceeded for job {draft.job_id} ({ancestor.id}: {run.limits.max_cycles} passes)"
+        )
         run.fail(draft, activity, dimension, {"message": message, "code": 500})
         return
     closed = Record("closed", code=200, type="cycle", started_at=run.now, ended_at=run.now)
     draft.put(activity.id, dimension, closed)
-    draft.obligation(activity.id, -1)
-    draft.obligation(ancestor.id, 1)
+    if draft.gathering is not None:
+        draft.gathering.closed(activity.id, dimension)
+        draft.gathering.running(ancestor, parent)
     again = Record("closed", data, code=200, type=ancestor.type, started_at=run.now, ended_at=run.now)
-    run.conclude(draft, ancestor, (*parent, index), again, code=200, pending=False)
+    run.conclude(draft, ancestor, (*parent, index), again)
+
+
+def _depth(draft: Draft, activity: ActivityPlan, ancestor: ActivityPlan, dimension: Dimension) -> int:
+    """How many parts of the address lead to the ancestor; where that depends on the way, its record tells."""
+    if activity.ancestor_depth is not None:
+        return activity.ancestor_depth
+    for length in range(len(dimension) - 1, 0, -1):
+        if draft.record(ancestor.id, dimension[:length]) is not None:
+            return length
+    return 1

@@ -30,7 +30,9 @@ def escalation(
     """The work item, or None when role, type, priority and metadata all resolve to nothing."""
     values = {name: compiled.evaluate(context) for name, compiled in (activity.escalation or {}).items()}
     fields: dict[str, Json] = {
-        column: to_text(values[name]) for name, column in _TEXTS.items() if values.get(name, UNDEFINED) not in _NOTHING
+        column: to_text(values[name])
+        for name, column in _TEXTS.items()
+        if values.get(name, UNDEFINED) not in _NOTHING
     }
     for name in ("metadata", "envelope"):
         value = to_json_value(values.get(name, UNDEFINED))
@@ -53,7 +55,9 @@ _NOTHING: Final = (None, UNDEFINED)
 def _priority(value: Any, activity: ActivityPlan) -> int:
     number = to_number(value)
     if number != number or number != int(number) or not -(2**31) <= number < 2**31:
-        raise MappingError(f"escalation.priority of hook {activity.id} resolved to {value!r}; it must be an integer")
+        raise MappingError(
+            f"escalation.priority of hook {activity.id} resolved to {value!r}; it must be an integer"
+        )
     return int(number)
 
 

@@ -28,11 +28,11 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     if not own:
         message_id = f"interrupt:{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"
         run.messages.append(Message("interrupt", to_text(target), message_id, data=options))
-        run.conclude(draft, activity, dimension, record, code=200, pending=False)
+        run.conclude(draft, activity, dimension, record)
         return
-    draft.put(activity.id, dimension, record)
     if activity.job_maps is not None:
         draft.write(activity.job_maps.evaluate(context))
+    draft.put(activity.id, dimension, record)
     # Its own branch closes first, so that the status tells how many others were open.
     draft.status -= 1
     run.interrupt(draft, options)

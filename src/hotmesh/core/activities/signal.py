@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from hotmesh.core.activities.hook import signal_key, signal_view
+from hotmesh.core.activities.hook import LONGEST_SLEEP, signal_key, signal_view
 from hotmesh.core.duration import seconds
 from hotmesh.core.job import Record
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from hotmesh.core.compile import ActivityPlan, Plan
     from hotmesh.core.draft import Draft
     from hotmesh.core.job import Dimension
+
+LARGEST_CODE = 999_999
 
 KEEP_EARLY = 600.0
 """Seconds that a signal without a waiter is kept, unless its payload says `$expire`."""
@@ -33,7 +36,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     context = draft.context(activity, dimension, view, run.environment)
     fired = fired_edges(activity.edges, context, 200)
     writes = [] if activity.job_maps is None else activity.job_maps.evaluate(context)
-    before = draft.data
+    before = draft.data, draft.search
     draft.write(writes)
     signal: Signal | Broadcast
     try:
@@ -45,7 +48,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
             signal = _signal(run, activity, context)
         tells = run.tells(activity, context)
     except (MappingError, SignalNotFoundError) as error:
-        draft.data = before
+        draft.data, draft.search = before
         run.fail(draft, activity, dimension, {"message": str(error), "code": error.code or 500})
         return
     draft.put(activity.id, dimension, record)
@@ -73,7 +76,7 @@ def make_signal(
     lifetime: float | None = KEEP_EARLY
     if isinstance(data, dict) and data.get("$expire") is not None:
         try:
-            lifetime = seconds(data["$expire"], name="$expire")
+            lifetime = min(seconds(data["$expire"], name="$expire"), LONGEST_SLEEP)
         except ConfigError as error:
             raise MappingError(f"signal on {topic}: {error}", expression=data["$expire"]) from error
     return Signal(topic, key, data, status, code, lifetime if keep else None)
@@ -92,7 +95,7 @@ def _signal(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Signal
         raise MappingError(f"the status of signal {activity.id} resolved to {status!r}")
     code = run.value(activity, "code", context)
     number = 200.0 if code in (None, UNDEFINED, "") else to_number(code)
-    if number != number or number != int(number):
+    if not math.isfinite(number) or number != int(number) or abs(number) > LARGEST_CODE:
         raise MappingError(f"the code of signal {activity.id} resolved to {code!r}; it must be an integer")
     return make_signal(run.plan, topic, data, status, int(number), run.environment)
 
@@ -104,10 +107,14 @@ def _broadcast(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Bro
     name = run.value(activity, "key_name", context)
     value = run.value(activity, "key_value", context)
     if name in (None, UNDEFINED, "") or value in (None, UNDEFINED):
-        raise MappingError(f"key_name and key_value of signal {activity.id} resolved to {name!r} and {value!r}")
+        raise MappingError(
+            f"key_name and key_value of signal {activity.id} resolved to {name!r} and {value!r}"
+        )
     query = run.maps(activity, "resolver_maps", context)
     if not isinstance(query, dict):
-        raise MappingError(f"resolver.maps of signal {activity.id} resolved to {query!r}; it must be an object")
+        raise MappingError(
+            f"resolver.maps of signal {activity.id} resolved to {query!r}; it must be an object"
+        )
     if activity.spec.scrub:
         query = {**query, "scrub": True}
     data = run.maps(activity, "signal_maps", context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.duration import seconds
@@ -59,7 +60,11 @@ _RESERVED = frozenset(
 def _workflow_name(subscribes: str, topic: str) -> str:
     """The name workers dispatch by: the graph's topic, without the worker's own topic in front."""
     prefix = f"{topic}-"
-    return subscribes[len(prefix) :] if subscribes.startswith(prefix) and len(subscribes) > len(prefix) else subscribes
+    return (
+        subscribes[len(prefix) :]
+        if subscribes.startswith(prefix) and len(subscribes) > len(prefix)
+        else subscribes
+    )
 
 
 def _policy_from(data: dict[str, Any], activity: ActivityPlan) -> RetryPolicy | None:
@@ -76,11 +81,11 @@ def _policy_from(data: dict[str, Any], activity: ActivityPlan) -> RetryPolicy | 
             found = seconds(value, name=name) if isinstance(value, str) else to_number(value)
         except ConfigError as error:
             raise MappingError(f"input of worker {activity.id}: {error}", expression=value) from error
-        return otherwise if found != found else float(found)
+        return float(found) if math.isfinite(found) else otherwise
 
     return RetryPolicy(
-        maximum_attempts=int(number("maximumAttempts", default.maximum_attempts - 1)) + 1,
+        maximum_attempts=int(min(max(number("maximumAttempts", default.maximum_attempts - 1), 0), 1e9)) + 1,
         backoff_coefficient=number("backoffCoefficient", default.backoff_coefficient),
-        maximum_interval=number("maximumInterval", default.maximum_interval),
-        initial_interval=number("initialInterval", default.initial_interval),
+        maximum_interval=max(number("maximumInterval", default.maximum_interval), 0.0),
+        initial_interval=max(number("initialInterval", default.initial_interval), 0.0),
     )

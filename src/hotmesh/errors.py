@@ -10,6 +10,7 @@ HotMeshError
 ├── ActivationError             the mesh did not agree on the new version
 ├── TopicNotFoundError          no graph of the active version subscribes to the topic
 ├── SignalNotFoundError         no hook rule of the active version listens on the topic
+├── DeadLetterNotFoundError     no dead letter has this id (any more)
 ├── JobError                    .job_id, .code: a job ended with an error
 │   ├── JobTimeoutError         no answer in time; the job goes on
 │   ├── DuplicateJobError       a live job has this id
@@ -143,6 +144,16 @@ class SignalNotFoundError(HotMeshError):
         self.topic = topic
 
 
+class DeadLetterNotFoundError(HotMeshError):
+    """There is no dead letter of this id in the app: it never existed, or was requeued or discarded before."""
+
+    code = 404
+
+    def __init__(self, dead_letter_id: int) -> None:
+        super().__init__(f"there is no dead letter {dead_letter_id}; it may have been requeued or discarded")
+        self.dead_letter_id = dead_letter_id
+
+
 class JobError(HotMeshError):
     """A job ended with an error. `error` is the whole error object: message, code, stack and more."""
 
@@ -170,10 +181,10 @@ class DuplicateJobError(JobError):
 
 
 class JobCompletedError(JobError):
-    """The job has already ended."""
+    """The job, or the activity of it that is meant, has already ended."""
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__({"message": f"Job {job_id} already completed", "code": 410}, job_id)
+    def __init__(self, job_id: str, message: str | None = None) -> None:
+        super().__init__({"message": message or f"Job {job_id} already completed", "code": 410}, job_id)
 
 
 class InactiveJobError(JobError):

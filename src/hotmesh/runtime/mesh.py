@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,13 +39,17 @@ from hotmesh.evaluate import system_environment
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
+from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput, Subscriber
 from hotmesh.runtime.engine import Engine
+from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
+from hotmesh.runtime.operating import Operating
 from hotmesh.runtime.plans import Plans
+from hotmesh.runtime.reading import Reading
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
@@ -99,6 +103,8 @@ class HotMesh:
         self._engine: Engine | None = None
         deliver = None
         self._workers = Workers(self._store, guid, settings, self._leases)
+        self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
+        self._operating = Operating(self._store, self._plans, self._environment)
         if engine:
             self._engine = Engine(
                 self._store,
@@ -613,6 +619,74 @@ class HotMesh:
         if status is None:
             raise JobNotFoundError(job_id)
         return status
+
+    async def get_raw(self, job_id: str) -> dict[str, Any]:
+        """All that is stored of a job, flat.
+
+        `:` is the status; each column of the job's row has its own name, as in `docs/sql.md`; search fields (`_sku`)
+        and markers (`-done`) stand under theirs; `<activity>,<address>` (`charge,0,0`) is what one pass of an activity
+        left; `-cancelled-` is `1` after `cancel`. Raises GetStateError.
+        """
+        return await self._reading.get_raw(job_id)
+
+    async def get_query_state(self, job_id: str, fields: Sequence[str]) -> dict[str, str | None]:
+        """Search fields of a job as text; None for what it does not have, or if there is no such job.
+
+        `sku` is the field that `extended={"search": {"sku": …}}` gave; a name in double quotes is taken literally, as
+        `"-done"` for a marker, and comes back without them.
+        """
+        return await self._reading.get_query_state(job_id, fields)
+
+    async def export(
+        self,
+        job_id: str,
+        *,
+        enrich_inputs: bool = False,
+        allow: Collection[str] | None = None,
+        block: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        """A job as one document: `process` (what each activity left, nested by address), `status`, `dependencies`.
+
+        `enrich_inputs` adds `activities`: each pass of a worker with its input, output, times and error. Work that was
+        answered is not kept, so its input is worked out again from what is recorded by now. `allow` and `block` choose
+        among the four members. Raises GetStateError.
+        """
+        return await self._reading.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Why a job does not move: each open branch, what it waits for, since when, and what would unblock it.
+
+        `str()` of it is for people, `as_dict()` for programs. Raises JobNotFoundError.
+        """
+        return await self._reading.explain(job_id)
+
+    # -- operating ---------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: str) -> None:
+        """Mark a job as cancelled, durably, for those who look at the mark; flows run on. No effect on no job."""
+        await self._operating.cancel(job_id)
+
+    async def scrub(self, job_id: str) -> None:
+        """Remove a job in any state, with everything that is stored or queued for it. No effect on no job."""
+        await self._operating.scrub(job_id)
+
+    async def list_dead_letters(
+        self, topic: str | None = None, job_id: str | None = None, limit: int = 100
+    ) -> list[DeadLetter]:
+        """What was given up: work that no worker answered, and jobs that no engine could go on with. Newest first."""
+        return await self._operating.list_dead_letters(topic, job_id, limit)
+
+    async def requeue(self, dead_letter_id: int) -> None:
+        """Put back what was given up, once: its failures are forgotten, and a job that ended by it is live again.
+
+        Raises DeadLetterNotFoundError; JobCompletedError if the job has ended for another reason, or if a transition
+        has taken the error, so that the flow has gone on. See `docs/reading.md`.
+        """
+        await self._operating.requeue(dead_letter_id)
+
+    async def discard(self, dead_letter_id: int) -> None:
+        """Remove a dead letter for good. Raises DeadLetterNotFoundError."""
+        await self._operating.discard(dead_letter_id)
 
     @staticmethod
     def guid() -> str:

@@ -197,7 +197,7 @@ class Run:
                     draft.finish(),
                     draft.created,
                     draft.base.seq,
-                    draft.ended,
+                    draft.ended and not draft.over,
                     draft.dropped,
                     draft.descend,
                     draft.data is not draft.base.data,

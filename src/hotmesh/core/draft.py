@@ -30,7 +30,7 @@ class Draft:
 
     __slots__ = (
         "app_id", "base", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
-        "gathering", "generation", "graph", "input", "job_id", "key", "now", "own_records", "parent", "passes", "records",
+        "gathering", "generation", "graph", "input", "job_id", "key", "now", "over", "own_records", "parent", "passes", "records",
         "reply_to", "search", "span_id", "status", "told", "touched", "trace_id", "version",
     )  # fmt: skip
 
@@ -66,7 +66,9 @@ class Draft:
         self.touched: dict[tuple[str, Dimension], Record] = {}
         self.search: dict[str, Json] | None = None
         """Search fields and markers that this step sets."""
-        self.ended = not created and base.status <= 0 and base.status != PENDING_STATUS
+        self.over = not created and base.status <= 0 and base.status != PENDING_STATUS
+        """The job had ended before this step."""
+        self.ended = self.over
         self.dropped = False
         self.descend = False
 

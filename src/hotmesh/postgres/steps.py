@@ -154,6 +154,11 @@ class Batch:
             )
         if step.escalations or step.escalation_ends or step.measures or step.broadcasts:
             self._add_extras(number, step)
+        for change in step.jobs:
+            if change.search is not None and not change.created:
+                job = change.job
+                found = {"step": number, "job_id": job.job_id, "generation": job.generation, "search": change.search}
+                self._extras.setdefault("searches", []).append(found)
         for notice in step.notices:
             if notice.topic is not None:
                 self._published.add(notice.topic)

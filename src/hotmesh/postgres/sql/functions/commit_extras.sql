@@ -1,6 +1,8 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
--- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […]}; each object names its step.
--- Writes    mesh.escalation, mesh.measure, mesh.broadcast; nothing of the refused steps.
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […]}; each object names
+--           its step.
+-- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and the search fields of jobs that commit_steps has changed;
+--           nothing of the refused steps.
 -- Returns   whether there is a broadcast to carry out.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
@@ -31,6 +33,12 @@ begin
            as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
      where e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
        and not x.step = any (p_refused);
+
+    update mesh.job as j
+       set search = (coalesce(j.search, '{}')::jsonb || x.search)::json
+      from json_to_recordset(coalesce(p_extras -> 'searches', '[]'))
+           as x(step integer, job_id text, generation uuid, search jsonb)
+     where j.app_id = p_app and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
 
     insert into mesh.measure (app_id, topic, job_key, slice, measure, facet, value, number, job_id, generation, created_at)
     select p_app, x.topic, x.key, x.slice, x.measure, x.facet, x.value, x.number, x.job_id, x.generation, p_now

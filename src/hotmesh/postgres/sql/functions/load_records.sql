@@ -1,6 +1,6 @@
 -- load_records: what a step at an address may read of some activities of a job, however long its history is.
--- One element per (generation, activity, dimension). For each prefix of the address: the last record below it; the
--- record at or before the address; and, for activities that can be entered again, those below the address.
+-- One element per (generation, activity, dimension). For each prefix of the address: the record there, and the last one
+-- below it; the last one of all; and those below the address.
 -- Returns  the records, each once; a bounded number of index probes per element.
 create or replace function mesh.load_records(
     p_generation uuid[], p_activity text[], p_dimension text[]
@@ -23,10 +23,9 @@ create or replace function mesh.load_records(
         union all
         select f.*
           from wanted as w
-         cross join lateral (
-            select a.* from mesh.activity as a
-             where a.generation = w.generation and a.activity_id = w.activity and a.dimension <= w.dimension
-             order by a.dimension desc limit 1) as f
+         cross join lateral generate_series(1, cardinality(w.dimension)) as depth
+          join mesh.activity as f
+            on f.generation = w.generation and f.activity_id = w.activity and f.dimension = w.dimension[1:depth]
         union all
         select f.*
           from wanted as w
@@ -37,13 +36,12 @@ create or replace function mesh.load_records(
                                  || (w.dimension[cardinality(w.dimension)] + 1)
              order by a.dimension desc limit 100) as f
         union all
-        -- Branches that wait at a join stand beside the address, not below it.
         select f.*
           from wanted as w
          cross join lateral (
             select a.* from mesh.activity as a
-             where a.generation = w.generation and a.activity_id = w.activity and a.state = 'joining'
-             order by a.dimension desc limit 100) as f
+             where a.generation = w.generation and a.activity_id = w.activity
+             order by a.dimension desc limit 1) as f
     )
     select distinct on (f.generation, f.activity_id, f.dimension) f.* from found as f
      order by f.generation, f.activity_id, f.dimension

@@ -54,7 +54,36 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
 
 def normalise(value: Any, *, limit: int, what: str) -> Json:
     """`value` as it will read back from the database, sharing nothing with the caller's objects."""
-    return _decoder.decode(encode_payload(value, limit=limit, what=what))
+    encoded = encode_payload(value, limit=limit, what=what)
+    try:
+        found = _decoder.decode(encoded)
+    except RecursionError:
+        raise PayloadError(f"{what} cannot be stored as JSON: {_TOO_DEEP} at $") from None
+    # Few payloads have so many brackets at all; mappings follow every level with calls of their own.
+    if encoded.count(b"{") + encoded.count(b"[") > DEEPEST and _is_deep(found):
+        raise PayloadError(f"{what} cannot be stored as JSON: {_TOO_DEEP} at $")
+    return found
+
+
+DEEPEST = 200
+"""Levels of nesting that a payload may have."""
+
+_TOO_DEEP = f"a value nested more than {DEEPEST} levels deep, or one that contains itself,"
+
+
+def _is_deep(value: Json) -> bool:
+    """Whether there are more than `DEEPEST` levels; level by level, so that it needs no depth itself."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _to_json(value: Any) -> Any:
@@ -69,8 +98,8 @@ _payload_encoder = msgspec.json.Encoder(enc_hook=_to_json)
 
 def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str | None]:
     """The first thing in the value that JSON cannot hold: its path and what it is."""
-    if depth > 200:
-        return path, "a value nested more than 200 levels deep, or one that contains itself,"
+    if depth > DEEPEST:
+        return path, _TOO_DEEP
     match value:
         case None | bool() | int():
             return path, None

@@ -14,6 +14,10 @@ COMMANDS = {
         "hotmesh.cli.evaluate:evaluate",
         "Evaluate a mapping EXPRESSION and print the result as JSON, or `undefined`.",
     ),
+    "explain": (
+        "hotmesh.cli.explain:explain",
+        "Say what a job waits for, since when, and what would unblock it.",
+    ),
     "jobs": ("hotmesh.cli.jobs:jobs", "List jobs, the newest first."),
     "migrate": ("hotmesh.cli.migrate:migrate", "Bring the tables of a namespace up to date."),
     "status": ("hotmesh.cli.jobs:status", "Show a job: its state, its data, and what it waits for."),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
 from hotmesh.postgres.connection import translated
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ class Listener:
 
     async def _listen(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         connection = await self._store.source.connect()
+
+        def ended(_connection: object) -> None:
+            lost.set()
+
         try:
             self._lost = lost = anyio.Event()
-            connection.add_termination_listener(lambda _: lost.set())
+            connection.add_termination_listener(ended)
             with translated():
                 self.channel = await self._store.channel(connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
@@ -75,13 +79,18 @@ class Listener:
             raise ConnectionLostError("the listening connection does not answer") from error
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await self._close(connection)
+                await self._close(connection, ended)
 
-    async def _close(self, connection: Driver) -> None:
+    async def _close(self, connection: Driver, ended: Callable[[object], None]) -> None:
+        """Close the connection; one of a user's pool goes back as it came."""
         try:
-            if not connection.is_closed():
-                await self._store.source.release(connection)
-        except OSError:
+            with translated():
+                if not connection.is_closed():
+                    connection.remove_termination_listener(ended)
+                    for channel in (self.channel, member_channel(self.channel, self._member)):
+                        await connection.remove_listener(channel, self._receive)
+                    await self._store.source.release(connection)
+        except (HotMeshError, OSError):
             connection.terminate()
 
     def _receive(self, _connection: object, _pid: int, channel: str, payload: object) -> None:

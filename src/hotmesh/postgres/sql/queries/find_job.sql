@@ -6,8 +6,8 @@ select j.app_id, j.job_id, j.generation, j.version, j.topic, j.seq, j.status, j.
             when j.status < 0 then 'interrupted'
             when j.error is not null then 'failed'
             else 'complete' end as state
-  from mesh.job as j
- where j.job_id = $1
-   and ($2::text is null or j.app_id = $2)
+  from mesh.app as a
+  join mesh.job as j on j.app_id = a.app_id and j.job_id = $1  -- one probe of the key for each app
+ where ($2::text is null or a.app_id = $2)
    and (j.expires_at is null or j.expires_at > mesh.clock())
  order by j.app_id

@@ -79,7 +79,7 @@ def _followed(
     view = record_view(record, activity, address, draft.now if wants_metadata else None)
     context = draft.context(activity, address, view, environment)
     try:
-        return bool(fired_edges(activity.edges, context, record.code or 500))
+        return bool(fired_edges(activity.edges, context, record.code or 200))
     except MappingError:
         # A condition that cannot be decided takes nothing, as when the error came.
         return False

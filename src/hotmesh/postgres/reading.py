@@ -124,13 +124,12 @@ class LiveChild(Struct, frozen=True):
 
 
 class OpenRecord(Struct, frozen=True):
-    """A record that is not closed; `seen` as in `Record`."""
+    """A record that is not closed."""
 
     activity_id: str
     dimension: Dimension
     type: str
     state: RecordState
-    seen: tuple[str, ...] | None
     started_at: datetime | None
 
 
@@ -158,7 +157,7 @@ class Situation:
     topic: str
     status: int
     error: Json
-    open: dict[str, int] | None
+    open: dict[str, Any] | None
     cancelled: bool
     created_at: datetime
     updated_at: datetime
@@ -226,9 +225,8 @@ async def search_fields(store: Store, job_id: str) -> dict[str, Any]:
     row = await _row(store, "search_fields", store.app_id, job_id)
     if row is None:
         return {}
-    given = {} if row["search"] is None else loads(row["search"])
-    data = {} if row["data"] is None else loads(row["data"])
-    return {**given, **{name: value for name, value in data.items() if name.startswith(("_", "-"))}}
+    found: dict[str, Any] = {} if row["search"] is None else loads(row["search"])
+    return found
 
 
 async def named_descendants(store: Store, job_id: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -201,6 +202,7 @@ class _Branches:
         self._found: dict[tuple[str, Dimension], list[Reason]] = {}
         self._types: dict[str, str] = {}
         self._entering = 0
+        self._gathered = 0
         self._now = situation.now
 
     def all(self) -> tuple[Branch, ...]:
@@ -259,6 +261,7 @@ class _Branches:
             reason = self._record(record)
             if reason is not None:
                 self._add(record.activity_id, record.dimension, reason)
+        self._joins()
 
     def pending(self) -> None:
         """The one thing that a job in pending mode waits for."""
@@ -285,9 +288,9 @@ class _Branches:
         places = {
             place
             for place, reasons in self._found.items()
-            if place[0] and any(not _is_entry(reason) for reason in reasons)
+            if place[0] and any(not _counted_apart(reason) for reason in reasons)
         }
-        return max(self._situation.status - len(places) - self._entering, 0)
+        return max(self._situation.status - len(places) - self._entering - self._gathered, 0)
 
     def omitted(self) -> int:
         """Rows that were not looked at, because the job has too many."""
@@ -360,39 +363,35 @@ class _Branches:
     def _record(self, record: OpenRecord) -> Reason | None:
         """What an open record waits for that no row stands for."""
         activity_id, since = record.activity_id, record.started_at
-        known = bool(self._found.get((activity_id, record.dimension)))
-        match record.state:
-            case "joining":
-                return self._join(record)
-            case "pending":
-                text = "further answers: the first one was pending"
-                return Reason("answers", text, f"add an answer to {activity_id}", since)
-            case _ if known or self.omitted():
-                return None
-            case _:
-                text = "nothing any more: no work, timer, signal or job stands for it"
-                return Reason("lost", text, f"add an answer to {activity_id}, or interrupt the job", since)
+        if record.state == "pending":
+            text = "further answers: the first one was pending"
+            return Reason("answers", text, f"add an answer to {activity_id}", since)
+        if self.omitted() or (activity_id, record.dimension) in self._found:
+            return None
+        text = "nothing any more: no work, timer, signal or job stands for it"
+        return Reason("lost", text, f"add an answer to {activity_id}, or interrupt the job", since)
 
-    def _join(self, record: OpenRecord) -> Reason:
-        arrived = record.seen or ()
-        activity = self._activity(record.activity_id)
-        incoming = () if activity is None else activity.incoming
-        missing = tuple(source for source in incoming if source not in arrived)
-        before = [] if activity is None else self._leading_to(activity)
-        text = f"the other branches: {_list(arrived)} arrived, {_list(missing)} did not yet"
+    def _joins(self) -> None:
+        """Branches that have arrived at a join and wait there for others; each group is one obligation."""
+        waiting = (self._situation.open or {}).get("waiting", {})
+        for join_id, passes in waiting.items():
+            for groups in passes.values():
+                for group in groups:
+                    self._gathered += 1
+                    address = max(map(tuple, group.values()))
+                    self._add(join_id, address, self._join(join_id, group))
+
+    def _join(self, join_id: str, group: Mapping[str, Any]) -> Reason:
+        activity = self._activity(join_id)
+        plan = None if activity is None else activity.join
+        branches = () if plan is None else sorted(plan.branches - group.keys())
+        arrived, missing = _sources(group), _sources(branches)
+        counted = self._situation.open or {}
+        ahead = {name for part in ("at", "to") for name in counted.get(part, {})}
+        before = [] if plan is None else sorted(ahead & (plan.feeders | {join_id}))
+        text = f"its other branches: {_list(arrived)} arrived, {_list(missing)} did not yet"
         unblock = f"progress of {_list(before)}" if before else f"the arrival of {_list(missing)}"
-        return Reason("join", text, unblock, record.started_at, arrived=arrived, missing=missing)
-
-    def _leading_to(self, join: ActivityPlan) -> list[str]:
-        """Open activities from which the join can be reached."""
-        if self._graph is None:
-            return []
-        found = []
-        for name in self._situation.open or {}:
-            activity = self._activity(name)
-            if activity is not None and name != join.id and join.id in activity.downstream:
-                found.append(name)
-        return found
+        return Reason("join", text, unblock, arrived=arrived, missing=missing)
 
     # -- parts -------------------------------------------------------------------------------------------
 
@@ -407,6 +406,8 @@ class _Branches:
         return self._types.get(activity_id, "") if activity is None else activity.type
 
 
+_NUMBER = re.compile(r" [0-9]+\Z")
+
 _MESSAGES = {
     "answer": "its answer",
     "added": "an added answer",
@@ -418,9 +419,14 @@ _MESSAGES = {
 }
 
 
-def _is_entry(reason: Reason) -> bool:
-    """Counted by message: an activity that is still to be entered has no address of its own yet."""
-    return reason.kind == "message" and reason.topic == "enter"
+def _counted_apart(reason: Reason) -> bool:
+    """Whether the address is not that of the activity: it is still to be entered, or gathers its branches."""
+    return reason.kind == "join" or (reason.kind == "message" and reason.topic == "enter")
+
+
+def _sources(branches: Iterable[str]) -> tuple[str, ...]:
+    """The activities that branches come from: `charge 1` is the second transition of `charge`."""
+    return tuple(dict.fromkeys(_NUMBER.sub("", branch) for branch in branches))
 
 
 # -- words ---------------------------------------------------------------------------------------------------

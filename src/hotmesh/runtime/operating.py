@@ -9,9 +9,9 @@ from hotmesh.core.reopen import Reopening, reopen
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import (
     ConfigError,
-    ConnectionLostError,
     DeadLetterNotFoundError,
     JobCompletedError,
+    JobError,
     VersionNotFoundError,
 )
 from hotmesh.postgres import reading
@@ -63,24 +63,12 @@ class Operating:
         for _ in range(TRIES):
             letter = await reading.find_dead_letter(self._store, dead_letter_id)
             if letter is None:
-                raise DeadLetterNotFoundError(dead_letter_id)
-            seq, reopening = letter.seq, None
-            if letter.stream == "worker" and letter.seq is not None:
-                seq, reopening = await self._reopening(letter)
-            outcome = await reading.requeue_dead_letter(
-                self._store,
-                dead_letter_id,
-                seq,
-                reopen=reopening is not None,
-                error=None if reopening is None or reopening.error is None else dumps_text(reopening.error),
-                open_=None if reopening is None or reopening.open is None else dumps_text(reopening.open),
-                wake=EVERYTHING,
-            )
-            match outcome:
+                break
+            match await self._try_to_requeue(dead_letter_id, letter):
                 case "requeued":
                     return
                 case "missing":
-                    raise DeadLetterNotFoundError(dead_letter_id)
+                    break
                 case "ended":
                     raise JobCompletedError(letter.job_id)
                 case "closed":
@@ -89,8 +77,26 @@ class Operating:
                         f"Job {letter.job_id} has gone on: activity {letter.activity_id} was answered with the error, "
                         "and a transition took it",
                     )
-        raise ConnectionLostError(
-            f"job {letter.job_id} moves too fast for dead letter {dead_letter_id}; try again"
+        else:
+            error = {
+                "message": f"the job of dead letter {dead_letter_id} moved at every try; try again",
+                "code": 409,
+            }
+            raise JobError(error)
+        raise DeadLetterNotFoundError(dead_letter_id)
+
+    async def _try_to_requeue(self, dead_letter_id: int, letter: FoundLetter) -> str:
+        seq, reopening = letter.seq, None
+        if letter.stream == "worker" and letter.seq is not None:
+            seq, reopening = await self._reopening(letter)
+        return await reading.requeue_dead_letter(
+            self._store,
+            dead_letter_id,
+            seq,
+            reopen=reopening is not None,
+            error=None if reopening is None or reopening.error is None else dumps_text(reopening.error),
+            open_=None if reopening is None or reopening.open is None else dumps_text(reopening.open),
+            wake=EVERYTHING,
         )
 
     async def _reopening(self, letter: FoundLetter) -> tuple[int | None, Reopening | None]:

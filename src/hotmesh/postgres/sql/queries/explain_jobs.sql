@@ -35,7 +35,7 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
             where c.parent_generation = j.generation and not c.severed and c.status > 0
             order by c.created_at limit $3) as x) as children,
        (select json_agg(x) from (
-           select a.activity_id, a.dimension, a.type, a.state, a.seen, a.started_at
+           select a.activity_id, a.dimension, a.type, a.state, a.started_at
              from mesh.activity as a where a.generation = j.generation and a.state <> 'closed'
             order by a.started_at limit $3) as x) as records,
        (select json_agg(x) from (

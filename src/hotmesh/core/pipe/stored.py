@@ -6,7 +6,6 @@ import math
 from datetime import datetime
 from typing import Any
 
-from hotmesh.core.pipe.coercion import SAFE, double
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.values import UNDEFINED, Json
 
@@ -15,13 +14,12 @@ def to_json_value(value: Any) -> Json:
     """The value as it is stored: plain JSON. The very same object, if nothing in it has to change.
 
     Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
-    become ISO text in UTC, an invalid one null. A whole number is an `int` up to 1e21.
+    become ISO text in UTC, an invalid one null. A whole number is an `int`, if a double up to 1e21.
     """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind is str or kind is bool or value is None or kind is int:
+        # An integer of any size that was only passed on stays what it was; what was computed is a double already.
         return value
-    if kind is int:
-        return value if -SAFE <= value <= SAFE else _number(double(value))
     if kind is float:
         return _number(value)
     if isinstance(value, dict):

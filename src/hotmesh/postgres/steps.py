@@ -35,6 +35,8 @@ class Committed(Struct, frozen=True):
     woken: bool
     listeners: tuple[str, ...]
     committed_at: datetime | None
+    held: frozenset[int] = frozenset()
+    """Of the rows that were to be reserved (`Batch.reserve`), the positions of those that now are."""
 
 
 class Batch:
@@ -163,6 +165,10 @@ class Batch:
             if notice.topic is not None:
                 self._published.add(notice.topic)
                 self._published.add(f"{notice.topic}.{notice.job_id}")
+
+    def reserve(self, generation: str, activity_id: str, dimension: Dimension) -> None:
+        """Also reserve a row of the worker stream, if nobody has."""
+        self._rows["instance"].append((-1, "reserve", generation, activity_id, array(dimension)))
 
     def arguments(
         self, app_id: str, member: str, epoch: int, token: int, lease: float, wake: str | None

@@ -91,7 +91,12 @@ class Store:
             for number, reason, taken in zip(row["refused"], row["reasons"], row["taken"], strict=True)
         }
         return Committed(
-            refused, row["epoch"], row["woken"], tuple(row["listeners"] or ()), row["committed_at"]
+            refused,
+            row["epoch"],
+            row["woken"],
+            tuple(row["listeners"] or ()),
+            row["committed_at"],
+            frozenset(row["held"] or ()),
         )
 
     async def written(self, connection: Driver, job_ids: Sequence[str]) -> dict[str, tuple[str, int, int]]:

@@ -34,6 +34,7 @@ from hotmesh.errors import (
     HotMeshError,
     VersionNotFoundError,
 )
+from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, DueJob, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.statistics import carry_out
@@ -176,6 +177,10 @@ class Engine:
         for link in (*self._commits, self._loads, self._stream):
             await link.close()
 
+    def place_free(self) -> None:
+        """A local worker can take more of what overflowed."""
+        self._work_to_do.set()
+
     def wake(self) -> None:
         """There may be something on the engine stream."""
         self._stream_wake.set()
@@ -249,7 +254,7 @@ class Engine:
         """
         enough = 1 if number == 0 else SECOND_COMMIT
         while True:
-            if len(self._ready) < enough:
+            if len(self._ready) < enough and not (number == 0 and self._workers.can_take):
                 if not self._ready and not self._committing:
                     self._idle.set()
                 if self._work_to_do.is_set():
@@ -257,7 +262,7 @@ class Engine:
                 await self._work_to_do.wait()
                 continue
             batch = self._collect()
-            if not batch:
+            if not batch and not self._workers.can_take:
                 continue
             self._committing += 1
             try:
@@ -338,13 +343,24 @@ class Engine:
             self._recompute(stale)
             # In place: whoever called handles what goes wrong with those that are left.
             batch[:] = [pending for pending in batch if pending.epoch == epoch]
-            if not batch:
-                return
+        overflow = self._workers.take()
+        if not batch and not overflow:
+            return
+        try:
+            await self._send(link, batch, overflow, epoch)
+        except BaseException:
+            self._workers.give_back(overflow)
+            raise
+
+    async def _send(self, link: Link, batch: list[Pending], overflow: list[HeldWork], epoch: int) -> None:
+        """One commit: these steps, and reservations for work that overflowed before."""
         token = ids.token()
         for pending in batch:
             pending.token = token
         try:
             arguments, wake = self._encode(batch)
+            for work in overflow:
+                arguments.reserve(work.generation, work.activity_id, work.dimension)
             async with link.use() as connection:
                 committed = await self._store.commit(
                     connection, arguments, self._member, epoch, token, self._settings.lease, wake
@@ -357,10 +373,12 @@ class Engine:
             raise
         if committed.epoch != epoch:
             self._unlocal(*batch)
+            self._workers.give_back(overflow)
             await self._plans.refresh()
             self._recompute(batch)
             return
         self._losses = 0
+        self._workers.taken(overflow, committed.held)
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)
             if refusal is None:
@@ -417,11 +435,14 @@ class Engine:
             if cell.job is None or cell.job.seq < job.seq:
                 cell.job = job
             size = arguments.sizes.get(job.generation, 0)
-            cell.size += size
-            self._bytes += size
+            if size > cell.size:
+                self._bytes += size - cell.size
+                cell.size = size
         for work, local in zip(step.work, pending.local, strict=True):
             if local:
                 self._workers.begin(work, now)
+            else:
+                self._workers.leave(work, now)
         for message in step.messages:
             self._handed_over(message)
         for timer in step.timers:

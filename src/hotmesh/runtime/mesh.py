@@ -101,8 +101,9 @@ class HotMesh:
         )
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._engine: Engine | None = None
-        deliver = None
         self._workers = Workers(self._store, guid, settings, self._leases)
+        self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
+        self._operating = Operating(self._store, self._plans, self._environment)
         self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
         self._operating = Operating(self._store, self._plans, self._environment)
         if engine:
@@ -116,8 +117,7 @@ class HotMesh:
                 self._announcer.tell,
                 readonly=readonly,
             )
-            deliver = self._engine.deliver
-        self._workers.deliver_to(deliver)
+            self._workers.deliver_to(self._engine.deliver, self._engine.place_free)
         for worker in workers:
             self._workers.add(worker)
         self._runner: asyncio.Task[None] | None = None

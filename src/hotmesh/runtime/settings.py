@@ -21,7 +21,9 @@ class Settings:
     poison_threshold: int = 5
     """Deliveries without an answer, or failures of a step, after which a message is given up."""
     max_cycles: int = 10_000
-    max_concurrency: int = 10
+    max_concurrency: int = 100
+    """Callbacks of one worker that run at once, unless the worker says otherwise; of plain functions, which need a
+    thread each, at most 10 of these."""
     max_payload: int = 1_048_576
     """Bytes of JSON that one payload may have."""
     expire: float = 1.0

@@ -14,7 +14,7 @@ import random
 import time
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -53,7 +53,8 @@ Callback = Callable[[StreamData], Any]
 class Worker:
     """A callback bound to a worker topic, to be passed to `HotMesh.init(workers=[…])`.
 
-    `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 10). `retry`: a
+    `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 100; of a plain
+    function 10). `retry`: a
     `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
     `initial_interval`. `timeout`: after it a callback is cut off and fails with code 504. Plain functions run in
     threads.
@@ -94,6 +95,9 @@ class _Served:
     """Places taken: callbacks that run, and those kept for steps on their way to a commit."""
     backlog: bool = True
     """There may be rows on the stream that wait for a place here."""
+    overflow: deque[HeldWork] = field(default_factory=deque)
+    """Work of this process's own steps that found no place. Its rows are for everybody; as places become free, the
+    next commit also reserves what nobody else has taken, without a claim of its own."""
     queue: deque[HeldWork] = field(default_factory=deque)
     slots: int = 0
     """Tasks that run callbacks; started when needed and kept, because starting one costs more than a callback."""
@@ -118,6 +122,7 @@ class Workers:
         self._settings = settings
         self._leases = leases
         self._deliver: Deliver | None = None
+        self._place_free: Callable[[], None] = _nothing
         self._served: dict[str, _Served] = {}
         self._wake = Wake(settings.poll)
         self._claims = store.link("claims")
@@ -139,17 +144,22 @@ class Workers:
             raise ConfigError(f"this instance already has a worker on topic {worker.topic}")
         if worker.readonly:
             return
+        most = self._settings.max_concurrency
+        if not _is_asynchronous(worker.callback):
+            most = min(most, MOST_THREADS)
+        most = worker.max_concurrency or most
         self._served[worker.topic] = _Served(
-            worker,
-            worker.max_concurrency or self._settings.max_concurrency,
-            retry_policy(worker.retry),
-            _asynchronous(worker.callback, worker.max_concurrency or self._settings.max_concurrency),
+            worker, most, retry_policy(worker.retry), _asynchronous(worker.callback, most)
         )
         self._wake.set()
 
-    def deliver_to(self, deliver: Deliver | None) -> None:
-        """Where answers go: the engine of this process; None: to the engine stream."""
+    def deliver_to(self, deliver: Deliver | None, place_free: Callable[[], None]) -> None:
+        """Where answers go: the engine of this process; None: to the engine stream.
+
+        `place_free` is called when there is a place for work that overflowed.
+        """
         self._deliver = deliver
+        self._place_free = place_free
 
     @property
     def topics(self) -> list[str]:
@@ -200,13 +210,59 @@ class Workers:
     def reserve(self, topic: str) -> bool:
         """Keep a place for work that is about to be committed; False: the row is for everybody."""
         served = self._served.get(topic)
-        if served is None or self._stopping:
-            return False
-        if served.running >= served.most:
-            served.backlog = True
+        if served is None or self._stopping or served.overflow or served.running >= served.most:
             return False
         served.running += 1
         return True
+
+    def leave(self, work: Work, created_at: datetime | None) -> None:
+        """The work is committed as a row for everybody; remember it if this process serves its topic."""
+        served = self._served.get(work.topic)
+        if served is None or self._stopping:
+            return
+        if len(served.overflow) < OVERFLOW_LIMIT:
+            served.overflow.append(_held(work, created_at))
+        else:
+            served.backlog = True
+        self._freed(served)
+
+    @property
+    def can_take(self) -> bool:
+        """Whether there are free places for work that overflowed."""
+        return not self._stopping and any(
+            served.overflow and served.running < served.most for served in self._served.values()
+        )
+
+    def take(self) -> list[HeldWork]:
+        """Keep places for work that overflowed; the caller tries to reserve its rows, and says `taken` or `give_back`."""
+        found: list[HeldWork] = []
+        if self._stopping:
+            return found
+        for served in self._served.values():
+            while served.overflow and served.running < served.most:
+                served.running += 1
+                found.append(served.overflow.popleft())
+        return found
+
+    def taken(self, works: Sequence[HeldWork], held: Collection[int]) -> None:
+        """Rows were reserved; `held` are the positions of those that nobody else had."""
+        for position, work in enumerate(works):
+            served = self._served[work.topic]
+            if position not in held:
+                served.running -= 1
+            elif self._stopping:
+                served.running -= 1
+                self._postponed.append((work, -1.0))
+                self._answer_wake.set()
+            else:
+                self._run(served, work)
+
+    def give_back(self, works: Sequence[HeldWork]) -> None:
+        """The rows were not reserved after all."""
+        for work in reversed(works):
+            served = self._served[work.topic]
+            served.running -= 1
+            served.overflow.appendleft(work)
 
     def unreserve(self, topic: str) -> None:
         self._served[topic].running -= 1
@@ -214,20 +270,7 @@ class Workers:
 
     def begin(self, work: Work, created_at: datetime | None) -> None:
         """The work is committed and held by this process: run its callback from memory."""
-        held = HeldWork(
-            work.job_id,
-            work.generation,
-            work.activity_id,
-            work.dimension,
-            work.topic,
-            work.data,
-            work.workflow_name,
-            retry=work.retry,
-            retry_policy=work.retry_policy,
-            trace_id=work.trace_id,
-            span_id=work.span_id,
-            created_at=created_at,
-        )
+        held = _held(work, created_at)
         served = self._served[work.topic]
         if self._stopping:
             served.running -= 1
@@ -423,7 +466,9 @@ class Workers:
                     scope.cancel()
 
     def _freed(self, served: _Served) -> None:
-        if served.backlog and not self._stopping:
+        if served.overflow and served.running < served.most:
+            self._place_free()
+        elif served.backlog and not self._stopping:
             self._wake.set()
         if self._stopping:
             self._idle.set()
@@ -544,6 +589,34 @@ class Workers:
             error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
             self._answers.append((work, "error", 500, dumps_text(error)))
 
+
+def _held(work: Work, created_at: datetime | None) -> HeldWork:
+    """Work of a step as the worker gets it."""
+    return HeldWork(
+        work.job_id,
+        work.generation,
+        work.activity_id,
+        work.dimension,
+        work.topic,
+        work.data,
+        work.workflow_name,
+        retry=work.retry,
+        retry_policy=work.retry_policy,
+        trace_id=work.trace_id,
+        span_id=work.span_id,
+        created_at=created_at,
+    )
+
+
+def _nothing() -> None:
+    """No engine, nothing overflows."""
+
+
+MOST_THREADS = 10
+"""Plain functions of one worker that run at once unless it says otherwise; each needs a thread."""
+
+OVERFLOW_LIMIT = 1_000
+"""Overflowed work remembered per topic; what is beyond is found by claiming."""
 
 OVERFLOW_HINT = 0.05
 """Seconds between two hints about a topic that this process serves, too."""
@@ -672,10 +745,14 @@ def _timed_out(worker: Worker, limit: float) -> Response:
     return Response({"message": message, "code": 504}, status="error", code=504)
 
 
+def _is_asynchronous(callback: Callback) -> bool:
+    target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
+
+
 def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
     """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
-    target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]
-    if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None)):
+    if _is_asynchronous(callback):
         return callback
     limiter: anyio.CapacityLimiter | None = None
 

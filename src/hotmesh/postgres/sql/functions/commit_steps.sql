@@ -7,6 +7,7 @@
 --            lost       the job is no longer at the version that the step was computed from
 --            duplicate  a job to be created exists; taken holds its id
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
+--          held: of the rows to reserve, the positions (from 0) of those that p_member now holds.
 --          woken: whether a signal or interrupt put a message on the engine stream, to be claimed.
 -- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered): the caller then
 --          commits the steps one by one, and drops the one that raises.
@@ -26,8 +27,8 @@ create or replace function mesh.commit_steps(
     -- work for workers; w_local: reserved by p_member at once
     w_step integer[], w_job_id text[], w_generation uuid[], w_activity text[], w_dimension text[], w_topic text[],
     w_data text[], w_name text[], w_local boolean[], w_extra text[],
-    -- rows that go with activity instances; d_what: their work is answered, their timer is done, or whatever waits
-    -- for them is released (answered and timer rows must be there)
+    -- rows that go with activity instances; d_what: their work is answered, their timer is done (both must be there),
+    -- whatever waits for them is released, or (step -1) their work is reserved for p_member if nobody else has it
     d_step integer[], d_what text[], d_generation uuid[], d_activity text[], d_dimension text[],
     -- consumed messages
     x_step integer[], x_generation uuid[], x_message text[],
@@ -49,7 +50,7 @@ create or replace function mesh.commit_steps(
     -- other processes: wake text, sent as it is; topics on which results are announced
     p_wake text, p_published text[],
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
-    out listeners text[], out committed_at timestamptz
+    out listeners text[], out held integer[], out committed_at timestamptz
 ) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -180,10 +181,34 @@ begin
             returning w.what
         )
         select (select count(*) from answered) + (select count(*) from timed where what = 'timer')
-             - (select count(*) from wanted where what <> 'release')
+             - (select count(*) from wanted where what in ('answered', 'timer'))
           into v_count;
         if v_count < 0 then
             raise exception sqlstate 'MS002' using message = 'work or timer was handled by another process';
+        end if;
+        if 'reserve' = any (d_what) then
+            with wanted as materialized (
+                select w.generation, w.activity, w.dimension::integer[] as dimension,
+                       row_number() over (order by w.ordinal) as position
+                  from unnest(d_what, d_generation, d_activity, d_dimension) with ordinality
+                       as w(what, generation, activity, dimension, ordinal)
+                 where w.what = 'reserve'
+            ), free as materialized (
+                select s.generation, s.activity_id, s.dimension, w.position
+                  from wanted as w
+                  join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+                       and s.dimension = w.dimension
+                 where s.reserved_by is null and s.visible_at <= v_now
+                   for update of s skip locked
+            ), reserved as (
+                update mesh.worker_stream as s
+                   set reserved_by = p_member, visible_at = v_now + p_lease * interval '1 second',
+                       delivery = s.delivery + 1
+                  from free as f
+                 where s.generation = f.generation and s.activity_id = f.activity_id and s.dimension = f.dimension
+                returning f.position
+            )
+            select array_agg(r.position - 1) into held from reserved as r;
         end if;
         if 'release' = any (d_what) then
             with wanted as materialized (

@@ -24,8 +24,11 @@ create or replace function mesh.load_records(
         select f.*
           from wanted as w
          cross join lateral generate_series(1, cardinality(w.dimension)) as depth
-          join mesh.activity as f
-            on f.generation = w.generation and f.activity_id = w.activity and f.dimension = w.dimension[1:depth]
+         cross join lateral (
+            -- With its limit, or the planner may join the other way round: through all records of the activity.
+            select a.* from mesh.activity as a
+             where a.generation = w.generation and a.activity_id = w.activity and a.dimension = w.dimension[1:depth]
+             limit 1) as f
         union all
         select f.*
           from wanted as w

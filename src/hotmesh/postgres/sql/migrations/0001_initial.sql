@@ -100,7 +100,7 @@ create table mesh.activity (
     started_at   timestamptz,
     ended_at     timestamptz,
     constraint activity_pk primary key (generation, activity_id, dimension),
-    constraint state_is_known check (state in ('open', 'joining', 'pending', 'closed')),
+    constraint state_is_known check (state in ('open', 'pending', 'closed')),
     constraint closed_means_ended check (state <> 'closed' or ended_at is not null)
 ) with (fillfactor = 90, autovacuum_vacuum_insert_scale_factor = 0.2);
 comment on table mesh.activity is 'What one pass of an activity left: its output, the signal that resumed it, its error.';

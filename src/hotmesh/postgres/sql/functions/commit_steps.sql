@@ -2,7 +2,7 @@
 --
 -- Steps are numbered from 0 within the call; every array element says which step it belongs to.
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
--- Locks    job rows in (app_id, job_id) order, then signal keys in key order, then stream rows by key.
+-- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in key order, then stream rows by key.
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
 --            duplicate  a job to be created exists; taken holds its id
@@ -67,12 +67,32 @@ begin
         return;
     end if;
 
+    if c_step is not null and u_step is not null then
+        -- Two engines may compute the same step, with the same child. The one that comes second must wait for the job,
+        -- and then create nothing; if both created first, each would wait for the other.
+        with locked as materialized (
+            select w.step
+              from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
+              join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id
+             where j.generation = w.generation and j.seq = w.seq
+             order by w.job_id
+               for update of j
+        )
+        select coalesce(array_agg(w.step order by w.step), '{}'), coalesce(array_agg('lost'::text), '{}'),
+               coalesce(array_agg(''::text), '{}')
+          into refused, reasons, taken
+          from unnest(u_step) as w(step)
+         where not exists (select from locked as l where l.step = w.step);
+        v_all := cardinality(refused) = 0;
+    end if;
+
     if c_step is not null then
         with wanted as materialized (
             select * from unnest(c_step, c_job_id, c_generation, c_version, c_topic, c_status, c_input, c_data, c_error,
                                  c_ended, c_expire, c_created, c_extra)
                        as w(step, job_id, generation, version, topic, status, input, data, error, ended, expire,
                             created_at, extra)
+             where v_all or not w.step = any (refused)
         ), made as (
             insert into mesh.job (
                 app_id, job_id, generation, version, topic, seq, token, status, input, data, error, expire,
@@ -96,12 +116,13 @@ begin
         )
         select coalesce(array_agg(m.generation), '{}') into v_made from made as m;
         if cardinality(v_made) < cardinality(c_step) then
-            select coalesce(array_agg(f.step order by f.step), '{}'), array_agg('duplicate'::text),
-                   array_agg(f.job_id order by f.step)
+            select refused || coalesce(array_agg(f.step order by f.step), '{}'),
+                   reasons || coalesce(array_agg('duplicate'::text), '{}'),
+                   taken || coalesce(array_agg(f.job_id order by f.step), '{}')
               into refused, reasons, taken
               from (select distinct on (w.step) w.step, w.job_id
                       from unnest(c_step, c_job_id, c_generation) as w(step, job_id, generation)
-                     where not w.generation = any (v_made)
+                     where not w.generation = any (v_made) and (v_all or not w.step = any (refused))
                      order by w.step, w.job_id) as f;
             v_all := false;
         end if;
@@ -152,10 +173,12 @@ begin
     end if;
 
     if not v_all and c_step is not null then
-        -- What a refused step has created so far goes again.
+        -- What a refused step has created so far goes again. Not what another one created: a child's generation
+        -- follows from its parent's, so that two engines give it the same.
         delete from mesh.job as j
          using unnest(c_step, c_job_id, c_generation) as w(step, job_id, generation)
-         where w.step = any (refused) and j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation;
+         where w.step = any (refused) and j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation
+           and j.token = p_token;
     end if;
 
     if d_step is not null then

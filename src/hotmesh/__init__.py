@@ -34,12 +34,14 @@ from hotmesh.errors import (
 from hotmesh.evaluate import evaluate, evaluate_condition
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
+from hotmesh.runtime.dba import DBA, PruneResult
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DBA",
     "UNDEFINED",
     "ActivationError",
     "AppNotFoundError",
@@ -66,6 +68,7 @@ __all__ = [
     "NotAuthorizedError",
     "PayloadError",
     "Problem",
+    "PruneResult",
     "Response",
     "RetryPolicy",
     "SchemaError",

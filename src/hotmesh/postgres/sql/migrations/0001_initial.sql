@@ -71,13 +71,13 @@ create table mesh.job (
     updated_at        timestamptz not null,
     ended_at          timestamptz,
     expires_at        timestamptz,
+    pruned_at         timestamptz,
     constraint job_pk primary key (app_id, job_id),
     constraint job_id_is_short check (length(job_id) between 1 and 512),
     constraint seq_counts_steps check (seq >= 1),
     constraint complete_means_ended check (status <> 0 or ended_at is not null),
     constraint ended_means_closed check (ended_at is null or status <= 0),
-    constraint parent_is_whole check ((parent_generation is null) = (parent_activity is null)),
-    constraint cancelled_is_live check (not cancelled or job_id is not null)
+    constraint parent_is_whole check ((parent_generation is null) = (parent_activity is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2);
 comment on table mesh.job is 'A job: one versioned row. status counts open obligations; 0 is complete.';
 comment on column mesh.job.seq is 'Steps committed so far; a step computed against another number is refused.';

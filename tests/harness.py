@@ -1,0 +1,96 @@
+"""What tests of running meshes share: waiting for a state, short graphs, and what a database still owes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+T = TypeVar("T")
+
+OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
+"""The tables whose rows mean that something is still to come."""
+
+
+async def eventually(
+    look: Callable[[], Awaitable[T] | T],
+    *,
+    within: float = 10.0,
+    what: str | Callable[[], object] = "the state",
+) -> T:
+    """The first true value of `look`, which is asked again and again; AssertionError after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        found: Any = look()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found  # type: ignore[no-any-return]
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what() if callable(what) else what} did not come within {within:g} s")
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the test's own."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def owed(connection: asyncpg.Connection, app_id: str, schema: str = "hotmesh") -> dict[str, int]:
+    """What an app still owes: rows of each table of obligations, and jobs that have not ended; without the zeros."""
+    counts = {
+        table: await connection.fetchval(f'select count(*) from "{schema}".{table} where app_id = $1', app_id)
+        for table in OBLIGATIONS
+    }
+    counts["live jobs"] = await connection.fetchval(
+        f'select count(*) from "{schema}".job where app_id = $1 and status > 0', app_id
+    )
+    return {name: count for name, count in counts.items() if count}
+
+
+async def settled(connection: asyncpg.Connection, app_id: str, *, within: float = 10.0) -> None:
+    """Wait until the app owes nothing any more."""
+    last: dict[str, int] = {}
+
+    async def nothing() -> bool:
+        last.clear()
+        last.update(await owed(connection, app_id))
+        return not last
+
+    await eventually(nothing, within=within, what=lambda: f"an end of {last}")
+
+
+def one_worker(app_id: str, topic: str = "w", *, more: str = "", activity: str = "") -> str:
+    """trigger → worker, with the worker's answer as the job's data; `more` are further graphs."""
+    return f"""
+app:
+  id: {app_id}
+  version: '1'
+  graphs:
+    - subscribes: one
+      publishes: one.done
+      expire: 3600
+      activities:
+        start: {{type: trigger}}
+        call:
+          type: worker
+          topic: {topic}
+          input: {{maps: {{x: '{{start.output.data.x}}'}}}}
+          job: {{maps: {{y: '{{$self.output.data.y}}'}}}}
+          {activity}
+      transitions:
+        start: [{{to: call}}]
+{more}"""

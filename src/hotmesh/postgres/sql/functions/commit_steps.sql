@@ -2,7 +2,8 @@
 --
 -- Steps are numbered from 0 within the call; every array element says which step it belongs to.
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
--- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in key order, then stream rows by key.
+-- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in
+--          key order, then stream rows by key.
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
 --            duplicate  a job to be created exists; taken holds its id

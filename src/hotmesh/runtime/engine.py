@@ -54,6 +54,9 @@ HANDOVER: Final = 0.5
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
 
+EVENT_LIMIT: Final = 500
+"""Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
+
 CLAIM_LIMIT: Final = 100
 
 Tell = Callable[[Notice, Sequence[str]], None]
@@ -306,7 +309,7 @@ class Engine:
             events, cell.events = cell.events[:1], cell.events[1:]
             cell.alone = bool(cell.events)
         else:
-            events, cell.events = cell.events, []
+            events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
         try:
             step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
@@ -899,6 +902,8 @@ class Engine:
             self._applied(pending, committed, arguments)
             if committed.woken:
                 self._stream_wake.set()
+        if any(len(item.events) >= EVENT_LIMIT for item in due):
+            self._stream_wake.set()  # there is more of it
         return len(due)
 
     @asynccontextmanager

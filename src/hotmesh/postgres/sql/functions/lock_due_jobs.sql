@@ -2,7 +2,8 @@
 -- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
 -- Locks    job rows, skipping those another engine is working on.
 -- Writes   removes messages and timers whose job is gone.
--- Returns  the job rows, each with its events as a JSON array in the order in which they became due.
+-- Returns  the job rows, each with its events as a JSON array in the order in which they became due, at most 500 of
+--          them: what a parent hears from thousands of children is more than one step should handle.
 create or replace function mesh.lock_due_jobs(p_app text, p_limit integer)
 returns table (job mesh.job, events json) language plpgsql
   set plan_cache_mode = force_generic_plan
@@ -60,7 +61,8 @@ begin
                            'kind', 'timer', 'message_id', '', 'activity_id', t.activity_id, 'dimension', t.dimension,
                            'status', 'success', 'code', 200, 'data', null, 'attempt', t.attempt, 'at', t.set_at)
                   from mesh.timer as t
-                 where t.generation = j.generation and t.due_at <= v_now) as e)
+                 where t.generation = j.generation and t.due_at <= v_now
+                 order by 1, 2 limit 500) as e)
       from mesh.job as j
      where j.app_id = p_app and j.job_id = any (v_job_ids) and j.generation = any (v_generations);
 end

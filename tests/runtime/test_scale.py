@@ -1,0 +1,254 @@
+"""Costs that must not grow with how much there is: of hooks in a row, passes, children and sleeping jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import eventually
+from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.engine import EVENT_LIMIT, RECORD_LIMIT
+
+pytestmark = pytest.mark.anyio
+
+HOOKS = 100
+
+
+def graphs() -> str:
+    names = [f"row{number}" for number in range(HOOKS)]
+    hooks = ", ".join(f"{name}: {{type: hook}}" for name in names)
+    row = ", ".join(
+        f"{before}: [{{to: {after}}}]" for before, after in zip(["t1", *names], names, strict=False)
+    )
+    return f"""
+app:
+  id: scale
+  version: '1'
+  graphs:
+    - subscribes: row
+      activities: {{t1: {{type: trigger}}, {hooks}}}
+      transitions: {{{row}}}
+    - subscribes: turns
+      activities:
+        t2: {{type: trigger}}
+        p2: {{type: hook, output: {{maps: {{n: 0}}}}}}
+        w2: {{type: worker, topic: step, input: {{maps: {{n: '{{p2.output.data.n}}'}}}}, job: {{maps: {{n: '{{$self.output.data.n}}'}}}}}}
+        c2: {{type: cycle, ancestor: p2, input: {{maps: {{n: '{{w2.output.data.n}}'}}}}}}
+      transitions:
+        t2: [{{to: p2}}]
+        p2: [{{to: w2}}]
+        w2:
+          - to: c2
+            conditions:
+              match:
+                - expected: true
+                  actual: {{'@pipe': [['{{w2.output.data.n}}', '{{t2.output.data.limit}}'], ['{{@conditional.less_than}}']]}}
+    - subscribes: parent
+      activities:
+        t3: {{type: trigger}}
+        p3: {{type: hook, output: {{maps: {{n: 1}}}}}}
+        a3: {{type: await, topic: child, input: {{maps: {{n: '{{p3.output.data.n}}'}}}}}}
+        c3:
+          type: cycle
+          ancestor: p3
+          input: {{maps: {{n: {{'@pipe': [['{{p3.output.data.n}}', 1], ['{{@math.add}}']]}}}}}}
+      transitions:
+        t3: [{{to: p3}}]
+        p3:
+          - to: a3
+          - to: c3
+            conditions:
+              match:
+                - expected: true
+                  actual: {{'@pipe': [['{{p3.output.data.n}}', '{{t3.output.data.limit}}'], ['{{@conditional.less_than}}']]}}
+    - subscribes: child
+      activities:
+        t4: {{type: trigger}}
+        w4: {{type: worker, topic: step, input: {{maps: {{n: '{{t4.output.data.n}}'}}}}}}
+      transitions:
+        t4: [{{to: w4}}]
+    - subscribes: sleep
+      expire: 3600
+      activities:
+        t5: {{type: trigger}}
+        h5: {{type: hook, sleep: '{{t5.output.data.seconds}}'}}
+      transitions:
+        t5: [{{to: h5}}]
+"""
+
+
+async def step(message: StreamData) -> dict[str, Any]:
+    return {"n": message.data["n"] + 1}
+
+
+@pytest.fixture
+async def mesh(database_url: str) -> AsyncIterator[HotMesh]:
+    async with HotMesh.init("scale", connection=database_url, workers=[Worker("step", step)]) as mesh:
+        await mesh.deploy(graphs())
+        await mesh.activate("1")
+        yield mesh
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each statement of the engine and the workers has been executed."""
+    counted: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        original = getattr(Store, name)
+
+        async def counting(*arguments: Any, **named: Any) -> Any:
+            counted[name] += 1
+            return await original(*arguments, **named)
+
+        monkeypatch.setattr(Store, name, counting)
+
+    for name in (
+        "commit",
+        "lock_due_jobs",
+        "load_jobs",
+        "load_records",
+        "next_event_at",
+        "claim_work",
+        "next_work_at",
+    ):
+        count(name)
+    return counted
+
+
+async def test_a_hundred_hooks_in_a_row_are_one_commit(calls: Counter[str], mesh: HotMesh) -> None:
+    output = await mesh.pubsub("row", {}, timeout=10)
+
+    assert output.metadata.js == 0
+    assert calls["commit"] == 1
+
+
+async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_history(
+    calls: Counter[str], mesh: HotMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    original = Store.commit
+
+    async def look(self: Store, connection: Any, batch: Any, *arguments: Any) -> Any:
+        committed = await original(self, connection, batch, *arguments)
+        assert mesh._engine is not None
+        jobs = [cell.job for cell in mesh._engine._cells.values() if cell.job is not None]
+        kept.extend(sum(map(len, job.records.values())) for job in jobs)
+        return committed
+
+    monkeypatch.setattr(Store, "commit", look)
+    output = await mesh.pubsub("turns", {"limit": 400}, timeout=60)
+
+    assert output.data == {"n": 400}
+    assert calls["commit"] <= 402
+    assert max(kept) <= RECORD_LIMIT
+    assert calls["load_records"] <= 400 * 3 / RECORD_LIMIT + 2
+
+
+async def test_a_late_pass_is_loaded_with_as_few_pages_as_an_early_one(database: asyncpg.Connection) -> None:
+    await database.execute(
+        "insert into hotmesh.activity (generation, activity_id, dimension, type, state, output, ended_at) "
+        "select '00000000-0000-0000-0000-000000000001', a, array[0, n, 0], 'worker', 'closed', '{\"x\": 1}', now() "
+        "from generate_series(0, 9999) as n, unnest(array['p1', 'w1', 'c1']) as a"
+    )
+    await database.execute("analyze hotmesh.activity")
+    pages = {}
+    for number in (10, 9_990):
+        place = "{" + f"0,{number},0" + "}"
+        loaded = await database.fetchval(
+            "explain (analyze, buffers, format json) select * from hotmesh.load_records("
+            f"array_fill('00000000-0000-0000-0000-000000000001'::uuid, array[3]), array['p1', 'w1', 'c1'], array_fill('{place}'::text, array[3]))"
+        )
+        plan = json.loads(loaded)[0]["Plan"]
+        assert plan["Actual Rows"] <= 12
+        pages[number] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+    assert pages[9_990] < pages[10] + 200
+
+
+async def test_many_children_are_started_and_heard_in_few_commits(calls: Counter[str], mesh: HotMesh) -> None:
+    output = await mesh.pubsub("parent", {"limit": 300}, timeout=60)
+
+    assert output.metadata.js == 0
+    assert calls["commit"] <= 100
+
+
+async def test_sleeping_jobs_cost_an_idle_engine_no_more_than_its_polls(
+    calls: Counter[str], database_url: str
+) -> None:
+    poll = 0.25
+    async with HotMesh.init(
+        "scale", connection=database_url, workers=[Worker("step", step)], settings={"poll": poll}
+    ) as mesh:
+        await mesh.deploy(graphs())
+        await mesh.activate("1")
+        await asyncio.gather(*(mesh.pub("sleep", {"seconds": 3600}) for _ in range(500)))
+        await asyncio.sleep(2 * poll)
+        calls.clear()
+        await asyncio.sleep(4 * poll)
+
+    assert calls["commit"] == calls["load_jobs"] == calls["load_records"] == 0
+    # A poll looks for due jobs and for work, and asks when the next ones are due.
+    assert all(count <= 6 for count in calls.values()), calls
+
+
+async def test_a_timer_fires_within_100_ms_while_many_sleep(
+    mesh: HotMesh, database: asyncpg.Connection
+) -> None:
+    await asyncio.gather(*(mesh.pub("sleep", {"seconds": 3600}) for _ in range(200)))
+    jobs = [await mesh.pub("sleep", {"seconds": 0.3 + number * 0.13}) for number in range(7)]
+    due = {
+        row["job_id"]: row["due_at"]
+        for row in await database.fetch(
+            "select job_id, due_at from hotmesh.timer where job_id = any($1)", jobs
+        )
+    }
+    assert len(due) == len(jobs)
+
+    async def ended() -> list[Any] | None:
+        rows = await database.fetch(
+            "select job_id, ended_at from hotmesh.job where job_id = any($1) and ended_at is not null", jobs
+        )
+        return rows if len(rows) == len(jobs) else None
+
+    late = sorted((row["ended_at"] - due[row["job_id"]]).total_seconds() for row in await eventually(ended))
+    assert late[0] >= 0
+    # The median, because tests share their machine.
+    assert late[len(late) // 2] <= 0.1, late
+
+
+async def test_many_children_that_end_elsewhere_are_heard_in_bounded_steps(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = []
+    original = Store.lock_due_jobs
+
+    async def look(self: Store, *arguments: Any) -> Any:
+        due = await original(self, *arguments)
+        most.extend(len(item.events) for item in due)
+        return due
+
+    async with HotMesh.init("scale", connection=database_url) as mesh:
+        await mesh.deploy(graphs())
+        await mesh.activate("1")
+        monkeypatch.setattr(Store, "lock_due_jobs", look)
+        parent = asyncio.create_task(mesh.pubsub("parent", {"limit": 1_200}, timeout=60))
+        async with HotMesh.init("scale", connection=database_url, workers=[Worker("step", step)]):
+            output = await parent
+
+    assert output.metadata.js == 0
+    assert max(most) <= EVENT_LIMIT

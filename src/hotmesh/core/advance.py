@@ -368,7 +368,8 @@ class Run:
     def _find(self, draft: Draft, event: Event) -> ActivityPlan | None:
         """The activity the event is for; a version without it fails the job instead of dropping the event."""
         activity = draft.graph.activities.get(event.activity_id)
-        if activity is None and draft.record(event.activity_id, event.dimension) is None:
+        found = draft.record(event.activity_id, event.dimension)
+        if activity is None and (found is None or found.state != "closed"):
             message = (
                 f"version {self.plan.version} of app {draft.app_id} has no activity {event.activity_id} "
                 f"in the graph on {draft.graph.topic}; the job cannot go on"

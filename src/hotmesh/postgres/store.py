@@ -307,14 +307,28 @@ class Store:
         )
         return None if value is None else int(value)
 
-    async def send_signal(self, signal: Signal, wake: str) -> bool:
-        """Deliver a signal from outside; whether somebody waited."""
+    async def hook_rules(self, topic: str) -> list[dict[str, Any]]:
+        """The first rule on a hook topic of every deployed version, each different one once: `to` and `actual`."""
+        rows = await self._rows(
+            "select distinct h.rule ->> 'to' as \"to\", "
+            "(h.rule #> '{conditions,match,0,actual}')::text as actual "
+            "from mesh.app_version as v "
+            "cross join lateral json_array_elements(v.graph -> 'document' -> 'app' -> 'graphs') as g(graph) "
+            "cross join lateral (select g.graph -> 'hooks' -> $2 -> 0 as rule) as h "
+            "where v.app_id = $1 and h.rule #> '{conditions,match,0,actual}' is not null",
+            self.app_id,
+            topic,
+        )
+        return [{"to": row["to"], "actual": loads(row["actual"])} for row in rows]
+
+    async def send_signal(self, signal: Signal, keys: Sequence[str], wake: str) -> bool:
+        """Deliver a signal from outside under the first of the keys that somebody waits under; whether one was."""
         return bool(
             await self._value(
                 "select mesh.send_signal($1, $2, $3, $4, $5, $6, $7, $8)",
                 self.app_id,
                 signal.topic,
-                signal.key,
+                list(keys),
                 dumps_text(signal.data),
                 signal.status,
                 signal.code,

@@ -242,7 +242,7 @@ class Engine:
 
     def _loaded(self, cell: Cell) -> bool:
         job = cell.job
-        if job is None or self._plans.known(job.version) is None:
+        if job is None or self._plans.known_for(job) is None:
             return False
         if job.covered is None:
             return True
@@ -301,7 +301,7 @@ class Engine:
 
     def _compute(self, cell: Cell, taken: frozenset[str] = frozenset()) -> Pending | None:
         job = cell.job
-        plan = None if job is None else self._plans.known(job.version)
+        plan = None if job is None else self._plans.known_for(job)
         if job is None or plan is None or not self._loaded(cell):
             self._queue(cell)
             return None
@@ -780,7 +780,7 @@ class Engine:
 
     async def _plan_of(self, job: Job) -> Plan | None:
         try:
-            return self._plans.known(job.version) or await self._plans.version(job.version)
+            return self._plans.known_for(job) or await self._plans.for_job(job)
         except VersionNotFoundError:
             logger.error(
                 "job of an unknown version", extra={"job_id": job.job_id, "version": job.version}

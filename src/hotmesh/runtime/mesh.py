@@ -16,14 +16,16 @@ from typing import Any, ClassVar, Literal, Self
 import anyio
 import anyio.abc
 
-from hotmesh.core.activities.signal import make_signal
+from hotmesh.core.activities.signal import key_by, lifetime
 from hotmesh.core.advance import StartRequest
-from hotmesh.core.compile import GraphPlan
+from hotmesh.core.compile import GraphPlan, HookPlan
 from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import App
 from hotmesh.core.job import Job, dimension_of
 from hotmesh.core.manifest import app_to_json, manifest
+from hotmesh.core.mapping import Environment
+from hotmesh.core.step import Signal
 from hotmesh.core.wire import dumps_text, normalise
 from hotmesh.errors import (
     ConfigError,
@@ -33,6 +35,8 @@ from hotmesh.errors import (
     JobCompletedError,
     JobError,
     JobNotFoundError,
+    MappingError,
+    SignalNotFoundError,
     VersionNotFoundError,
 )
 from hotmesh.evaluate import system_environment
@@ -85,6 +89,7 @@ class HotMesh:
         engine: bool,
         readonly: bool,
         workers: Iterable[Worker],
+        pin_versions: bool = True,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -93,7 +98,7 @@ class HotMesh:
         self.settings = settings
         self._readonly = readonly
         self._store = Store(source, schema, app_id)
-        self._plans = Plans(self._store)
+        self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
         self._listener = Listener(self._store, guid, self._heard, self._connected)
         self._announcer = Announcer(
@@ -141,6 +146,7 @@ class HotMesh:
         engine: bool | Mapping[str, Any] = True,
         workers: Iterable[Worker | Mapping[str, Any]] = (),
         readonly: bool = False,
+        pin_versions: bool = True,
         migrate: Migrate = "auto",
         name: str | None = None,
         lease: Duration | None = None,
@@ -153,6 +159,7 @@ class HotMesh:
         `connection`: a DSN, a dict of asyncpg options, or an asyncpg pool; omitted: `HOTMESH_DATABASE_URL`, else
         libpq's variables, else the embedded Postgres. `namespace`: the Postgres schema. `guid`: id of this
         instance, generated. `engine=False`: workers only. `readonly`: creates and reads jobs, processes none.
+        `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
         reserved work is safe from others without a sign of life. Further `settings`: see `docs/settings.md`.
 
@@ -181,7 +188,7 @@ class HotMesh:
         return Starting(
             lambda: cls._begin(
                 app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
-                workers=serving, mode=migrate, name=name,
+                workers=serving, mode=migrate, name=name, pin_versions=pin_versions,
             )
         )  # fmt: skip
 
@@ -199,6 +206,7 @@ class HotMesh:
         workers: list[Worker],
         mode: Migrate,
         name: str | None,
+        pin_versions: bool,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
@@ -208,7 +216,8 @@ class HotMesh:
         else:
             await migrate(source, namespace)
         mesh = cls(
-            app_id, source, namespace, guid, settings, engine=engine, readonly=readonly, workers=workers
+            app_id, source, namespace, guid, settings, engine=engine, readonly=readonly, workers=workers,
+            pin_versions=pin_versions,
         )
         await mesh._plans.refresh()
         await mesh._start()
@@ -431,9 +440,12 @@ class HotMesh:
         if status not in ("success", "pending", "error"):
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
         self._engine_or_raise("signal")
-        plan = await self._plans.active()
-        signal = make_signal(plan, topic, payload, status, code, self._environment, keep=pending)
-        await self._store.send_signal(signal, EVENTS)
+        rules = await self._plans.rules(topic)
+        if not rules:
+            raise SignalNotFoundError(topic)
+        keys = _keys(rules, payload, self._environment)
+        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
+        await self._store.send_signal(sent, keys, EVENTS)
         if self._engine is not None:
             self._engine.wake()
         return ids.guid()
@@ -778,6 +790,20 @@ class Starting(Awaitable[HotMesh]):
     ) -> None:
         if self._mesh is not None:
             await self._mesh.stop()
+
+
+def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:
+    """The keys a payload has by these rules, each once; raises the MappingError of the first if it has none."""
+    found: dict[str, None] = {}
+    failure: MappingError | None = None
+    for rule in rules:
+        try:
+            found[key_by(rule, payload, environment)] = None
+        except MappingError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return list(found)
 
 
 def _result(output: JobOutput) -> JobOutput:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hotmesh.core.compile import Plan, compile_app
+from hotmesh.core.compile import HookPlan, Plan, compile_app
 from hotmesh.core.manifest import app_from_json
+from hotmesh.core.mapping import compile_expression
 from hotmesh.errors import AppNotFoundError, VersionNotFoundError
 
 if TYPE_CHECKING:
+    from hotmesh.core.job import Job
     from hotmesh.postgres.store import Store
 
 
@@ -22,8 +24,10 @@ class Plans:
     `refresh` then reads what has changed. So no process can run a superseded definition, whoever it missed.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, pinned: bool = True) -> None:
         self._store = store
+        self._pinned = pinned
+        self._rules: dict[str, list[HookPlan]] = {}
         self._lock = anyio.Lock()
         self._plans: dict[str, tuple[str, Plan]] = {}
         self.epoch = -1
@@ -38,6 +42,7 @@ class Plans:
                 self._plans.clear()
                 return
             if state[0] != self.epoch:
+                self._rules.clear()
                 checksums = await self._store.checksums()
                 self._plans = {
                     version: (checksum, plan)
@@ -61,6 +66,41 @@ class Plans:
         """The plan of a version if this process has it already."""
         found = self._plans.get(version)
         return None if found is None else found[1]
+
+    def known_for(self, job: Job) -> Plan | None:
+        """The plan a job runs on, if this process has it already.
+
+        That of the version it started on; or, if jobs are not pinned, of the active one, as long as it has a graph
+        on the job's topic.
+        """
+        if not self._pinned and self._active is not None:
+            active = self.known(self._active)
+            if active is None or job.topic in active.graphs:
+                return active
+        return self.known(job.version)
+
+    async def for_job(self, job: Job) -> Plan:
+        """The plan a job runs on, loaded if need be. Raises VersionNotFoundError."""
+        if not self._pinned:
+            active = await self.active()
+            if job.topic in active.graphs:
+                return active
+        return await self.version(job.version)
+
+    async def rules(self, topic: str) -> list[HookPlan]:
+        """How a signal on the topic computes its key: by the active version, then by others that differ from it.
+
+        Jobs wait under keys of the version they started on. Empty if no deployed version has a rule on the topic.
+        """
+        plan = await self.active()
+        found = list(plan.hooks.get(topic, ())[:1])
+        if topic not in self._rules:
+            self._rules[topic] = [
+                HookPlan(topic, rule["to"], compile_expression(None), compile_expression(rule["actual"]))
+                for rule in await self._store.hook_rules(topic)
+            ]
+        known = {(rule.to, repr(rule.actual.source)) for rule in found}
+        return found + [rule for rule in self._rules[topic] if (rule.to, repr(rule.actual.source)) not in known]
 
     async def version(self, version: str) -> Plan:
         """The plan of a version, loaded if need be. Raises VersionNotFoundError."""

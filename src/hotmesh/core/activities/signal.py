@@ -15,7 +15,7 @@ from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError
 
 if TYPE_CHECKING:
     from hotmesh.core.advance import Run
-    from hotmesh.core.compile import ActivityPlan, Plan
+    from hotmesh.core.compile import ActivityPlan, HookPlan, Plan
     from hotmesh.core.draft import Draft
     from hotmesh.core.job import Dimension
 
@@ -70,16 +70,24 @@ def make_signal(
     rules = plan.hooks.get(topic)
     if not rules:
         raise SignalNotFoundError(topic)
-    rule = rules[0]
+    key = key_by(rules[0], data, environment)
+    return Signal(topic, key, data, status, code, lifetime(topic, data) if keep else None)
+
+
+def lifetime(topic: str, data: Json) -> float:
+    """Seconds that a signal without a waiter is kept. Raises MappingError for an `$expire` that is no duration."""
+    if not isinstance(data, dict) or data.get("$expire") is None:
+        return KEEP_EARLY
+    try:
+        return min(seconds(data["$expire"], name="$expire"), LONGEST_SLEEP)
+    except ConfigError as error:
+        raise MappingError(f"signal on {topic}: {error}", expression=data["$expire"]) from error
+
+
+def key_by(rule: HookPlan, data: Json, environment: Environment) -> str:
+    """The key of a payload by one rule. Raises MappingError if it has none."""
     context = {**signal_view(data, rule.to), ENVIRONMENT: environment}
-    key = signal_key(rule.actual.evaluate(context), f"the payload's key for signal topic {topic}")
-    lifetime: float | None = KEEP_EARLY
-    if isinstance(data, dict) and data.get("$expire") is not None:
-        try:
-            lifetime = min(seconds(data["$expire"], name="$expire"), LONGEST_SLEEP)
-        except ConfigError as error:
-            raise MappingError(f"signal on {topic}: {error}", expression=data["$expire"]) from error
-    return Signal(topic, key, data, status, code, lifetime if keep else None)
+    return signal_key(rule.actual.evaluate(context), f"the payload's key for signal topic {rule.topic}")
 
 
 def _signal(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Signal:

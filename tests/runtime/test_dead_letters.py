@@ -518,3 +518,36 @@ async def test_an_engine_gives_up_what_it_cannot_store_and_goes_on_once_it_can(d
         await connection.execute("drop trigger stop on hotmesh.job")
         await mesh.requeue(letter_id)
         await has_status(mesh, job_id, 2)
+
+
+NUL: dict[str, Any] = {"x": "\0 and \\u0000 and \\\0", "\0": ["\0"]}
+
+
+@pytest.mark.parametrize("graph", ["one", "whole"])
+async def test_nul_characters_survive_a_requeue(database_url: str, graph: str) -> None:
+    yaml = GRAPHS.replace("input: {maps: {x: '{t1.output.data.x}'}}", "input: {maps: '{t1.output.data}'}")
+    received: list[Any] = []
+
+    async def receive(message: StreamData) -> dict[str, Any]:
+        received.append(message.data)
+        return {"y": 1}
+
+    async with HotMesh.init(app_id="letters", connection=database_url) as mesh:
+        await mesh.deploy(yaml)
+        await mesh.activate("1")
+        job_id = await mesh.pub("one", NUL)
+        async with connected(database_url) as connection:
+            if graph == "one":
+                await poison(connection, "w")
+                async with gravedigger(database_url, "w"):
+                    await dead(mesh)
+                await has_status(mesh, job_id, 0)
+            else:
+                await give_up(connection, job_id)
+        (letter_id,) = await dead(mesh)
+        await mesh.requeue(letter_id)
+        async with HotMesh.init(
+            app_id="letters", connection=database_url, engine=False, workers=[Worker("w", receive)]
+        ):
+            await eventually(lambda: received)
+    assert received == [NUL]

@@ -16,9 +16,10 @@ create or replace function mesh.requeue_dead_letter(
     p_app text, p_id bigint, p_seq bigint, p_reopen boolean, p_error text, p_open text, p_wake text
 ) returns text language plpgsql set enable_seqscan = off as $$
 declare
-    v_letter mesh.dead_letter;
-    v_job    mesh.job;
-    v_now    constant timestamptz := mesh.clock();
+    v_letter  mesh.dead_letter;
+    v_job     mesh.job;
+    v_message json;
+    v_now     constant timestamptz := mesh.clock();
 begin
     select * into v_letter from mesh.dead_letter as d where d.id = p_id and d.app_id = p_app;
     if not found then
@@ -40,11 +41,12 @@ begin
     if not found then
         return 'missing';
     end if;
+    v_message := mesh.hide_nul(v_letter.message);
 
     if v_letter.job_id = '' then
         insert into mesh.broadcast (app_id, topic, facet, query, data, created_at)
-        select p_app, b.topic, b.facet, b.query, b.data, v_now
-          from json_populate_record(null::mesh.broadcast, v_letter.message) as b;
+        select p_app, b.topic, b.facet, mesh.show_nul(b.query), mesh.show_nul(b.data), v_now
+          from json_populate_record(null::mesh.broadcast, v_message) as b;
 
     elsif v_letter.stream = 'worker' then
         delete from mesh.engine_stream as s
@@ -55,8 +57,8 @@ begin
                 return case when v_job.status = 0 or v_job.status < -1 then 'ended' else 'closed' end;
             end if;
             update mesh.job as j
-               set status = j.status + 1, seq = j.seq + 1, error = p_error::json, open = p_open::json, updated_at = v_now,
-                   ended_at = null, expires_at = null
+               set status = j.status + 1, seq = j.seq + 1, error = p_error::json, open = p_open::json,
+                   updated_at = v_now, ended_at = null, expires_at = null
              where j.app_id = p_app and j.job_id = v_job.job_id;
             update mesh.activity as a
                set state = 'open', error = null, code = null, ended_at = null
@@ -64,17 +66,17 @@ begin
                and a.dimension = v_letter.dimension;
         end if;
         insert into mesh.worker_stream (
-            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, retry, retry_policy, trace_id,
-            span_id, visible_at, created_at)
-        select w.app_id, w.topic, w.generation, w.activity_id, w.dimension, w.job_id, w.data, w.workflow_name, w.retry,
-               w.retry_policy, w.trace_id, w.span_id, v_now, v_now
-          from json_populate_record(null::mesh.worker_stream, v_letter.message) as w;
+            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, retry, retry_policy,
+            trace_id, span_id, visible_at, created_at)
+        select w.app_id, w.topic, w.generation, w.activity_id, w.dimension, w.job_id, mesh.show_nul(w.data),
+               w.workflow_name, w.retry, w.retry_policy, w.trace_id, w.span_id, v_now, v_now
+          from json_populate_record(null::mesh.worker_stream, v_message) as w;
 
     else
         if v_job.status < -1 and v_job.ended_at = v_letter.dead_at then
             update mesh.job as j
-               set status = j.status + 1000000000, seq = j.seq + 1, updated_at = v_now, ended_at = null, expires_at = null,
-                   error = nullif((v_letter.message -> 'error')::text, 'null')::json
+               set status = j.status + 1000000000, seq = j.seq + 1, updated_at = v_now, ended_at = null,
+                   expires_at = null, error = mesh.show_nul(nullif((v_message -> 'error')::text, 'null')::json)
              where j.app_id = p_app and j.job_id = v_job.job_id;
             update mesh.escalation as e set status = 'pending', updated_at = v_now
              where e.app_id = p_app and e.workflow_id = v_job.job_id and e.status = 'cancelled'
@@ -88,21 +90,21 @@ begin
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at,
             visible_at, created_at)
-        select s.app_id, s.job_id, s.generation, s.message_id, s.kind, s.activity_id, s.dimension, s.status, s.code, s.data,
-               s.started_at, s.visible_at, s.created_at
-          from json_populate_recordset(null::mesh.engine_stream, v_letter.message -> 'messages') as s
+        select s.app_id, s.job_id, s.generation, s.message_id, s.kind, s.activity_id, s.dimension, s.status, s.code,
+               mesh.show_nul(s.data), s.started_at, s.visible_at, s.created_at
+          from json_populate_recordset(null::mesh.engine_stream, v_message -> 'messages') as s
         on conflict on constraint engine_stream_pk do nothing;
         insert into mesh.timer (app_id, job_id, generation, activity_id, dimension, due_at, set_at)
         select t.app_id, t.job_id, t.generation, t.activity_id, t.dimension, t.due_at, t.set_at
-          from json_populate_recordset(null::mesh.timer, v_letter.message -> 'timers') as t;
+          from json_populate_recordset(null::mesh.timer, v_message -> 'timers') as t;
         insert into mesh.worker_stream (
-            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, retry, retry_policy, trace_id,
-            span_id, attempt, visible_at, created_at)
-        select w.app_id, w.topic, w.generation, w.activity_id, w.dimension, w.job_id, w.data, w.workflow_name, w.retry,
-               w.retry_policy, w.trace_id, w.span_id, w.attempt,
+            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, retry, retry_policy,
+            trace_id, span_id, attempt, visible_at, created_at)
+        select w.app_id, w.topic, w.generation, w.activity_id, w.dimension, w.job_id, mesh.show_nul(w.data),
+               w.workflow_name, w.retry, w.retry_policy, w.trace_id, w.span_id, w.attempt,
                case when w.reserved_by is null then w.visible_at else v_now end, w.created_at
-          from json_populate_recordset(null::mesh.worker_stream, v_letter.message -> 'work') as w;
-        perform mesh.wait_again(p_app, v_letter.message -> 'waits');
+          from json_populate_recordset(null::mesh.worker_stream, v_message -> 'work') as w;
+        perform mesh.wait_again(p_app, v_message -> 'waits');
     end if;
     delete from mesh.dead_letter as d where d.id = p_id;
     perform pg_notify(mesh.channel(p_app), p_wake);

@@ -7,25 +7,23 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-T = TypeVar("T")
-
 OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
 """The tables whose rows mean that something is still to come."""
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T] | T],
+    look: Callable[[], Any],
     *,
     within: float = 10.0,
     what: str | Callable[[], object] = "the state",
-) -> T:
+) -> Any:
     """The first true value of `look`, which is asked again and again; AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -33,7 +31,7 @@ async def eventually(
         if inspect.isawaitable(found):
             found = await found
         if found:
-            return found  # type: ignore[no-any-return]
+            return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what() if callable(what) else what} did not come within {within:g} s")
         await asyncio.sleep(0.01)

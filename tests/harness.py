@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,12 @@ OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
 
 
 async def eventually(
-    look: Callable[[], Any],
-    *,
-    within: float = 10.0,
-    what: str | Callable[[], object] = "the state",
+    look: Callable[[], Any], *, within: float = 10.0, what: str | Callable[[], object] = "the state"
 ) -> Any:
-    """The first true value of `look`, which is asked again and again; AssertionError after `within` seconds."""
+    """The first true value of `look` (a function or a coroutine function), which is asked again and again; AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
-        found: Any = look()
+        found = look()
         if inspect.isawaitable(found):
             found = await found
         if found:

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +308,7 @@ class Drill:
             self._complain(f"{len(runs)} different messages reached callbacks, not {wanted}")
         for key, times in runs.items():
             times.sort(key=lambda entry: entry["at"])
-            for before, after in zip(times, times[1:], strict=False):
+            for before, after in pairwise(times):
                 self.report.repeated_runs += 1
                 self._judge_repetition(key, before, after)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -53,12 +53,12 @@ async def serving(url: str, *workers: Worker, split: bool = False, **options: An
             yield mesh
 
 
-async def outcome(mesh: HotMesh, url: str, *, within: float = 10.0) -> JobError:
+async def outcome(mesh: HotMesh, url: str, x: Any = 1, *, within: float = 10.0) -> JobError:
     """The error of a job on `one`, while healthy jobs before, beside and after it complete."""
     before = await mesh.pubsub("healthy", {"x": 1}, timeout=within)
     healthy = [asyncio.create_task(mesh.pubsub("healthy", {"x": x}, timeout=within)) for x in range(2, 6)]
     with pytest.raises(JobError) as caught:
-        await mesh.pubsub("one", {"x": 1}, timeout=within)
+        await mesh.pubsub("one", {"x": x}, timeout=within)
     beside = [output.data["y"] for output in await asyncio.gather(*healthy)]
     after = await mesh.pubsub("healthy", {"x": 9}, timeout=within)
     assert (before.data["y"], beside, after.data["y"]) == (2, [4, 6, 8, 10], 18)
@@ -78,53 +78,55 @@ def _nested(levels: int) -> dict[str, Any]:
     return value
 
 
-UNSTORABLE: list[Any] = [
-    pytest.param(lambda: {"y": float("nan")}, ["the number nan", "$.y"], id="NaN"),
-    pytest.param(lambda: {"y": [1, float("-inf")]}, ["the number -inf", "$.y[1]"], id="infinity"),
-    pytest.param(lambda: {"y": "x" * 200_000_000}, ["200,000,008 bytes", "limit of 1,048,576"], id="200 MB"),
-    pytest.param(lambda: {"y": _Opaque()}, ["type _Opaque", "$.y"], id="a type that is not JSON"),
-    pytest.param(lambda: {"y": {1, 2}, "z": lambda: 0}, ["type function", "$.z"], id="a function"),
-    pytest.param(lambda: {"y": "half \ud800"}, ["half of a surrogate pair", "$.y"], id="a lone surrogate"),
-    pytest.param(lambda: {"\udfff": 1}, ["surrogate"], id="a lone surrogate in a key"),
-    pytest.param(lambda: {("a", 1): 1}, ["a key of type tuple", "$"], id="a key that is no text"),
-    pytest.param(lambda: _nested(5_000), ["nested more than 200 levels"], id="nested too deep"),
-    pytest.param(
-        lambda: _nested(250), ["nested more than 200 levels"], id="nested deeper than mappings can follow"
-    ),
-]
+UNSTORABLE: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "NaN": (lambda: {"y": float("nan")}, ["the number nan", "$.y"]),
+    "infinity": (lambda: {"y": [1, float("-inf")]}, ["the number -inf", "$.y[1]"]),
+    "200 MB": (lambda: {"y": "x" * 200_000_000}, ["200,000,008 bytes", "limit of 1,048,576"]),
+    "a type that is not JSON": (lambda: {"y": _Opaque()}, ["type _Opaque", "$.y"]),
+    "a function": (lambda: {"y": {1, 2}, "z": lambda: 0}, ["type function", "$.z"]),
+    "a lone surrogate": (lambda: {"y": "half \ud800"}, ["half of a surrogate pair", "$.y"]),
+    "a lone surrogate in a key": (lambda: {"\udfff": 1}, ["surrogate"]),
+    "a key that is no text": (lambda: {("a", 1): 1}, ["a key of type tuple", "$"]),
+    "nested too deep to encode": (lambda: _nested(5_000), ["nested more than 200 levels"]),
+    "nested too deep for mappings": (lambda: _nested(250), ["nested more than 200 levels"]),
+}
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["with an engine", "without an engine"])
-@pytest.mark.parametrize(("make", "words"), UNSTORABLE)
-async def test_a_result_that_cannot_be_stored_fails_its_job_alone(
-    database_url: str, make: Callable[[], Any], words: list[str], split: bool
-) -> None:
-    async def callback(_: StreamData) -> Any:
-        return make()
+async def test_a_result_that_cannot_be_stored_fails_its_job_alone(database_url: str, split: bool) -> None:
+    async def callback(message: StreamData) -> Any:
+        return UNSTORABLE[message.data["x"]][0]()
 
     async with serving(database_url, Worker("w", callback), split=split) as mesh:
-        error = await outcome(mesh, database_url)
-
-    assert error.code == 500
-    for word in ("the result of worker w", *words):
-        assert word in error.message
+        for name, (_, words) in UNSTORABLE.items():
+            error = await outcome(mesh, database_url, name)
+            assert error.code == 500, name
+            for word in ("the result of worker w", *words):
+                assert word in error.message, name
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["with an engine", "without an engine"])
-@pytest.mark.parametrize(
-    "value",
-    ["before\0after", {"\0": 1}, "\U0001f600", -0.0, 2**63, "x" * 1_000_000, _nested(150)],
-    ids=["NUL", "NUL in a key", "emoji", "negative zero", "2^63", "a million", "deep"],
-)
-async def test_what_is_odd_but_json_comes_through_whole(database_url: str, value: Any, split: bool) -> None:
+async def test_what_is_odd_but_json_comes_through_whole(database_url: str, split: bool) -> None:
+    odd = [
+        "before\0after",
+        {"\0": 1},
+        "\U0001f600",
+        -0.0,
+        2**63,
+        "x" * 1_000_000,
+        _nested(150),
+        {"": ""},
+        [[]],
+    ]
+
     async def callback(message: StreamData) -> Any:
         return {"y": message.data["x"]}
 
     async with serving(database_url, Worker("w", callback), split=split) as mesh:
-        output = await mesh.pubsub("one", {"x": value}, timeout=10)
-        stored = await mesh.get_state("one", output.metadata.jid)
-
-    assert output.data == stored.data == {"y": value}
+        for value in odd:
+            output = await mesh.pubsub("one", {"x": value}, timeout=10)
+            stored = await mesh.get_state("one", output.metadata.jid)
+            assert output.data == stored.data == {"y": value}
 
 
 class _Coded(Exception):
@@ -138,53 +140,40 @@ class _Unspeakable(Exception):
         raise RuntimeError("no words")
 
 
-def _raising(error: Callable[[], BaseException]) -> Callable[[StreamData], Any]:
-    async def callback(_: StreamData) -> Any:
-        raise error()
-
-    return callback
-
-
-def _raising_in_a_thread(error: Callable[[], BaseException]) -> Callable[[StreamData], Any]:
-    def callback(_: StreamData) -> Any:
-        raise error()
-
-    return callback
-
-
-RAISED: list[Any] = [
-    pytest.param(lambda: RuntimeError("boom"), 500, "boom", id="an exception"),
-    pytest.param(lambda: _Coded(422), 422, "declined", id="one with a code"),
-    pytest.param(lambda: _Coded("E42"), 500, "declined", id="a code that is no number"),
-    pytest.param(lambda: _Coded(10**12), 500, "declined", id="a code too large to store"),
-    pytest.param(lambda: KeyError(), 500, "KeyError", id="no message"),
-    pytest.param(lambda: ValueError("half \ud800"), 500, "half", id="a message that cannot be stored"),
-    pytest.param(lambda: _Unspeakable(), 500, "_Unspeakable", id="no str"),
-    pytest.param(lambda: RuntimeError("x" * 3_000_000), 500, "", id="a message over the limit"),
-    pytest.param(lambda: RecursionError("deep"), 500, "deep", id="recursion"),
-    pytest.param(lambda: StopIteration("over"), 500, "", id="StopIteration"),
-    pytest.param(lambda: SystemExit(3), 500, "SystemExit", id="SystemExit"),
-    pytest.param(lambda: asyncio.CancelledError(), 500, "Cancelled", id="CancelledError"),
-    pytest.param(lambda: BaseExceptionGroup("two", [SystemExit(1)]), 500, "two", id="a group"),
-]
+RAISED: dict[str, tuple[Callable[[], BaseException], int, str]] = {
+    "an exception": (lambda: RuntimeError("boom"), 500, "boom"),
+    "one with a code": (lambda: _Coded(422), 422, "declined"),
+    "a code that is no number": (lambda: _Coded("E42"), 500, "declined"),
+    "a code too large to store": (lambda: _Coded(10**12), 500, "declined"),
+    "no message": (KeyError, 500, "KeyError"),
+    "a message that cannot be stored": (lambda: ValueError("half \ud800"), 500, "half ?"),
+    "no words": (_Unspeakable, 500, "_Unspeakable"),
+    "a message over the limit": (lambda: RuntimeError("x" * 3_000_000), 500, "limit of 1,048,576"),
+    "recursion": (lambda: RecursionError("deep"), 500, "deep"),
+    "StopIteration": (lambda: StopIteration("over"), 500, "StopIteration"),
+    "SystemExit": (lambda: SystemExit(3), 500, "SystemExit(3)"),
+    "CancelledError": (asyncio.CancelledError, 500, "CancelledError"),
+    "a group": (lambda: BaseExceptionGroup("two", [SystemExit(1)]), 500, "two"),
+}
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["with an engine", "without an engine"])
-@pytest.mark.parametrize("wrap", [_raising, _raising_in_a_thread], ids=["coroutine", "thread"])
-@pytest.mark.parametrize(("error", "code", "word"), RAISED)
+@pytest.mark.parametrize("threaded", [False, True], ids=["coroutine", "thread"])
 async def test_what_a_callback_raises_fails_its_job_alone(
-    database_url: str,
-    error: Callable[[], BaseException],
-    code: int,
-    word: str,
-    wrap: Callable[[Callable[[], BaseException]], Callable[[StreamData], Any]],
-    split: bool,
+    database_url: str, threaded: bool, split: bool
 ) -> None:
-    async with serving(database_url, Worker("w", wrap(error)), split=split) as mesh:
-        found = await outcome(mesh, database_url)
+    async def in_the_loop(message: StreamData) -> Any:
+        raise RAISED[message.data["x"]][0]()
 
-    assert found.code == code
-    assert word in found.message
+    def in_a_thread(message: StreamData) -> Any:
+        raise RAISED[message.data["x"]][0]()
+
+    worker = Worker("w", in_a_thread if threaded else in_the_loop)
+    async with serving(database_url, worker, split=split) as mesh:
+        for name, (_, code, word) in RAISED.items():
+            error = await outcome(mesh, database_url, name)
+            assert error.code == code, name
+            assert word in error.message, name
 
 
 @dataclass
@@ -192,30 +181,25 @@ class _Plain:
     y: int
 
 
-NONSENSE: list[Any] = [
-    pytest.param("text", "returned str", id="str"),
-    pytest.param(7, "returned int", id="int"),
-    pytest.param([1], "returned list", id="list"),
-    pytest.param(True, "returned bool", id="bool"),
-    pytest.param(_Plain, "returned type", id="a class"),
-    pytest.param(
-        {"metadata": {"jid": "x"}, "status": "odd"}, "returned status 'odd'", id="an unknown status"
-    ),
-]
+NONSENSE: dict[str, tuple[Any, str]] = {
+    "str": ("text", "returned str"),
+    "int": (7, "returned int"),
+    "list": ([1], "returned list"),
+    "bool": (True, "returned bool"),
+    "a class": (_Plain, "returned type"),
+    "an unknown status": ({"metadata": {"jid": "x"}, "status": "odd"}, "returned status 'odd'"),
+}
 
 
-@pytest.mark.parametrize(("result", "word"), NONSENSE)
-async def test_a_callback_that_returns_nonsense_fails_its_job_alone(
-    database_url: str, result: Any, word: str
-) -> None:
-    async def callback(_: StreamData) -> Any:
-        return result
+async def test_a_callback_that_returns_nonsense_fails_its_job_alone(database_url: str) -> None:
+    async def callback(message: StreamData) -> Any:
+        return NONSENSE[message.data["x"]][0]
 
     async with serving(database_url, Worker("w", callback)) as mesh:
-        error = await outcome(mesh, database_url)
-
-    assert error.code == 500
-    assert f"the callback {word}" in error.message
+        for name, (_, word) in NONSENSE.items():
+            error = await outcome(mesh, database_url, name)
+            assert error.code == 500, name
+            assert f"the callback {word}" in error.message, name
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["with an engine", "without an engine"])
@@ -320,7 +304,7 @@ class Rival:
         self._stop = threading.Event()
         self.claimed = 0
 
-    def __enter__(self) -> Rival:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: anyio.run(self._claim))
         self._thread.start()
         return self

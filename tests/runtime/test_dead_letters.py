@@ -117,7 +117,8 @@ async def dead(mesh: HotMesh, count: int = 1, **which: Any) -> list[int]:
         found = await mesh.list_dead_letters(**which)
         return [letter.id for letter in reversed(found)] if len(found) >= count else []
 
-    return await eventually(enough, what=f"{count} dead letters")
+    ids: list[int] = await eventually(enough, what=f"{count} dead letters")
+    return ids
 
 
 async def has_status(mesh: HotMesh, job_id: str, status: int) -> None:
@@ -194,10 +195,10 @@ async def test_a_dead_letter_of_another_app_is_out_of_reach(database_url: str) -
 
 
 async def test_requeueing_before_an_engine_has_seen_the_error_withdraws_it(database_url: str) -> None:
-    async with running(database_url) as mesh, connected(database_url) as connection:
+    async with running(database_url) as mesh:
         job_id = await mesh.pub("one", {"x": 1})
-    await poison(connection := await asyncpg.connect(database_url), "w")
-    try:
+    async with connected(database_url) as connection:
+        await poison(connection, "w")
         async with gravedigger(database_url, "w") as digger:
             (letter_id,) = await dead(digger)
             assert await owed(connection, "letters") == {"engine_stream": 1, "live jobs": 1}
@@ -206,10 +207,10 @@ async def test_requeueing_before_an_engine_has_seen_the_error_withdraws_it(datab
             assert await owed(connection, "letters") == {"worker_stream": 1, "live jobs": 1}
         async with running(database_url, Worker("w", double)) as mesh:
             await settled(connection, "letters")
-            raw = await connection.fetchrow("select error, data from hotmesh.job where job_id = $1", job_id)
-            assert (raw["error"], raw["data"]) == (None, '{"y":2}')
-    finally:
-        await connection.close()
+            error, data = await connection.fetchval(
+                "select (error, data) from hotmesh.job where job_id = $1", job_id
+            )
+            assert (error, data) == (None, '{"y":2}')
 
 
 async def test_a_branch_of_a_live_job_is_opened_again_and_its_error_taken_back(database_url: str) -> None:
@@ -371,8 +372,7 @@ async def give_up(connection: asyncpg.Connection, job_id: str) -> None:
 async def test_a_job_that_was_given_up_comes_back_with_all_that_was_open(database_url: str) -> None:
     async with running(database_url) as mesh:
         job_id = await mesh.pub("two", {})
-    connection = await asyncpg.connect(database_url)
-    try:
+    async with connected(database_url) as connection:
         before = await _rows(connection)
         await give_up(connection, job_id)
         assert await owed(connection, "letters") == {}
@@ -401,8 +401,6 @@ async def test_a_job_that_was_given_up_comes_back_with_all_that_was_open(databas
         async with running(database_url, Worker("w", double), Worker("v", double)) as mesh:
             await has_status(mesh, job_id, 0)
             assert (await mesh.get_state("two", job_id)).data == {"a": 2, "b": 4}
-    finally:
-        await connection.close()
 
 
 async def _rows(connection: asyncpg.Connection) -> dict[str, list[Any]]:
@@ -422,8 +420,7 @@ async def test_an_error_from_before_a_job_was_given_up_is_restored(database_url:
         async with gravedigger(database_url, "w"):
             await dead(mesh)
         await has_status(mesh, job_id, 2)
-    connection = await asyncpg.connect(database_url)
-    try:
+    async with connected(database_url) as connection:
         await give_up(connection, job_id)
         async with HotMesh.init(app_id="letters", connection=database_url, engine=False) as operator:
             letters = {letter.stream: letter.id for letter in await operator.list_dead_letters()}
@@ -434,8 +431,6 @@ async def test_an_error_from_before_a_job_was_given_up_is_restored(database_url:
             assert (state.metadata.js, "workers of w" in state.metadata.err) == (2, True)
             await operator.requeue(letters["worker"])
             assert await operator.get_status(job_id) == 3
-    finally:
-        await connection.close()
 
 
 async def test_a_parent_is_told_that_its_child_was_given_up(database_url: str) -> None:

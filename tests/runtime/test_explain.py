@@ -89,8 +89,7 @@ async def until(mesh: HotMesh, job_id: str, kind: str) -> Explanation:
         told = await mesh.explain(job_id)
         return told if any(reason.kind == kind for reason in reasons(told)) else None
 
-    found = await eventually(look, what=f"a reason {kind}")
-    assert found is not None
+    found: Explanation = await eventually(look, what=f"a reason {kind}")
     return found
 
 

@@ -31,14 +31,21 @@ begin
            resolver_payload = case when x.status = 'resolved' then x.payload end
       from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
            as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
-     where e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
+     where e.id = any (array(
+            select mesh.escalation_id(y.generation, y.activity_id, y.dimension)
+              from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
+                   as y(generation uuid, activity_id text, dimension text)))
+       and e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
        and not x.step = any (p_refused);
 
+    -- By an array: a join might begin with all jobs of the app.
     update mesh.job as j
        set search = (coalesce(j.search, '{}')::jsonb || x.search)::json
       from json_to_recordset(coalesce(p_extras -> 'searches', '[]'))
            as x(step integer, job_id text, generation uuid, search jsonb)
-     where j.app_id = p_app and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
+     where j.app_id = p_app
+       and j.job_id = any (array(select s ->> 'job_id' from json_array_elements(coalesce(p_extras -> 'searches', '[]')) as s))
+       and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
 
     insert into mesh.measure (app_id, topic, job_key, slice, measure, facet, value, number, job_id, generation, created_at)
     select p_app, x.topic, x.key, x.slice, x.measure, x.facet, x.value, x.number, x.job_id, x.generation, p_now

@@ -10,6 +10,9 @@
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
 --          held: of the rows to reserve, the positions (from 0) of those that p_member now holds.
 --          woken: whether a signal or interrupt put a message on the engine stream, to be claimed.
+-- Plans    are made once, maybe while the tables are empty, when all jobs of an app look like one. So jobs are found by
+--          their ids, each in a lateral subquery or from an array, and never by a join that could also begin with
+--          the app.
 -- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered): the caller then
 --          commits the steps one by one, and drops the one that raises.
 create or replace function mesh.commit_steps(
@@ -73,11 +76,12 @@ begin
         -- and then create nothing; if both created first, each would wait for the other.
         with locked as materialized (
             select w.step
-              from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
-              join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id
-             where j.generation = w.generation and j.seq = w.seq
-             order by w.job_id
-               for update of j
+              from (select * from unnest(u_step, u_job_id, u_generation, u_seq) as u(step, job_id, generation, seq)
+                     order by u.job_id) as w
+             cross join lateral (
+                select from mesh.job as j
+                 where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
+                   for update) as j
         )
         select coalesce(array_agg(w.step order by w.step), '{}'), coalesce(array_agg('lost'::text), '{}'),
                coalesce(array_agg(''::text), '{}')
@@ -138,11 +142,11 @@ begin
         ), locked as materialized (
             -- In id order, so that two batches with common jobs cannot deadlock.
             select w.*
-              from wanted as w
-              join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id
-             where j.generation = w.generation and j.seq = w.seq
-             order by w.job_id
-               for update of j
+              from (select * from wanted order by job_id) as w
+             cross join lateral (
+                select from mesh.job as j
+                 where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
+                   for update) as j
         ), changed as (
             update mesh.job as j
                set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
@@ -153,7 +157,8 @@ begin
                    expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second'
                                      when not w.ended and w.status <= 0 then j.expires_at end
               from locked as w
-             where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
+             where j.app_id = p_app and j.job_id = any (u_job_id) and j.job_id = w.job_id
+               and j.generation = w.generation and j.seq = w.seq
             returning w.step
         )
         select count(*) into v_count from changed;
@@ -162,9 +167,8 @@ begin
                 select w.step
                   from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
                  where not w.step = any (refused)
-                   and not exists (select from mesh.job as j
-                                    where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation
-                                      and j.seq = w.seq + 1 and j.token = p_token)
+                   and (select j.seq = w.seq + 1 and j.token = p_token from mesh.job as j
+                         where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation) is not true
                  order by w.step
             loop
                 refused := refused || v_step; reasons := reasons || 'lost'::text; taken := taken || ''::text;
@@ -178,8 +182,8 @@ begin
         -- follows from its parent's, so that two engines give it the same.
         delete from mesh.job as j
          using unnest(c_step, c_job_id, c_generation) as w(step, job_id, generation)
-         where w.step = any (refused) and j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation
-           and j.token = p_token;
+         where w.step = any (refused) and j.app_id = p_app and j.job_id = any (c_job_id) and j.job_id = w.job_id
+           and j.generation = w.generation and j.token = p_token;
     end if;
 
     if d_step is not null then
@@ -302,14 +306,17 @@ begin
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at,
             created_at)
-        select p_app, w.job_id, coalesce(w.generation, j.generation), w.message, w.kind, w.activity,
+        select p_app, w.job_id, j.generation, w.message, w.kind, w.activity,
                w.dimension::integer[], w.status, w.code, w.data::json,
                v_now + w.delay * interval '1 second' - (v_count - w.ordinal) * interval '1 microsecond', v_now
           from unnest(e_step, e_job_id, e_generation, e_message, e_kind, e_activity, e_dimension, e_status, e_code,
                       e_data, e_delay) with ordinality
                as w(step, job_id, generation, message, kind, activity, dimension, status, code, data, delay, ordinal)
-          join mesh.job as j on j.app_id = p_app and j.job_id = w.job_id and j.status > 0
+         cross join lateral (
+            select j.generation from mesh.job as j
+             where j.app_id = p_app and j.job_id = w.job_id and j.status > 0
                and (w.generation is null or w.generation = j.generation)
+             limit 1) as j
          where v_all or not w.step = any (refused)
         on conflict on constraint engine_stream_pk do nothing;
     end if;

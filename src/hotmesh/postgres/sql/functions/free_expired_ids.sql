@@ -9,7 +9,7 @@ begin
          using (select k.job_id from mesh.job as k
                  where k.app_id = p_app and k.job_id = any (p_job_ids) and k.expires_at <= mesh.clock()
                  order by k.job_id for update) as k
-         where j.app_id = p_app and j.job_id = k.job_id
+         where j.app_id = p_app and j.job_id = any (p_job_ids) and j.job_id = k.job_id
         returning j.generation
     )
     select coalesce(array_agg(g.generation), '{}') into v_gone from gone as g;

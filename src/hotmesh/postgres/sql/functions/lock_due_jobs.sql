@@ -28,17 +28,18 @@ begin
          order by min(d.due_at) limit p_limit
     ), orphan as (
         select d.generation from due as d
-         where not exists (select from mesh.job as j
-                            where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation)
+         where (select j.generation from mesh.job as j
+                 where j.app_id = p_app and j.job_id = d.job_id) is distinct from d.generation
     ), no_message as (
         delete from mesh.engine_stream as s using orphan as o where s.generation = o.generation
     ), no_timer as (
         delete from mesh.timer as t using orphan as o where t.generation = o.generation
     ), locked as materialized (
-        select j.job_id, j.generation from due as d
-          join mesh.job as j on j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
-         order by j.job_id
-           for update of j skip locked
+        select d.job_id, d.generation from (select * from due order by job_id) as d
+         cross join lateral (
+            select from mesh.job as j
+             where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
+               for update skip locked) as j
     )
     select array_agg(l.job_id), array_agg(l.generation) into v_job_ids, v_generations from locked as l;
     if v_job_ids is null then

@@ -9,7 +9,8 @@ begin
     for v_signal in
         delete from mesh.signal as s
          using (select distinct k.topic, k.key from unnest(p_topics, p_keys) as k(topic, key)) as w
-         where s.app_id = p_app and s.topic = w.topic and s.key = w.key
+         where s.app_id = p_app and s.topic = any (p_topics) and s.key = any (p_keys)
+           and s.topic = w.topic and s.key = w.key
         returning s.*
     loop
         if v_signal.expires_at > mesh.clock() then

@@ -158,6 +158,10 @@ class World:
         self.settle()
         return met
 
+    def send_signal(self, topic: str, data: Any) -> bool:
+        """Send a signal from outside; what it causes is a message."""
+        return self._hand_over(make_signal(self.plan, topic, data, "success", 200, ENVIRONMENT))
+
     def interrupt(self, generation: str, **options: Any) -> Step:
         return self.happen(generation, Event("interrupt", data=options))
 
@@ -336,11 +340,11 @@ class World:
 
                 assert Gathering(job.open).size() == job.status
 
-    def _owed(self, generation: str) -> list[Any]:
-        """What will come for a job."""
-        found: list[Any] = [key for key in self.work if key[0] == generation]
-        found += [key for key in self.messages if key[0] == generation]
-        found += [key for key in {*self.timers, *self.waits} if key[0] == generation]
+    def _owed(self, generation: str) -> bool:
+        """Whether something will come for a job."""
+        for table in (self.work, self.messages, self.timers, self.waits):
+            if any(key[0] == generation for key in table):  # type: ignore[attr-defined]
+                return True
         for child in self.jobs.values():
             parent = child.parent
             if (
@@ -349,13 +353,9 @@ class World:
                 and not parent.severed
                 and child.status > 0
             ):
-                found.append(child.job_id)
-        found += [
-            key
-            for key, record in self.records.items()
-            if key[0] == generation and decode(record).state == "pending" and self.jobs[generation].status > 0
-        ]
-        return found
+                return True
+        records = (record for key, record in self.records.items() if key[0] == generation)
+        return any(decode(record).state == "pending" for record in records)
 
     # -- looking -----------------------------------------------------------------------------------------
 

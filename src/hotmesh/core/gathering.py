@@ -165,10 +165,12 @@ class Gathering:
             plan = join.join
             if plan is None or join.id not in self._counted:
                 continue
-            for thread in [
-                thread for thread in self._counted[join.id] if not self._fed(join.id, plan, thread)
-            ]:
-                _remove(self._counted, join.id, thread)
+            for thread in list(self._counted[join.id]):
+                waits = any(
+                    _within(place, thread) for name in plan.feeders for place in self._waiting.get(name, ())
+                )
+                if not waits and not self._fed(join.id, plan, thread):
+                    _remove(self._counted, join.id, thread)
 
 
 def _thread(plan: JoinPlan, parent: Dimension) -> str:

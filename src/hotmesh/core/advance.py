@@ -285,7 +285,8 @@ class Run:
         )
         draft = Draft(base, graph, self.now, created=True)
         draft.search = None if request.search is None else dict(request.search)
-        view["output"]["metadata"] = draft.trigger_metadata()
+        if "$self" in trigger.metadata_of:
+            view["output"]["metadata"] = draft.trigger_metadata()
         context = draft.context(trigger, (0,), view, self.environment)
         if trigger.job_maps is not None:
             draft.write(trigger.job_maps.evaluate(context))
@@ -805,9 +806,7 @@ class Run:
         if compiled is None:
             return self.limits.expire
         if context is None:
-            view: View = {"output": {"data": draft.input}}
-            # No address: of an activity that ran more than once, the latest pass counts.
-            context = draft.context(draft.graph.trigger, (), view, self.environment)
+            context = {} if compiled.constant else self._last_context(draft)
         try:
             value = compiled.evaluate(context)
         except MappingError:
@@ -815,6 +814,11 @@ class Run:
             return self.limits.expire
         number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
         return min(float(number), LONGEST_TIME) if number == number else self.limits.expire
+
+    def _last_context(self, draft: Draft) -> Mapping[Any, Any]:
+        """What the graph's own expressions see: of an activity that ran more than once, the latest pass."""
+        view: View = {"output": {"data": draft.input}}
+        return draft.context(draft.graph.trigger, (), view, self.environment)
 
 
 def error_of(event: Event) -> dict[str, Any]:

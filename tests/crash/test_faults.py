@@ -66,7 +66,7 @@ class Saboteur:
                 case "dies after":
                     await honest(connection, *arguments)
             runner.cancel()
-            await asyncio.get_running_loop().create_future()
+            return await asyncio.get_running_loop().create_future()
 
         store.commit = commit  # type: ignore[method-assign]
 
@@ -202,7 +202,7 @@ async def test_a_fault_at_any_commit_leaves_no_trace(
         async with slots:
             try:
                 await experiment.run()
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - all of them are reported below
                 failures.append(f"{experiment}: {type(error).__name__}: {error}")
 
     await asyncio.gather(*map(perform, experiments))

@@ -163,10 +163,12 @@ async def test_what_a_callback_raises_fails_its_job_alone(
     database_url: str, threaded: bool, split: bool
 ) -> None:
     async def in_the_loop(message: StreamData) -> Any:
-        raise RAISED[message.data["x"]][0]()
+        make = RAISED[message.data["x"]][0]
+        raise make()
 
     def in_a_thread(message: StreamData) -> Any:
-        raise RAISED[message.data["x"]][0]()
+        make = RAISED[message.data["x"]][0]
+        raise make()
 
     worker = Worker("w", in_a_thread if threaded else in_the_loop)
     async with serving(database_url, worker, split=split) as mesh:

@@ -1,0 +1,644 @@
+"""The stored functions, called directly: what counts as a whole, who waits for whom, and what each touches."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness import connected, eventually
+from hotmesh.core.draft import Draft
+from hotmesh.core.job import Dimension, Job, MessageReceipt, Record, WorkReceipt
+from hotmesh.core.step import Consumed, JobChange, Message, RecordChange, Signal, Step, Timer, Wait, Work
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.postgres.store import AnsweredElsewhereError, Store
+
+pytestmark = pytest.mark.anyio
+
+APP = "app"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def make_job(
+    job_id: str, *, generation: str | None = None, seq: int = 1, status: int = 1, **more: Any
+) -> Job:
+    return Job(
+        app_id=APP,
+        job_id=job_id,
+        generation=generation or str(uuid4()),
+        version="1",
+        topic="t",
+        seq=seq,
+        status=status,
+        input={},
+        data=more.pop("data", {}),
+        created_at=NOW,
+        updated_at=NOW,
+        **more,
+    )
+
+
+def created(job: Job) -> JobChange:
+    return JobChange(job, created=True)
+
+
+def moved(job: Job, **more: Any) -> JobChange:
+    """The job as it was committed, one step further."""
+    return JobChange(
+        make_job(job.job_id, generation=job.generation, seq=job.seq + 1, data={"moved": job.seq}),
+        False,
+        job.seq,
+        **more,
+    )
+
+
+def everything(change: JobChange) -> Step:
+    """A step that writes into every table."""
+    job = change.job
+    place = (job.job_id, job.generation, "a", (0, job.seq))
+    return Step(
+        (change,),
+        records=(RecordChange(job.generation, "a", (0, job.seq), Record("open", type="worker")),),
+        work=(Work(*place, "topic", {}, "name"),),
+        messages=(Message("enter", job.job_id, f"m{job.seq}", job.generation, "a"),),
+        timers=(Timer(*place, 60.0),),
+        waits=(Wait(*place, "signals", job.job_id),),
+        signals=(Signal("early", job.job_id, {}),),
+    )
+
+
+TABLES = ("activity", "worker_stream", "engine_stream", "timer", "wait")
+
+
+class Database:
+    """A store on one connection, with the app registered."""
+
+    def __init__(self, connection: asyncpg.Connection, url: str) -> None:
+        self.connection = connection
+        self.url = url
+        self.store = Store(Source(url), "hotmesh", APP)
+
+    async def commit(
+        self,
+        *steps: Step,
+        member: str = "me",
+        local: bool = False,
+        connection: asyncpg.Connection | None = None,
+    ) -> Committed:
+        batch = Batch()
+        for number, step in enumerate(steps):
+            batch.add(number, step, local=[local] * len(step.work), send_delay=lambda _: 0.0)
+        return await self.store.commit(
+            connection or self.connection, batch, member, 0, random.getrandbits(60), 30.0, None
+        )
+
+    async def rows(self, generation: str) -> dict[str, int]:
+        """How many rows of each table a generation has."""
+        return {
+            table: await self.connection.fetchval(
+                f"select count(*) from hotmesh.{table} where generation = $1", generation
+            )
+            for table in TABLES
+        }
+
+    async def job(self, job_id: str) -> asyncpg.Record | None:
+        return await self.connection.fetchrow("select * from hotmesh.job where job_id = $1", job_id)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with connected(database_url) as connection:
+        await connection.execute("insert into hotmesh.app (app_id) values ($1)", APP)
+        yield Database(connection, database_url)
+
+
+NONE = dict.fromkeys(TABLES, 0)
+ONE = dict.fromkeys(TABLES, 1)
+
+
+async def test_a_step_that_lost_writes_nothing_and_its_neighbours_go_through(database: Database) -> None:
+    stale, fresh, other = make_job("b"), make_job("a"), make_job("c")
+    await database.commit(*(Step((created(job),)) for job in (stale, fresh, other)))
+    await database.commit(Step((moved(stale),)))
+
+    verdict = await database.commit(
+        everything(moved(fresh)), everything(moved(stale)), everything(moved(other))
+    )
+
+    assert verdict.refused == {1: ("lost", "")}
+    assert [await database.rows(job.generation) for job in (fresh, stale, other)] == [ONE, NONE, ONE]
+    assert [(await database.job(name) or {})["seq"] for name in "abc"] == [2, 2, 2]
+    assert await database.connection.fetchval("select count(*) from hotmesh.signal where key = 'b'") == 0
+
+
+async def test_a_step_whose_job_exists_is_a_duplicate_and_writes_nothing(database: Database) -> None:
+    await database.commit(Step((created(make_job("taken", data={"first": True})),)))
+    late, fresh = make_job("taken"), make_job("free")
+
+    verdict = await database.commit(everything(created(late)), everything(created(fresh)))
+
+    assert verdict.refused == {0: ("duplicate", "taken")}
+    assert [await database.rows(job.generation) for job in (late, fresh)] == [NONE, ONE]
+
+
+async def test_of_two_starts_with_one_id_in_a_batch_the_first_counts(database: Database) -> None:
+    one, two = make_job("same"), make_job("same")
+
+    verdict = await database.commit(everything(created(one)), everything(created(two)))
+
+    assert verdict.refused == {1: ("duplicate", "same")}
+    assert [await database.rows(job.generation) for job in (one, two)] == [ONE, NONE]
+
+
+async def test_a_parent_whose_childs_id_is_taken_does_not_move_and_creates_no_other_child(
+    database: Database,
+) -> None:
+    parent, taken = make_job("parent"), make_job("taken")
+    await database.commit(Step((created(parent),)), Step((created(taken),)))
+
+    verdict = await database.commit(
+        Step((moved(parent), created(make_job("child")), created(make_job("taken"))))
+    )
+
+    assert verdict.refused == {0: ("duplicate", "taken")}
+    assert (await database.job("parent") or {})["seq"] == 1
+    assert await database.job("child") is None
+    assert str((await database.job("taken") or {})["generation"]) == taken.generation
+
+
+async def test_a_refused_step_leaves_the_child_that_another_engine_created(database: Database) -> None:
+    """Two engines compute the same step: the child has the same id and generation in both."""
+    parent, child = make_job("parent"), make_job("child")
+    await database.commit(Step((created(parent),)))
+    await database.commit(Step((moved(parent), created(child))))
+
+    verdict = await database.commit(Step((moved(parent), created(child))))
+
+    assert verdict.refused == {0: ("lost", "")}
+    assert str((await database.job("child") or {})["generation"]) == child.generation
+
+
+async def test_a_step_that_lost_creates_no_children(database: Database) -> None:
+    parent = make_job("parent")
+    await database.commit(Step((created(parent),)))
+    await database.commit(Step((moved(parent),)))
+
+    verdict = await database.commit(
+        Step((moved(parent), created(make_job("child")))), everything(created(make_job("x")))
+    )
+
+    assert verdict.refused == {0: ("lost", "")}
+    assert await database.job("child") is None
+    assert await database.job("x") is not None
+
+
+@pytest.mark.parametrize(
+    "receipt", [WorkReceipt("a", (0, 9)), MessageReceipt("gone")], ids=["work", "message"]
+)
+async def test_a_consumed_row_that_is_gone_raises_and_nothing_is_written(
+    database: Database, receipt: Any
+) -> None:
+    job, neighbour = make_job("a"), make_job("b")
+    await database.commit(Step((created(job),)), Step((created(neighbour),)))
+    answer = Step((moved(job),), consumed=(Consumed(job.generation, receipt),))
+
+    with pytest.raises(AnsweredElsewhereError):
+        await database.commit(answer, everything(moved(neighbour)))
+
+    assert [(await database.job(name) or {})["seq"] for name in "ab"] == [1, 1]
+    assert await database.rows(neighbour.generation) == NONE
+
+
+async def test_work_that_another_member_holds_cannot_be_answered(database: Database) -> None:
+    job = make_job("a")
+    work = Work("a", job.generation, "call", (0, 0), "topic", {}, "name")
+    await database.commit(Step((created(job),), work=(work,)), member="holder", local=True)
+    answer = Step((moved(job),), consumed=(Consumed(job.generation, WorkReceipt("call", (0, 0))),))
+
+    with pytest.raises(AnsweredElsewhereError):
+        await database.commit(answer, member="other")
+    verdict = await database.commit(answer, member="holder")
+
+    assert not verdict.refused
+    assert await database.rows(job.generation) == NONE
+
+
+async def test_everything_is_refused_under_an_old_epoch(database: Database) -> None:
+    await database.connection.execute("update hotmesh.app set epoch = 7")
+    job = make_job("a")
+
+    verdict = await database.commit(everything(created(job)))
+
+    assert verdict.epoch == 7
+    assert await database.job("a") is None
+    assert await database.rows(job.generation) == NONE
+
+
+async def test_a_dropped_job_takes_everything_open_with_it(database: Database) -> None:
+    job, neighbour = make_job("a"), make_job("b")
+    await database.commit(everything(created(job)), everything(created(neighbour)))
+    end = JobChange(
+        make_job("a", generation=job.generation, seq=2, status=0), False, 1, ended=True, dropped=True
+    )
+
+    await database.commit(Step((end,)))
+
+    assert await database.rows(job.generation) == NONE | {"activity": 1}
+    assert await database.rows(neighbour.generation) == ONE
+
+
+async def test_a_step_after_the_end_keeps_the_end(database: Database) -> None:
+    job = make_job("a", status=0, expire=60.0)
+    await database.commit(Step((JobChange(job, created=True, ended=True),)))
+    before = await database.job("a") or {}
+
+    await database.commit(
+        Step((JobChange(make_job("a", generation=job.generation, seq=2, status=0, expire=60.0), False, 1),))
+    )
+
+    after = await database.job("a") or {}
+    assert after["seq"] == 2
+    assert (after["ended_at"], after["expires_at"]) == (before["ended_at"], before["expires_at"])
+    assert before["expires_at"] is not None
+
+
+async def test_an_expired_id_is_freed_with_all_its_rows_and_a_live_one_is_not(database: Database) -> None:
+    over, live = make_job("over"), make_job("live")
+    await database.commit(everything(created(over)), everything(created(live)))
+    await database.connection.execute(
+        "update hotmesh.job set expires_at = now() - interval '1 s' where job_id = 'over'"
+    )
+    await database.connection.execute(
+        "update hotmesh.job set expires_at = now() + interval '1 h' where job_id = 'live'"
+    )
+
+    freed = await database.connection.fetchval("select hotmesh.free_expired_ids($1, '{over,live,none}')", APP)
+
+    assert freed == 1
+    assert await database.job("over") is None
+    assert await database.job("live") is not None
+    assert [await database.rows(job.generation) for job in (over, live)] == [NONE, ONE]
+
+
+# -- who waits for whom --------------------------------------------------------------------------------------
+
+
+async def blocked_by(
+    watcher: asyncpg.Connection, victim: asyncpg.Connection, holder: asyncpg.Connection
+) -> None:
+    """Wait until a session waits for another."""
+
+    async def waits() -> bool:
+        pids = await watcher.fetchval("select pg_blocking_pids($1)", victim.get_server_pid())
+        return holder.get_server_pid() in pids
+
+    await eventually(waits, what="the wait for a lock")
+
+
+async def test_two_batches_with_common_jobs_in_opposite_order_take_turns(database: Database) -> None:
+    jobs = [make_job(name) for name in "abcdef"]
+    await database.commit(*(Step((created(job),)) for job in jobs))
+    forward, backward = [[Step((moved(job),)) for job in order] for order in (jobs, jobs[::-1])]
+    async with connected(database.url) as one, connected(database.url) as two:
+        held = one.transaction()
+        await held.start()
+        first = await database.commit(*forward, connection=one)
+        second = asyncio.ensure_future(database.commit(*backward, connection=two))
+        await blocked_by(database.connection, two, one)
+        await held.commit()
+        verdict = await second
+
+    assert not first.refused
+    assert verdict.refused == dict.fromkeys(range(6), ("lost", ""))
+
+
+async def test_batches_in_any_order_never_deadlock(database: Database) -> None:
+    """Twelve common jobs, four sessions at once, each in an order of its own: every step is written exactly once."""
+    jobs = [make_job(f"j{number:02}") for number in range(12)]
+    await database.commit(*(Step((created(job),)) for job in jobs))
+    written: list[str] = []
+
+    async def writer(seed: int) -> None:
+        order = random.Random(seed)
+        async with connected(database.url) as connection:
+            for seq in range(1, 16):
+                some = order.sample(jobs, 8)
+                steps = [
+                    Step((moved(make_job(job.job_id, generation=job.generation, seq=seq)),)) for job in some
+                ]
+                verdict = await database.commit(*steps, connection=connection)
+                written.extend(
+                    f"{job.job_id}/{seq}" for n, job in enumerate(some) if n not in verdict.refused
+                )
+
+    await asyncio.gather(*map(writer, range(4)))
+
+    assert len(written) == len(set(written)) > 0
+
+
+async def test_two_engines_with_the_same_step_and_child_do_not_wait_for_each_other(
+    database: Database,
+) -> None:
+    """One has locked the job, as for events of the stream; the other commits from memory. Both create the child."""
+    parent, child = make_job("parent"), make_job("child")
+    await database.commit(Step((created(parent),)))
+    async with connected(database.url) as stream, connected(database.url) as memory:
+        held = stream.transaction()
+        await held.start()
+        await stream.execute("select from hotmesh.job where job_id = 'parent' for update")
+        other = asyncio.ensure_future(
+            database.commit(Step((moved(parent), created(child))), connection=memory)
+        )
+        await blocked_by(database.connection, memory, stream)
+        mine = await asyncio.wait_for(
+            database.commit(Step((moved(parent), created(child))), connection=stream), timeout=5
+        )
+        await held.commit()
+        verdict = await asyncio.wait_for(other, timeout=5)
+
+    assert not mine.refused
+    assert verdict.refused == {0: ("lost", "")}
+    assert await database.job("child") is not None
+
+
+async def test_locking_due_jobs_skips_those_of_another_engine(database: Database) -> None:
+    jobs = [make_job(name) for name in "abc"]
+    await database.commit(*(everything(created(job)) for job in jobs))
+    async with (
+        connected(database.url) as one,
+        connected(database.url) as two,
+        one.transaction(),
+        two.transaction(),
+    ):
+        first = await database.store.lock_due_jobs(one, 2)
+        second = await database.store.lock_due_jobs(two, 5)
+        third = await database.store.lock_due_jobs(one, 5)
+
+    assert [len(due) for due in (first, second)] == [2, 1]
+    assert {due.job.job_id for due in first} | {due.job.job_id for due in second} == set("abc")
+    assert {due.job.job_id for due in third} == {due.job.job_id for due in first}
+
+
+async def test_events_that_another_engine_has_just_consumed_are_not_handed_out_again(
+    database: Database,
+) -> None:
+    """The lock is granted after a commit that the statement's first look at the tables did not see."""
+    job = make_job("a")
+    await database.commit(everything(created(job)))
+    consume = Step((moved(job),), consumed=(Consumed(job.generation, MessageReceipt("m1")),))
+    await database.connection.execute(
+        # Between the look and the lock, the function waits here.
+        "create function hotmesh.wait_here() returns boolean language sql volatile as "
+        "$$ select pg_advisory_xact_lock(42) is not null $$"
+    )
+    source: str = await database.connection.fetchval(
+        "select pg_get_functiondef('hotmesh.lock_due_jobs'::regproc)"
+    )
+    assert "order by j.job_id" in source
+    await database.connection.execute(
+        source.replace("order by j.job_id\n", "where hotmesh.wait_here() order by j.job_id\n")
+    )
+    async with connected(database.url) as holder, connected(database.url) as engine:
+        held = holder.transaction()
+        await held.start()
+        await holder.execute("select pg_advisory_xact_lock(42)")
+        looking = asyncio.ensure_future(database.store.lock_due_jobs(engine, 5))
+        await blocked_by(database.connection, engine, holder)
+        assert not (await database.commit(consume)).refused
+        await held.commit()
+        due = await looking
+
+    assert [(item.job.seq, item.events) for item in due] in ([], [(2, [])])
+
+
+# -- work ----------------------------------------------------------------------------------------------------
+
+
+async def test_claiming_never_reserves_more_than_was_asked_and_no_message_has_two_holders(
+    database: Database,
+) -> None:
+    job = make_job("a", status=200)
+    work = tuple(
+        Work("a", job.generation, "call", (0, number), f"t{number % 2}", {}, "name") for number in range(200)
+    )
+    await database.commit(Step((created(job),), work=work))
+    holders: dict[tuple[int, ...], str] = {}
+
+    async def consumer(member: str) -> None:
+        async with connected(database.url) as connection:
+            while claimed := await database.store.claim_work(connection, member, {"t0": 3, "t1": 5}, 60.0):
+                assert sum(item.topic == "t0" for item in claimed) <= 3
+                assert sum(item.topic == "t1" for item in claimed) <= 5
+                for item in claimed:
+                    assert item.dimension not in holders
+                    holders[item.dimension] = member
+
+    await asyncio.gather(*map(consumer, "abcd"))
+
+    assert len(holders) == 200
+    assert dict(
+        await database.connection.fetch("select dimension[2], reserved_by from hotmesh.worker_stream")
+    ) == {dimension[1]: member for dimension, member in holders.items()}
+
+
+async def test_claiming_gives_the_oldest_first_and_leaves_what_is_not_visible(database: Database) -> None:
+    job = make_job("a", status=9)
+    await database.commit(
+        Step(
+            (created(job),),
+            work=tuple(Work("a", job.generation, "c", (0, n), "t", {}, "n") for n in range(9)),
+        )
+    )
+    await database.connection.execute(
+        "update hotmesh.worker_stream set visible_at = now() + interval '1 h' where dimension[2] < 2"
+    )
+
+    claimed = await database.store.claim_work(database.connection, "me", {"t": 3, "other": 5}, 60.0)
+
+    assert sorted(item.dimension[1] for item in claimed) == [2, 3, 4]
+
+
+# -- signals -------------------------------------------------------------------------------------------------
+
+
+async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(database: Database) -> None:
+    """A hundred pairs on two connections, each pair at the same moment."""
+    pairs = 100
+    jobs = [make_job(f"j{number:03}") for number in range(pairs)]
+    await database.commit(*(Step((created(job),)) for job in jobs))
+    met = 0
+    async with connected(database.url) as waiting, connected(database.url) as sending:
+        for job in jobs:
+            wait = Step(
+                (moved(job),),
+                waits=(Wait(job.job_id, job.generation, "hook", (0, 0), "signals", job.job_id),),
+            )
+            signal = "select hotmesh.send_signal($1, 'signals', array[$2], '{}', 'success', 200, 600, null)"
+            registered, delivered = await asyncio.gather(
+                database.commit(wait, connection=waiting), sending.fetchval(signal, APP, job.job_id)
+            )
+            assert registered.woken != delivered, "exactly one of the two finds the other"
+            met += delivered
+    handed = await database.connection.fetch(
+        "select job_id, count(*) from hotmesh.engine_stream where kind = 'signal' group by 1"
+    )
+
+    assert [row["count"] for row in handed] == [1] * pairs
+    assert await database.connection.fetchval("select count(*) from hotmesh.wait") == 0
+    assert await database.connection.fetchval("select count(*) from hotmesh.signal") == 0
+    assert 0 <= met <= pairs
+
+
+# -- loading -------------------------------------------------------------------------------------------------
+
+dimensions = st.lists(st.integers(0, 3), min_size=1, max_size=4).map(lambda rest: (0, *rest))
+histories = st.sets(dimensions, min_size=1, max_size=25)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories, address=dimensions)
+async def test_what_is_loaded_answers_as_the_whole_history_does(
+    database: Database, history: set[Dimension], address: Dimension
+) -> None:
+    """`nearest` at the address, and `next_pass` below the address and below each of its ancestors."""
+    generation = str(uuid4())
+    record = Record("closed", type="hook", ended_at=NOW)
+    await database.connection.executemany(
+        "insert into hotmesh.activity (generation, activity_id, dimension, type, state, ended_at) "
+        "values ($1, 'a', $2, 'hook', 'closed', $3)",
+        [(generation, list(dimension), NOW) for dimension in history],
+    )
+    loaded = await database.store.load_records(database.connection, [(generation, "a", address)])
+    whole = draft(dict.fromkeys(history, record))
+    part = draft(loaded.get(generation, {}).get("a", {}))
+
+    expected_place, found_place = (place.nearest("a", address) for place in (whole, part))
+    assert (found_place and found_place[0]) == (expected_place and expected_place[0])
+    for length in range(1, len(address) + 1):
+        assert part.next_pass("a", address[:length]) == whole.next_pass("a", address[:length])
+
+
+def draft(records: dict[Dimension, Record]) -> Draft:
+    job = make_job("a", records={"a": records} if records else {})
+    return Draft(job, None, NOW, created=False)  # type: ignore[arg-type]  # no graph is needed to look things up
+
+
+# -- plans ---------------------------------------------------------------------------------------------------
+
+HOT = ("job", "activity", "worker_stream", "engine_stream", "timer", "wait", "signal")
+
+FILL = f"""
+insert into hotmesh.job (app_id, job_id, generation, version, topic, seq, token, status, created_at, updated_at, ended_at)
+select '{APP}', 'job-' || n, md5('job-' || n)::uuid, '1', 't', 1, 0, case when n % 10 = 0 then 1 else 0 end,
+       now(), now(), case when n % 10 <> 0 then now() end
+  from generate_series(1, 50000) as n;
+insert into hotmesh.activity (generation, activity_id, dimension, type, state, ended_at)
+select generation, 'a', '{{0,0}}', 'worker', 'closed', now() from hotmesh.job;
+insert into hotmesh.worker_stream (app_id, topic, generation, activity_id, dimension, job_id, workflow_name, visible_at, created_at)
+select app_id, 'topic-' || (length(job_id) % 3), generation, 'a', '{{0,0}}', job_id, 'n', now(), now() from hotmesh.job;
+insert into hotmesh.engine_stream (app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code,
+                                   visible_at, created_at)
+select app_id, job_id, generation, 'm1', 'enter', 'a', '{{0}}', 'success', 200, now(), now() from hotmesh.job;
+insert into hotmesh.timer (app_id, job_id, generation, activity_id, dimension, due_at, set_at)
+select app_id, job_id, generation, 'a', '{{0,0}}', now(), now() from hotmesh.job;
+insert into hotmesh.wait (app_id, job_id, generation, activity_id, dimension, topic, key, created_at)
+select app_id, job_id, generation, 'a', '{{0,0}}', 'signals', job_id, now() from hotmesh.job;
+insert into hotmesh.signal (app_id, topic, key, status, code, created_at, expires_at)
+select app_id, 'early', job_id, 'success', 200, now(), now() + interval '1 h' from hotmesh.job;
+"""
+
+
+@asynccontextmanager
+async def only_indexes(connection: asyncpg.Connection, what: str) -> AsyncIterator[None]:
+    """What is done inside must not scan a hot table from end to end."""
+    transaction = connection.transaction()
+    await transaction.start()
+    before = await scans(connection)
+    yield
+    after = await scans(connection)
+    assert after == before, f"{what} scans {after.keys() - before.keys() or after}"
+    await transaction.rollback()
+
+
+async def scans(connection: asyncpg.Connection) -> dict[str, int]:
+    """How often this session has scanned hot tables; only a difference says something."""
+    rows = await connection.fetch(
+        "select relname, seq_scan from pg_stat_xact_user_tables "
+        "where schemaname = 'hotmesh' and seq_scan > 0 and relname = any($1)",
+        HOT,
+    )
+    return {row["relname"]: row["seq_scan"] for row in rows}
+
+
+async def test_hot_statements_use_their_indexes_on_large_tables(database: Database) -> None:
+    connection, store = database.connection, database.store
+    # First as if the tables had been empty at the last look: the planner then finds a scan cheap.
+    await connection.execute("analyze")
+    await connection.execute(FILL)
+    generation = str(await connection.fetchval("select generation from hotmesh.job where job_id = 'job-10'"))
+    job = make_job("job-10", generation=generation)
+    answer = Step(
+        (moved(job), created(make_job("child"))),
+        records=(RecordChange(generation, "b", (0, 0), Record("open", type="worker")),),
+        work=(Work("job-10", generation, "b", (0, 0), "topic-0", {}, "n"),),
+        messages=(Message("enter", "job-20", "new", None, "a"),),
+        timers=(Timer("job-10", generation, "b", (0, 0), 1.0),),
+        waits=(Wait("job-10", generation, "b", (0, 0), "signals", "new"),),
+        signals=(Signal("signals", "job-30", {}),),
+        consumed=(Consumed(generation, MessageReceipt("m1")),),
+    )
+    dropped = Step((moved(job, dropped=True, descend=True),))
+    statements: dict[str, Callable[[], Any]] = {
+        "a step": lambda: database.commit(answer),
+        "a dropped job": lambda: database.commit(dropped),
+        "claim_work": lambda: store.claim_work(
+            connection, "me", {"topic-0": 10, "topic-1": 10, "none": 1}, 30.0
+        ),
+        "lock_due_jobs": lambda: store.lock_due_jobs(connection, 100),
+        "load_jobs": lambda: store.load_jobs(connection, ["job-1", "job-2"]),
+        "load_records": lambda: store.load_records(connection, [(generation, "a", (0, 0))]),
+        "next_event_at": lambda: store.next_event_at(connection),
+        "next_work_at": lambda: store.next_work_at(connection, ["topic-0", "none"]),
+        "written": lambda: store.written(connection, ["job-1"]),
+        "send_signal": lambda: connection.fetchval(
+            "select hotmesh.send_signal($1, 'signals', '{job-7}', '{}', 'success', 200, 600, null)", APP
+        ),
+        "free_expired_ids": lambda: connection.fetchval(
+            "select hotmesh.free_expired_ids($1, '{job-9}')", APP
+        ),
+        "extend_work": lambda: connection.fetchval(
+            "select hotmesh.extend_work('me', array[$1::uuid], '{a}', array['{0,0}'], 30)", generation
+        ),
+        "answer_work": lambda: connection.fetchval(
+            "select hotmesh.answer_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{success}', '{200}', "
+            "array['{}'], '{}')",
+            APP,
+            generation,
+        ),
+        "postpone_work": lambda: connection.fetchval(
+            "select hotmesh.postpone_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{1}', '{true}', null)",
+            APP,
+            generation,
+        ),
+        "postpone_events": lambda: connection.fetchval(
+            "select hotmesh.postpone_events($1, $2, 1.0, 'why', 5)", APP, generation
+        ),
+        "bury events": lambda: connection.fetchval(
+            "select hotmesh.postpone_events($1, $2, 1.0, 'why', 1)", APP, generation
+        ),
+    }
+    for statistics in ("of empty tables", "as they are"):
+        for name, statement in statements.items():
+            async with only_indexes(connection, f"{name} with statistics {statistics}"):
+                await statement()
+        await connection.execute("analyze")

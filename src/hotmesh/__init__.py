@@ -32,9 +32,11 @@ from hotmesh.errors import (
     VersionNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
+from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
+from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker
 
@@ -50,9 +52,11 @@ __all__ = [
     "ConnectionFailedError",
     "ConnectionLostError",
     "DatabaseError",
+    "DeadLetter",
     "DeadLetterNotFoundError",
     "DuplicateJobError",
     "EngineRequiredError",
+    "Explanation",
     "GetStateError",
     "HotMesh",
     "HotMeshError",

@@ -34,6 +34,9 @@ ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | None
 
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 
+OLDEST_SERVER = 14
+"""The oldest major version of Postgres that has all that the stored functions use."""
+
 _LOST = (
     asyncpg.exceptions.PostgresConnectionError,
     asyncpg.exceptions.AdminShutdownError,
@@ -96,7 +99,17 @@ class Source:
         return other
 
     async def connect(self, *, timeout: float = 10.0) -> Driver:
-        """A connection of its own. Raises ConnectionFailedError."""
+        """A connection of its own. Raises ConnectionFailedError, and SchemaError if the server is too old."""
+        connection = await self._open(timeout)
+        version = connection.get_server_version()
+        if version.major < OLDEST_SERVER:
+            await self.release(connection)
+            raise SchemaError(
+                f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
+            )
+        return connection
+
+    async def _open(self, timeout: float) -> Driver:
         try:
             if self._pool is not None:
                 # A proxy that behaves as the connection itself; nothing else of it is used.
@@ -105,7 +118,7 @@ class Source:
             options = {**self._options, "server_settings": settings}
             options.setdefault("timeout", timeout)
             return await asyncpg.connect(**options)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (OSError, TimeoutError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             raise ConnectionFailedError(f"{error or type(error).__name__}") from error
 
     async def release(self, connection: Driver) -> None:

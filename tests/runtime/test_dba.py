@@ -144,7 +144,9 @@ async def test_row_351_a_wait_of_a_running_job_survives_and_early_signals_do_not
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     job_id = await mesh.pub("waits")
-    await database.execute("update hotmesh.job set created_at = now() - interval '30 days' where job_id = $1", job_id)
+    await database.execute(
+        "update hotmesh.job set created_at = now() - interval '30 days' where job_id = $1", job_id
+    )
     await database.execute("update hotmesh.wait set created_at = now() - interval '30 days'")
     await mesh.signal("go", {"id": "nobody"})
     await database.execute("update hotmesh.signal set expires_at = now()")
@@ -172,7 +174,8 @@ async def test_a_batch_size_of_nothing_is_refused(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "safe"), [("My-App", "my_app"), ("a--b", "a_b"), ("x-", "x"), ("--", "connections"), ("é", "connections")]
+    ("name", "safe"),
+    [("My-App", "my_app"), ("a--b", "a_b"), ("x-", "x"), ("--", "connections"), ("é", "connections")],
 )
 def test_names_are_made_safe(name: str, safe: str) -> None:
     assert DBA.safe_name(name) == safe

@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from harness import eventually
 
+from harness import eventually
 from hotmesh import HotMesh, JobError
 
 pytestmark = pytest.mark.anyio
@@ -77,11 +77,18 @@ async def test_row_173_the_item_is_written_with_the_wait(mesh: HotMesh, database
 
     row = await item(database, job_id)
     assert (row["signal_key"], row["workflow_id"], row["topic"]) == (job_id, job_id, "review.done")
-    assert (row["role"], row["type"], row["subtype"], row["priority"]) == ("approver", "order-approval", "north", 2)
+    assert (row["role"], row["type"], row["subtype"], row["priority"]) == (
+        "approver",
+        "order-approval",
+        "north",
+        2,
+    )
     assert (row["status"], row["namespace"], row["app_id"]) == ("pending", "hotmesh", "review")
 
 
-async def test_row_181_pipes_and_nested_values_are_resolved(mesh: HotMesh, database: asyncpg.Connection) -> None:
+async def test_row_181_pipes_and_nested_values_are_resolved(
+    mesh: HotMesh, database: asyncpg.Connection
+) -> None:
     job_id = await mesh.pub("review.start", {"order": "A1", "region": "north"})
 
     row = await item(database, job_id)
@@ -103,7 +110,9 @@ async def test_row_175_a_signal_resolves_the_item_and_the_job_goes_on(
     assert (await mesh.get_state("review.start", job_id)).data == {"ok": True}
 
 
-async def test_row_178_a_timer_that_wins_expires_the_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
+async def test_row_178_a_timer_that_wins_expires_the_item(
+    mesh: HotMesh, database: asyncpg.Connection
+) -> None:
     output = await mesh.pubsub("review.start", {"order": "A1", "sleep": 0.05}, timeout=10)
 
     assert (await item(database, output.metadata.jid))["status"] == "expired"
@@ -117,7 +126,9 @@ async def test_row_179_an_interrupt_cancels_the_item(mesh: HotMesh, database: as
     assert (await item(database, job_id))["status"] == "cancelled"
 
 
-async def test_row_176_a_hook_without_the_block_writes_no_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
+async def test_row_176_a_hook_without_the_block_writes_no_item(
+    mesh: HotMesh, database: asyncpg.Connection
+) -> None:
     await mesh.pub("review.start", {"order": "A1", "plain": True})
 
     assert await database.fetchval("select count(*) from hotmesh.escalation") == 1
@@ -125,7 +136,9 @@ async def test_row_176_a_hook_without_the_block_writes_no_item(mesh: HotMesh, da
 
 async def test_row_177_an_item_of_its_own_needs_no_signal_key(database: asyncpg.Connection) -> None:
     for _ in range(2):
-        await database.execute("insert into hotmesh.escalation (namespace, app_id, role) values ('n', 'a1', 'ops')")
+        await database.execute(
+            "insert into hotmesh.escalation (namespace, app_id, role) values ('n', 'a1', 'ops')"
+        )
 
     assert await database.fetchval("select count(*) from hotmesh.escalation where signal_key is null") == 2
 
@@ -135,5 +148,5 @@ async def test_an_item_that_cannot_be_written_fails_its_hook_only(mesh: HotMesh)
     await mesh.deploy(broken)
     await mesh.activate("2")
 
-    with pytest.raises(JobError, match="escalation.priority of hook h1 resolved to 'high'"):
+    with pytest.raises(JobError, match=r"escalation\.priority of hook h1 resolved to 'high'"):
         await mesh.pubsub("review.start", {"order": "A1"}, timeout=10)

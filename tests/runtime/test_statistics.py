@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from harness import eventually
 
+from harness import eventually
 from hotmesh import ConfigError, HotMesh, SignalNotFoundError
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,9 @@ async def mesh(database_url: str) -> Any:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         for number, (color, price) in enumerate([("red", 10), ("blue", 20), ("red", 60)]):
-            await mesh.pub("order.placed", {"id": f"o{number}", "shop": "north", "color": color, "price": price})
+            await mesh.pub(
+                "order.placed", {"id": f"o{number}", "shop": "north", "color": color, "price": price}
+            )
         await mesh.pub("order.placed", {"id": "other", "shop": "south", "color": "red", "price": 1})
         yield mesh
 
@@ -98,7 +100,9 @@ async def test_sums_averages_medians_and_extremes_are_reported(mesh: HotMesh) ->
     stats = await mesh.get_stats("order.placed", {**QUERY, "sparse": True})
 
     assert "segments" not in stats
-    found = {measure["type"]: measure["value"] for measure in stats["measures"] if measure["target"] == "price"}
+    found = {
+        measure["type"]: measure["value"] for measure in stats["measures"] if measure["target"] == "price"
+    }
     assert found == {"sum": 90, "avg": 30, "mdn": 20, "min": 10, "max": 60}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from harness import eventually
 
+from harness import eventually
 from hotmesh import HotMesh, JobError, SignalNotFoundError, VersionNotFoundError
 
 pytestmark = pytest.mark.anyio
@@ -144,7 +144,9 @@ async def test_rolling_back_is_activating_an_older_version(mesh: HotMesh) -> Non
     assert (await mesh.get_state("start", await mesh.pub("start"))).metadata.vrs == "1"
 
 
-async def test_no_job_starts_on_an_old_version_once_activate_has_returned(mesh: HotMesh, database_url: str) -> None:
+async def test_no_job_starts_on_an_old_version_once_activate_has_returned(
+    mesh: HotMesh, database_url: str
+) -> None:
     async with HotMesh.init("versions", connection=database_url) as other:
         await other.pub("start")
         for version in ("2", "3", "4", "5"):
@@ -154,7 +156,9 @@ async def test_no_job_starts_on_an_old_version_once_activate_has_returned(mesh: 
             assert (await other.get_state("start", job_id)).metadata.vrs == version
 
 
-async def test_deploying_a_version_again_replaces_it_for_every_process(mesh: HotMesh, database_url: str) -> None:
+async def test_deploying_a_version_again_replaces_it_for_every_process(
+    mesh: HotMesh, database_url: str
+) -> None:
     async with HotMesh.init("versions", connection=database_url) as other:
         job_id = await other.pub("start")
         await mesh.deploy(graph("1", result="again"))

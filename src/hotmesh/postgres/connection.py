@@ -114,11 +114,21 @@ class Source:
             if self._pool is not None:
                 # A proxy that behaves as the connection itself; nothing else of it is used.
                 return cast("Driver", await self._pool.acquire(timeout=timeout))
-            settings = {"application_name": self._application_name, **self._options.get("server_settings", {})}
+            settings = {
+                "application_name": self._application_name,
+                **self._options.get("server_settings", {}),
+            }
             options = {**self._options, "server_settings": settings}
             options.setdefault("timeout", timeout)
             return await asyncpg.connect(**options)
-        except (OSError, TimeoutError, EOFError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (
+            OSError,
+            TimeoutError,
+            EOFError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            ValueError,
+        ) as error:
             raise ConnectionFailedError(f"{error or type(error).__name__}") from error
 
     async def release(self, connection: Driver) -> None:
@@ -193,7 +203,9 @@ def translate(error: BaseException) -> HotMeshError | None:
     if isinstance(error, asyncpg.InterfaceError):
         return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
     if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):
-        return SchemaError(f"the tables of hotmesh are missing or incomplete ({error}); run `hotmesh migrate`")
+        return SchemaError(
+            f"the tables of hotmesh are missing or incomplete ({error}); run `hotmesh migrate`"
+        )
     if isinstance(error, asyncpg.PostgresError):
         return StatementError(error)
     return None
@@ -211,7 +223,9 @@ def _driver_dsn(dsn: str) -> str:
     """Drops the driver part of SQLAlchemy-style URLs (`postgresql+asyncpg://`)."""
     scheme, separator, rest = dsn.partition("://")
     if not separator:
-        raise ConfigError(f"connection= is not a Postgres URL: {_without_password(dsn)!r}; write postgresql://…")
+        raise ConfigError(
+            f"connection= is not a Postgres URL: {_without_password(dsn)!r}; write postgresql://…"
+        )
     base = scheme.partition("+")[0]
     if base not in ("postgresql", "postgres"):
         raise ConfigError(f"connection= must start with postgresql://, not {scheme}://")

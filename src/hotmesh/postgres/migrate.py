@@ -75,7 +75,11 @@ def script(schema: str, pending: Pending | None = None) -> str:
     wanted = pending or Pending(tuple(migrations(schema)), functions=True)
     parts = ["begin;", sql.bind(_LEDGER, schema).format(schema=sql.quote(schema))]
     for migration in wanted.migrations:
-        parts += [f"-- {migration.version:04d} {migration.name}", migration.sql, _record_sql(schema, migration)]
+        parts += [
+            f"-- {migration.version:04d} {migration.name}",
+            migration.sql,
+            _record_sql(schema, migration),
+        ]
     if wanted.functions:
         whole = Migration(FUNCTIONS, "functions", "", functions_checksum())
         parts += ["set local check_function_bodies = off;", functions_sql(schema), _record_sql(schema, whole)]
@@ -90,7 +94,9 @@ async def pending(connection: Driver, schema: str) -> Pending:
         exists = await connection.fetchval("select to_regclass($1)", f"{sql.quote(schema)}.schema_migration")
         if exists is None:
             return Pending(tuple(known), functions=True)
-        rows = await connection.fetch(sql.bind("select version, name, checksum from mesh.schema_migration", schema))
+        rows = await connection.fetch(
+            sql.bind("select version, name, checksum from mesh.schema_migration", schema)
+        )
     applied: dict[int, Any] = {row["version"]: row for row in rows}
     newest = max(applied, default=0)
     if newest > known[-1].version:

@@ -15,7 +15,6 @@ from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
 
 
-
 class Row(Protocol):
     """What the driver gives for a row, as far as it is used here."""
 

@@ -48,7 +48,9 @@ class Batch:
         self._published: set[str] = set()
         self.sizes: dict[str, int] = {}
 
-    def add(self, number: int, step: Step, *, local: Sequence[bool], send_delay: Callable[[str | None], float]) -> None:
+    def add(
+        self, number: int, step: Step, *, local: Sequence[bool], send_delay: Callable[[str | None], float]
+    ) -> None:
         """Put a step into the batch. `send_delay` answers, by generation, how long others must leave a message."""
         rows = self._rows
         for change in step.jobs:
@@ -132,11 +134,26 @@ class Batch:
             )
         for timer in step.timers:
             rows["timer"].append(
-                (number, timer.job_id, timer.generation, timer.activity_id, array(timer.dimension), timer.delay)
+                (
+                    number,
+                    timer.job_id,
+                    timer.generation,
+                    timer.activity_id,
+                    array(timer.dimension),
+                    timer.delay,
+                )
             )
         for wait in step.waits:
             rows["wait"].append(
-                (number, wait.job_id, wait.generation, wait.activity_id, array(wait.dimension), wait.topic, wait.key)
+                (
+                    number,
+                    wait.job_id,
+                    wait.generation,
+                    wait.activity_id,
+                    array(wait.dimension),
+                    wait.topic,
+                    wait.key,
+                )
             )
         for place in step.released:
             rows["instance"].append(
@@ -159,7 +176,12 @@ class Batch:
         for change in step.jobs:
             if change.search is not None and not change.created:
                 job = change.job
-                found = {"step": number, "job_id": job.job_id, "generation": job.generation, "search": change.search}
+                found = {
+                    "step": number,
+                    "job_id": job.job_id,
+                    "generation": job.generation,
+                    "search": change.search,
+                }
                 self._extras.setdefault("searches", []).append(found)
         for notice in step.notices:
             if notice.topic is not None:

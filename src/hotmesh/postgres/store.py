@@ -74,7 +74,14 @@ class Store:
     # -- steps -------------------------------------------------------------------------------------------
 
     async def commit(
-        self, connection: Driver, batch: Batch, member: str, epoch: int, token: int, lease: float, wake: str | None
+        self,
+        connection: Driver,
+        batch: Batch,
+        member: str,
+        epoch: int,
+        token: int,
+        lease: float,
+        wake: str | None,
     ) -> Committed:
         """Write a batch of steps. Raises AnsweredElsewhereError if any of them answers a row that is gone."""
         arguments = batch.arguments(self.app_id, member, epoch, token, lease, wake)
@@ -102,7 +109,9 @@ class Store:
     async def written(self, connection: Driver, job_ids: Sequence[str]) -> dict[str, tuple[str, int, int]]:
         """Job id → (generation, seq, token): what became of steps whose commit was not answered."""
         rows = await connection.fetch(
-            self.bound("select job_id, generation, seq, token from mesh.job where app_id = $1 and job_id = any($2)"),
+            self.bound(
+                "select job_id, generation, seq, token from mesh.job where app_id = $1 and job_id = any($2)"
+            ),
             self.app_id,
             list(job_ids),
         )
@@ -122,7 +131,9 @@ class Store:
     async def load_jobs(self, connection: Driver, job_ids: Collection[str]) -> dict[str, Job]:
         """Jobs by generation, without records."""
         rows = await connection.fetch(
-            self.bound("select * from mesh.job where app_id = $1 and job_id = any($2)"), self.app_id, list(job_ids)
+            self.bound("select * from mesh.job where app_id = $1 and job_id = any($2)"),
+            self.app_id,
+            list(job_ids),
         )
         return {str(row["generation"]): job_from(row) for row in rows}
 
@@ -266,12 +277,16 @@ class Store:
     async def graph(self, version: str) -> tuple[str, str] | None:
         """Stored form and checksum of a version."""
         rows = await self._rows(
-            "select graph, checksum from mesh.app_version where app_id = $1 and version = $2", self.app_id, version
+            "select graph, checksum from mesh.app_version where app_id = $1 and version = $2",
+            self.app_id,
+            version,
         )
         return (rows[0]["graph"], rows[0]["checksum"]) if rows else None
 
     async def checksums(self) -> dict[str, str]:
-        rows = await self._rows("select version, checksum from mesh.app_version where app_id = $1", self.app_id)
+        rows = await self._rows(
+            "select version, checksum from mesh.app_version where app_id = $1", self.app_id
+        )
         return {row["version"]: row["checksum"] for row in rows}
 
     async def deploy(self, version: str, graph: str, checksum: str, wake: str) -> bool:

@@ -254,4 +254,3 @@ class Announcer:
         job = payload["j"]
         metadata = {key: job["metadata"].get(key) for key in ("jid", "gid", "tpc", "app", "js")}
         return dumps_text({"j": {"topic": job["topic"], "metadata": metadata, "data": None, "ref": True}})
-

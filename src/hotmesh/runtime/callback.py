@@ -109,4 +109,3 @@ def _from_dict(result: dict[str, Any]) -> Response:
     if isinstance(code, bool) or not isinstance(code, int | None):
         code = None
     return Response(data, status=status, code=code, stack=result.get("stack"))
-

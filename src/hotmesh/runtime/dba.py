@@ -31,7 +31,9 @@ class DBA:
     """Housekeeping of an app's tables. All methods are static."""
 
     @staticmethod
-    async def deploy(connection: ConnectionLike, app_id: str | None = None, *, namespace: str = "hotmesh") -> None:
+    async def deploy(
+        connection: ConnectionLike, app_id: str | None = None, *, namespace: str = "hotmesh"
+    ) -> None:
         """Bring the tables up to date, as `HotMesh.init` does; nothing happens if they are. `app_id` is not used."""
         del app_id
         await migrate(Source.find(connection), namespace)
@@ -74,8 +76,12 @@ class DBA:
                 link,
                 keep=keep,
                 jobs=jobs,
-                engine=_stream(streams if engine_streams is None else engine_streams, engine_streams_expire, keep),
-                worker=_stream(streams if worker_streams is None else worker_streams, worker_streams_expire, keep),
+                engine=_stream(
+                    streams if engine_streams is None else engine_streams, engine_streams_expire, keep
+                ),
+                worker=_stream(
+                    streams if worker_streams is None else worker_streams, worker_streams_expire, keep
+                ),
                 attributes=attributes,
                 entities=None if entities is None else list(entities),
                 transient=prune_transient,

@@ -312,7 +312,7 @@ class Engine:
             events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
         try:
             step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cell.job_id}, exc_info=error)
             self._fail_events(cell, events, f"the step could not be computed: {_words(error)}")
             return None

@@ -28,7 +28,11 @@ class Listener:
     """Listens on the app's channel and on the member's own."""
 
     def __init__(
-        self, store: Store, member: str, heard: Callable[[dict[str, Any]], None], connected: Callable[[], None]
+        self,
+        store: Store,
+        member: str,
+        heard: Callable[[dict[str, Any]], None],
+        connected: Callable[[], None],
     ) -> None:
         self._store = store
         self._member = member

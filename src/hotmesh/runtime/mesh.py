@@ -216,7 +216,14 @@ class HotMesh:
         else:
             await migrate(source, namespace)
         mesh = cls(
-            app_id, source, namespace, guid, settings, engine=engine, readonly=readonly, workers=workers,
+            app_id,
+            source,
+            namespace,
+            guid,
+            settings,
+            engine=engine,
+            readonly=readonly,
+            workers=workers,
             pin_versions=pin_versions,
         )
         await mesh._plans.refresh()
@@ -253,7 +260,9 @@ class HotMesh:
                 self._started.set_exception(_only(error))
                 return
             self._failure = _only(error)
-            logger.critical("instance failed", extra={"app_id": self.app_id, "guid": self.guid_}, exc_info=error)
+            logger.critical(
+                "instance failed", extra={"app_id": self.app_id, "guid": self.guid_}, exc_info=error
+            )
             raise
         finally:
             self._ended = True
@@ -407,12 +416,16 @@ class HotMesh:
         extended: Mapping[str, Any] | None,
         reply_to: str | None,
     ) -> StartRequest:
-        payload = {} if data is None else normalise(data, limit=self.settings.max_payload, what=f"data for {topic}")
+        payload = (
+            {} if data is None else normalise(data, limit=self.settings.max_payload, what=f"data for {topic}")
+        )
         trace = dict((context or {}).get("metadata", {}))
         more = dict(extended or {})
         unknown = more.keys() - {"id", "entity", "search", "marker", "pending"}
         if unknown:
-            raise ConfigError(f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending")
+            raise ConfigError(
+                f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending"
+            )
         pending = more.get("pending")
         return StartRequest(
             topic=topic,
@@ -759,7 +772,9 @@ class HotMesh:
                     logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
 
     def _over(self, what: str) -> ConnectionLostError:
-        error = ConnectionLostError(f"{what} cannot be served: this instance of app {self.app_id} has stopped")
+        error = ConnectionLostError(
+            f"{what} cannot be served: this instance of app {self.app_id} has stopped"
+        )
         error.__cause__ = self._failure
         return error
 
@@ -767,7 +782,9 @@ class HotMesh:
         if self._ended:
             raise self._over(method)
         if self._engine is None:
-            raise EngineRequiredError(f"{method} needs an engine; this instance was started with engine=False")
+            raise EngineRequiredError(
+                f"{method} needs an engine; this instance was started with engine=False"
+            )
         return self._engine
 
 
@@ -843,4 +860,3 @@ def _only(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-

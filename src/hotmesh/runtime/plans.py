@@ -100,7 +100,9 @@ class Plans:
                 for rule in await self._store.hook_rules(topic)
             ]
         known = {(rule.to, repr(rule.actual.source)) for rule in found}
-        return found + [rule for rule in self._rules[topic] if (rule.to, repr(rule.actual.source)) not in known]
+        return found + [
+            rule for rule in self._rules[topic] if (rule.to, repr(rule.actual.source)) not in known
+        ]
 
     async def version(self, version: str) -> Plan:
         """The plan of a version, loaded if need be. Raises VersionNotFoundError."""

@@ -51,7 +51,9 @@ class ResolvedQuery:
         }
 
 
-def resolve_query(graph: GraphPlan, query: Mapping[str, Any], now: datetime, environment: Environment) -> ResolvedQuery:
+def resolve_query(
+    graph: GraphPlan, query: Mapping[str, Any], now: datetime, environment: Environment
+) -> ResolvedQuery:
     """Work out key and time of a query `{data, range?, start?, end?, sparse?, granularity?}`.
 
     Two of start, end and range are wanted, `end: "NOW"` or a date; the start is rounded down to the slice, and both
@@ -60,7 +62,9 @@ def resolve_query(graph: GraphPlan, query: Mapping[str, Any], now: datetime, env
     statistics = graph.statistics
     granularity = str(query.get("granularity") or statistics.granularity)
     if granularity != "infinity" and granularity not in WIDTHS:
-        raise ConfigError(f"Invalid granularity value. {granularity!r} is none of {', '.join(WIDTHS)}, infinity")
+        raise ConfigError(
+            f"Invalid granularity value. {granularity!r} is none of {', '.join(WIDTHS)}, infinity"
+        )
     data = query.get("data") or {}
     view = {"input": {"data": data}, "output": {"data": data}}
     context = {"$self": view, graph.trigger.id: view, ENVIRONMENT: environment}
@@ -77,7 +81,9 @@ def resolve_query(graph: GraphPlan, query: Mapping[str, Any], now: datetime, env
     while moment <= end:
         slices.append(moment)
         if len(slices) > MOST_SLICES:
-            raise ConfigError(f"Invalid range value. It spans more than {MOST_SLICES} slices of {granularity}")
+            raise ConfigError(
+                f"Invalid range value. It spans more than {MOST_SLICES} slices of {granularity}"
+            )
         moment += timedelta(minutes=minutes)
     return ResolvedQuery(key, granularity, query.get("range"), first, end, sparse, tuple(slices))
 
@@ -157,7 +163,9 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], i
             counted[target] = counted.get(target, 0) + 1
         elif row["measure"] != "index" and row["number"] is not None:
             numbers.setdefault((row["facet"], row["measure"]), []).append(row["number"])
-    found = [{"target": target, "type": kind, "value": int(value)} for (target, kind), value in counted.items()]
+    found = [
+        {"target": target, "type": kind, "value": int(value)} for (target, kind), value in counted.items()
+    ]
     found += [
         {"target": facet, "type": measure, "value": _AGGREGATES[measure](values)}
         for (facet, measure), values in numbers.items()
@@ -184,7 +192,11 @@ async def get_ids(
     store: Store, graph: GraphPlan, query: ResolvedQuery, facets: Sequence[str]
 ) -> dict[str, Any]:
     """The ids of jobs by facet (`color:red`) and slice; all facets that were indexed, unless some are named."""
-    rows = [row for row in await store.measures(graph.topic, query.key, _names(query)) if row["measure"] == "index"]
+    rows = [
+        row
+        for row in await store.measures(graph.topic, query.key, _names(query))
+        if row["measure"] == "index"
+    ]
     listed: dict[tuple[str, str], list[str]] = {}
     counts: dict[str, int] = {}
     for row in rows:
@@ -199,9 +211,13 @@ async def get_ids(
         "granularity": query.granularity,
         "range": query.range,
         "start": _iso(query.start),
-        "counts": [{"facet": facet, "count": counts.get(facet, 0)} for facet in (list(facets) or list(counts))],
+        "counts": [
+            {"facet": facet, "count": counts.get(facet, 0)} for facet in (list(facets) or list(counts))
+        ],
     }
-    names = [("0", None)] if query.slices is None else [(_name(moment, query), moment) for moment in query.slices]
+    names = (
+        [("0", None)] if query.slices is None else [(_name(moment, query), moment) for moment in query.slices]
+    )
     segments = []
     for name, moment in names:
         time = _segment(moment) if moment is not None else "0"
@@ -249,7 +265,9 @@ async def signal_all(
     graph = target_graph(plan, topic)
     now = datetime.now(UTC)
     timed = any(query.get(name) is not None for name in ("start", "end", "range"))
-    resolved = resolve_query(graph, query if timed else {**query, "granularity": "infinity"}, now, environment)
+    resolved = resolve_query(
+        graph, query if timed else {**query, "granularity": "infinity"}, now, environment
+    )
     names = _names(resolved) if timed else None
     rows = await store.indexed(connection, graph.topic, resolved.key, names, list(facets))
     keys: list[str] = []

@@ -66,7 +66,7 @@ def _moment(value: Any, activity: ActivityPlan) -> str:
     try:
         if isinstance(text, int | float) and not isinstance(text, bool):
             return datetime.fromtimestamp(text / 1000, UTC).isoformat()
-        return datetime.fromisoformat(text).isoformat()
+        return datetime.fromisoformat(str(text)).isoformat()
     except (TypeError, ValueError, OverflowError) as error:
         message = f"escalation.expiresAt of hook {activity.id} resolved to {value!r}; it must be an ISO date"
         raise MappingError(message) from error

@@ -668,7 +668,7 @@ def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float 
             delay = policy.initial_interval * policy.backoff_coefficient**done
         except OverflowError:
             delay = policy.maximum_interval
-        return min(delay, policy.maximum_interval)
+        return float(min(delay, policy.maximum_interval))
     rule = (work.retry or {}).get(str(code))
     if rule is None or done > int(rule[0]):
         return None

@@ -152,7 +152,7 @@ async def open_cluster(dsn: str | None) -> AsyncIterator[Cluster]:
         async with _watch(server.dsn) as cluster:
             yield cluster
     finally:
-        await asyncio.to_thread(local.stop, data_dir, "immediate")
+        await asyncio.to_thread(local.remove, data_dir)  # also what is kept of it elsewhere
         shutil.rmtree(directory, ignore_errors=True)
 
 

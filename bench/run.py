@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import contender
 import fixtures
+import scale
 from cluster import open_cluster
 from measure import Meter
 from memory import MemoryCurve, markdown_of_memory, measure_memory
@@ -29,6 +30,15 @@ QUICK_SCALE = 0.02  # of the jobs that fill the tables
 
 def main() -> None:
     options = _options()
+    if not options.scale:
+        _measure(options)
+    if options.scale or not (options.memory or options.only):
+        scale.measure(
+            options.dsn, ["*"], quick=options.quick, name=None if options.quick else options.name and "scale"
+        )
+
+
+def _measure(options: argparse.Namespace) -> None:
     scenarios = [] if options.memory else _chosen(options)
     if any(each.database == DBOS for scenario in scenarios for each in scenario.contenders):
         contender.install_dbos()
@@ -91,6 +101,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="seconds of load in each round (5)")
     parser.add_argument(
         "--memory", action="store_true", help="measure the engine's memory over many flows instead"
+    )
+    parser.add_argument(
+        "--scale", action="store_true", help="only what must stay flat with many passes, children, sleepers"
     )
     parser.add_argument("--flows", type=int, help="flows of the memory run (200000)")
     parser.add_argument("--uvloop", action="store_true", help="our process on uvloop where it meets DBOS")

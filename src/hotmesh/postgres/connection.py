@@ -129,7 +129,8 @@ class Source:
             asyncpg.InterfaceError,
             ValueError,
         ) as error:
-            raise ConnectionFailedError(f"{error or type(error).__name__}") from error
+            silent = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            raise ConnectionFailedError(str(error) or silent) from error
 
     async def release(self, connection: Driver) -> None:
         """Close a connection, or hand it back to the user's pool."""
@@ -196,7 +197,7 @@ def translate(error: BaseException) -> HotMeshError | None:
     if isinstance(error, asyncpg.exceptions.InsufficientPrivilegeError):
         return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
     if isinstance(error, _LOST):
-        return ConnectionLostError(f"the connection to Postgres was lost: {error or type(error).__name__}")
+        return ConnectionLostError(f"the connection to Postgres was lost: {str(error) or type(error).__name__}")
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         # Not the connection but an argument: the driver cannot encode it.
         return PayloadError(f"a value cannot be sent to Postgres: {error}")

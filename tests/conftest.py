@@ -82,6 +82,12 @@ def database_url(server: LocalServer, template: str) -> Iterator[str]:
     yield from _database(server, template=template)
 
 
+@pytest.fixture(scope="module")
+def module_database_url(server: LocalServer, template: str) -> Iterator[str]:
+    """As `database_url`, shared by the tests of a module."""
+    yield from _database(server, template=template)
+
+
 @pytest.fixture(scope="session")
 def template(server: LocalServer) -> str:
     """The name of the database that `database_url` clones, prepared once for all workers."""

@@ -74,6 +74,14 @@ app:
         w4: {{type: worker, topic: step, input: {{maps: {{n: '{{t4.output.data.n}}'}}}}}}
       transitions:
         t4: [{{to: w4}}]
+    - subscribes: rest
+      activities:
+        t6: {{type: trigger}}
+        w6: {{type: worker, topic: step, input: {{maps: {{n: '{{t6.output.data.n}}'}}}}}}
+        h6: {{type: hook, sleep: 3600}}
+      transitions:
+        t6: [{{to: w6}}]
+        w6: [{{to: h6}}]
     - subscribes: sleep
       expire: 3600
       activities:
@@ -288,3 +296,23 @@ async def test_many_children_that_end_elsewhere_are_heard_in_bounded_steps(
 
     assert output.metadata.js == 0
     assert max(most) <= EVENT_LIMIT
+
+
+async def test_memory_for_idle_jobs_is_bounded_by_what_their_records_take(database_url: str) -> None:
+    async def large(message: StreamData) -> dict[str, Any]:
+        return {"n": message.data["n"] + 1, "text": "x" * 50_000}
+
+    options = {"cache_bytes": 400_000}
+    workers = [Worker("step", large)]
+    async with HotMesh.init("scale", connection=database_url, workers=workers, settings=options) as mesh:
+        await mesh.deploy(graphs())
+        await mesh.activate("1")
+        outputs = await asyncio.gather(*(mesh.pubsub("turns", {"limit": 30}, timeout=60) for _ in range(20)))
+        assert all(output.data == {"n": 30} for output in outputs)
+
+        jobs = [await mesh.pub("rest", {"n": number}) for number in range(20)]
+        engine = mesh._engine
+        assert engine is not None
+        await eventually(lambda: not any(cell.busy for cell in engine._cells.values()))
+        assert 0 < engine._bytes <= 2 * options["cache_bytes"]
+        assert 0 < len(engine._cells) < len(jobs)

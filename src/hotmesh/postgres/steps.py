@@ -27,6 +27,10 @@ _PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDT
 COMMIT: Final = f"select * from mesh.commit_steps({_PARAMETERS})"  # noqa: S608 - only numbers are put in
 
 
+RECORD_BYTES: Final = 500
+"""What a record without data takes in memory, roughly."""
+
+
 class Committed(Struct, frozen=True):
     """What became of a batch. `refused` maps the number of a step to (reason, taken id)."""
 
@@ -47,6 +51,9 @@ class Batch:
         self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
         self.sizes: dict[str, int] = {}
+        """Bytes of input and data of each job, by generation."""
+        self.record_sizes: dict[str, int] = {}
+        """Bytes of the records of each job, likewise, with what the objects take in memory."""
 
     def add(
         self, number: int, step: Step, *, local: Sequence[bool], send_delay: Callable[[str | None], float]
@@ -60,8 +67,13 @@ class Batch:
                 rows["update"].append(self._changed(number, change))
             if change.dropped:
                 rows["drop"].append((number, change.job.generation, change.descend, change.job.job_id))
+        sizes = self.record_sizes
         for item in step.records:
             record = item.record
+            output = None if record.output is UNDEFINED else dumps_text(record.output)
+            hook = None if record.hook is UNDEFINED else dumps_text(record.hook)
+            size = RECORD_BYTES + len(output or "") + len(hook or "")
+            sizes[item.generation] = sizes.get(item.generation, 0) + size
             rows["record"].append(
                 (
                     number,
@@ -71,8 +83,8 @@ class Batch:
                     record.type,
                     record.state,
                     record.code,
-                    None if record.output is UNDEFINED else dumps_text(record.output),
-                    None if record.hook is UNDEFINED else dumps_text(record.hook),
+                    output,
+                    hook,
                     None if record.error is None else dumps_text(record.error),
                     _text_array(record.seen) if record.seen else None,
                     record.started_at,

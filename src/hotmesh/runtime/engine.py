@@ -66,7 +66,7 @@ Tell = Callable[[Notice, Sequence[str]], None]
 class Cell:
     """A job in memory, with the events that wait for its next step. `busy`: a step of it is on its way."""
 
-    __slots__ = ("alone", "busy", "events", "failures", "generation", "job", "job_id", "size")
+    __slots__ = ("alone", "busy", "events", "failures", "generation", "job", "job_id", "job_size", "size")
 
     def __init__(self, job_id: str, generation: str) -> None:
         self.job_id = job_id
@@ -78,6 +78,8 @@ class Cell:
         """One event to a step: one of several was answered elsewhere, and which one is not known."""
         self.failures = 0
         self.size = 0
+        """Bytes, as far as they are known; `job_size`: those of them that are not records."""
+        self.job_size = 0
 
 
 class Pending:
@@ -437,10 +439,11 @@ class Engine:
             # A step of another way in may have been told first.
             if cell.job is None or cell.job.seq < job.seq:
                 cell.job = job
-            size = arguments.sizes.get(job.generation, 0)
-            if size > cell.size:
-                self._bytes += size - cell.size
-                cell.size = size
+            size = max(arguments.sizes.get(job.generation, 0), cell.job_size)
+            grown = size - cell.job_size + arguments.record_sizes.get(job.generation, 0)
+            cell.job_size = size
+            cell.size += grown
+            self._bytes += grown
         for work, local in zip(step.work, pending.local, strict=True):
             if local:
                 self._workers.begin(work, now)
@@ -485,6 +488,9 @@ class Engine:
         job = cell.job
         if job is not None and sum(map(len, job.records.values())) > RECORD_LIMIT:
             cell.job = None
+            if self._cells.get(cell.generation) is cell:
+                self._bytes -= cell.size
+                cell.size = cell.job_size = 0
         if cell.events:
             self._queue(cell)
             return

@@ -428,6 +428,7 @@ class Engine:
                 gone = self._cells.pop(job.generation, None)
                 if gone is not None:
                     self._bytes -= gone.size
+                    gone.size = gone.job_size = 0
                     gone.job = None
                 continue
             cell = self._cells.get(job.generation)
@@ -502,6 +503,7 @@ class Engine:
         if self._cells.get(cell.generation) is cell:
             del self._cells[cell.generation]
             self._bytes -= cell.size
+            cell.size = cell.job_size = 0
 
     async def _refused(self, pending: Pending, reason: str, taken: str) -> None:
         if reason == "lost":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, cast
 
@@ -23,7 +23,6 @@ from hotmesh.errors import (
     DatabaseError,
     HotMeshError,
     NotAuthorizedError,
-    PayloadError,
     SchemaError,
 )
 
@@ -140,7 +139,7 @@ class Source:
             try:
                 await connection.close(timeout=2)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+                terminate(connection)
 
 
 class Link:
@@ -157,7 +156,7 @@ class Link:
         """The connection, for the length of the block. Errors leave it as ours; a broken one is thrown away."""
         async with self._lock:
             connection = self._connection
-            if connection is None or connection.is_closed():
+            if connection is None or is_closed(connection):
                 connection = self._connection = await self._source.connect()
             try:
                 with translated():
@@ -165,13 +164,27 @@ class Link:
             except (ConnectionLostError, anyio.get_cancelled_exc_class()):
                 # Cancelled in the middle of a statement, its state is unknown: a fresh one is safer than a reset.
                 self._connection = None
-                connection.terminate()
+                terminate(connection)
                 raise
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
+        if connection is not None and not is_closed(connection):
             await self._source.release(connection)
+
+
+def is_closed(connection: Driver) -> bool:
+    """Whether a connection has ended. One of a pool went back there when it did, and says so by an error."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def terminate(connection: Driver) -> None:
+    """End a connection at once, whatever it is doing."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 class translated:  # noqa: N801 - reads as a statement: `with translated():`
@@ -198,9 +211,6 @@ def translate(error: BaseException) -> HotMeshError | None:
         return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
     if isinstance(error, _LOST):
         return ConnectionLostError(f"the connection to Postgres was lost: {str(error) or type(error).__name__}")
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
-        # Not the connection but an argument: the driver cannot encode it.
-        return PayloadError(f"a value cannot be sent to Postgres: {error}")
     if isinstance(error, asyncpg.InterfaceError):
         return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
     if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):

@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
-from hotmesh.postgres.connection import translated
+from hotmesh.postgres.connection import is_closed, terminate, translated
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Driver
@@ -89,13 +89,13 @@ class Listener:
         """Close the connection; one of a user's pool goes back as it came."""
         try:
             with translated():
-                if not connection.is_closed():
+                if not is_closed(connection):
                     connection.remove_termination_listener(ended)
                     for channel in (self.channel, member_channel(self.channel, self._member)):
                         await connection.remove_listener(channel, self._receive)
                     await self._store.source.release(connection)
         except (HotMeshError, OSError):
-            connection.terminate()
+            terminate(connection)
 
     def _receive(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         try:

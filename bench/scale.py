@@ -61,11 +61,11 @@ class Table:
 class Sizes:
     """How many of each there are."""
 
-    marks: tuple[int, ...] = (100, 1_000, 9_890)
+    marks: tuple[int, ...] = (100, 1_000, 9_899)
     marks_apart: tuple[int, ...] = (100, 1_000, 2_000)
     window: int = 100
-    turns: tuple[int, ...] = (10, 100, 1_000, 9_900)
-    children: tuple[int, ...] = (10, 100, 1_000, 9_900)
+    turns: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    children: tuple[int, ...] = (10, 100, 1_000, 10_000)
     sleepers: int = 50_000
     idle: float = 10.0
 

@@ -91,8 +91,13 @@ async def pending(connection: Driver, schema: str) -> Pending:
     """What the schema lacks. Raises SchemaError if it is newer than this release, or its history was changed."""
     known = migrations(schema)
     with translated():
-        exists = await connection.fetchval("select to_regclass($1)", f"{sql.quote(schema)}.schema_migration")
-        if exists is None:
+        # Not to_regclass: while this session waited for the lock, its caches still said what was true before.
+        exists = await connection.fetchval(
+            "select exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n "
+            "on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'schema_migration')",
+            schema,
+        )
+        if not exists:
             return Pending(tuple(known), functions=True)
         rows = await connection.fetch(
             sql.bind("select version, name, checksum from mesh.schema_migration", schema)

@@ -1,0 +1,209 @@
+"""Bringing a schema up to date: once, by many at once, by hand, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from harness import connected
+from hotmesh.errors import HotMeshError, NotAuthorizedError, SchemaError
+from hotmesh.postgres import migrate as module
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.local import LocalServer
+from hotmesh.postgres.migrate import Pending, migrate, migrations, script, verify
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = "hotmesh"
+
+NEWEST = migrations(SCHEMA)[-1].version
+
+RELATIONS = (
+    "select count(*) from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname = $1"
+)
+
+
+async def test_an_empty_database_gets_everything_and_a_second_time_nothing(empty_database_url: str) -> None:
+    source = Source(empty_database_url)
+
+    first = await migrate(source, SCHEMA)
+    second = await migrate(source, SCHEMA)
+
+    assert [migration.version for migration in first.migrations] == [m.version for m in migrations(SCHEMA)]
+    assert first.functions
+    assert second == Pending()
+    await verify(source, SCHEMA)
+
+
+async def test_an_up_to_date_start_runs_no_ddl(database_url: str) -> None:
+    async with without_rights(database_url) as source:
+        assert not await migrate(source, SCHEMA)
+
+
+async def test_ten_at_once_do_it_once(empty_database_url: str) -> None:
+    done = await asyncio.gather(*(migrate(Source(empty_database_url), SCHEMA) for _ in range(10)))
+
+    assert sum(bool(found) for found in done) == 1
+    await verify(Source(empty_database_url), SCHEMA)
+
+
+async def test_two_namespaces_stand_side_by_side(empty_database_url: str) -> None:
+    source = Source(empty_database_url)
+    await migrate(source, "one")
+    await migrate(source, "the-other")
+
+    async with connected(empty_database_url) as connection:
+        counts = [await connection.fetchval(RELATIONS, schema) for schema in ("one", "the-other", "public")]
+
+    assert counts[0] == counts[1] > 10
+    assert counts[2] == 0
+
+
+async def test_a_failure_on_the_way_leaves_nothing_behind(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "functions_sql", lambda _: "select 1/0")
+    with pytest.raises(HotMeshError, match="division by zero"):
+        await migrate(Source(empty_database_url), SCHEMA)
+
+    async with connected(empty_database_url) as connection:
+        assert await connection.fetchval(RELATIONS, SCHEMA) == 0
+
+    monkeypatch.undo()
+    assert await migrate(Source(empty_database_url), SCHEMA)
+
+
+async def test_changed_functions_are_applied_again(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute(f"update {SCHEMA}.schema_migration set checksum = 'older' where version = 0")
+        await connection.execute(f"drop function {SCHEMA}.clock cascade")
+
+    with pytest.raises(SchemaError, match="stored functions"):
+        await verify(Source(database_url), SCHEMA)
+    done = await migrate(Source(database_url), SCHEMA)
+
+    assert done == Pending(functions=True)
+    async with connected(database_url) as connection:
+        assert await connection.fetchval(f"select {SCHEMA}.clock()")
+
+
+async def test_an_empty_database_does_not_verify_and_stays_empty(empty_database_url: str) -> None:
+    with pytest.raises(SchemaError, match=r"missing: 0001_initial.*hotmesh migrate"):
+        await verify(Source(empty_database_url), SCHEMA)
+
+    async with connected(empty_database_url) as connection:
+        assert await connection.fetchval(RELATIONS, SCHEMA) == 0
+
+
+@pytest.mark.parametrize("start", [migrate, verify])
+async def test_a_newer_database_is_refused(database_url: str, start: object) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute(
+            f"insert into {SCHEMA}.schema_migration (version, name, checksum) values ({NEWEST + 1}, 'later', 'x')"
+        )
+
+    with pytest.raises(
+        SchemaError, match=rf"at version {NEWEST + 1}, .* knows up to {NEWEST}: upgrade hotmesh"
+    ):
+        await start(Source(database_url), SCHEMA)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("start", [migrate, verify])
+async def test_a_migration_that_was_changed_afterwards_is_refused(database_url: str, start: object) -> None:
+    async with connected(database_url) as connection:
+        await connection.execute(f"update {SCHEMA}.schema_migration set checksum = 'x' where version = 1")
+
+    with pytest.raises(SchemaError, match=r"0001_initial .* applied in another form"):
+        await start(Source(database_url), SCHEMA)  # type: ignore[operator]
+
+
+async def test_without_the_right_to_create_the_error_says_so(empty_database_url: str) -> None:
+    async with without_rights(empty_database_url) as source:
+        with pytest.raises(NotAuthorizedError, match=r"permission denied .*grant the role what it needs"):
+            await migrate(source, SCHEMA)
+
+
+async def test_without_the_right_to_create_an_up_to_date_schema_verifies(database_url: str) -> None:
+    async with without_rights(database_url) as source:
+        await verify(source, SCHEMA)
+
+
+@asynccontextmanager
+async def without_rights(url: str) -> AsyncIterator[Source]:
+    """A source whose role may look at the ledger, if there is one, and create nothing."""
+    role = f"reader_{os.getpid()}"
+    async with connected(url) as connection:
+        await connection.execute(f"drop role if exists {role}")
+        await connection.execute(f"create role {role} login")
+        if await connection.fetchval("select to_regnamespace($1) is not null", SCHEMA):
+            await connection.execute(f"grant usage on schema {SCHEMA} to {role}")
+            await connection.execute(f"grant select on {SCHEMA}.schema_migration to {role}")
+        try:
+            yield Source({"dsn": url, "server_settings": {"role": role}})
+        finally:
+            await connection.execute(f"drop owned by {role}; drop role {role}")
+
+
+async def test_what_is_printed_makes_the_same_schema_with_psql(
+    empty_database_url: str, database_url: str, server: LocalServer, tmp_path: Path
+) -> None:
+    printed = tmp_path / "schema.sql"
+    printed.write_text(script(SCHEMA))
+
+    subprocess.run(
+        [program(server, "psql"), "--quiet", "--set=ON_ERROR_STOP=1", "--file", printed, empty_database_url],
+        check=True,
+        capture_output=True,
+    )
+
+    assert dump(server, empty_database_url) == dump(server, database_url)
+    await verify(Source(empty_database_url), SCHEMA)
+
+
+async def test_every_upgrade_path_makes_the_same_schema(
+    empty_database_url: str, database_url: str, server: LocalServer
+) -> None:
+    """Migration by migration, with the functions at the end, as a database that was there from the start has it."""
+    async with connected(empty_database_url) as connection:
+        for number, _ in enumerate(migrations(SCHEMA)):
+            step = Pending((migrations(SCHEMA)[number],), functions=False)
+            await connection.execute(script(SCHEMA, step))
+    await migrate(Source(empty_database_url), SCHEMA)
+
+    assert dump(server, empty_database_url) == dump(server, database_url)
+
+
+def program(server: LocalServer, name: str) -> Path:
+    found = server.bin_dir / name
+    if not found.exists():
+        pytest.skip(f"this Postgres comes without {name}")
+    return found
+
+
+def dump(server: LocalServer, url: str) -> list[str]:
+    """The schema as pg_dump writes it, without what differs from run to run."""
+    text = subprocess.run(
+        [program(server, "pg_dump"), "--schema-only", "--no-owner", url],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+async def test_the_ledger_says_what_ran(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        rows = await connection.fetch(
+            f"select version, name, checksum from {SCHEMA}.schema_migration order by version"
+        )
+
+    assert [(row["version"], row["name"], row["checksum"]) for row in rows] == [
+        (0, "functions", module.functions_checksum()),
+        *((m.version, m.name, m.checksum) for m in migrations(SCHEMA)),
+    ]

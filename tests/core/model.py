@@ -14,8 +14,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.activities.signal import make_signal
+from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan, compile_app
 from hotmesh.core.job import (
     Dimension,
@@ -192,28 +192,21 @@ class World:
     def job_for(self, generation: str, events: Iterable[Event]) -> Job:
         """The job from memory if it is there, else as it is loaded for these events."""
         cell = self.cells.get(generation)
-        if cell is not None:
-            covered = cell.covered
-            if covered is None or all(event.activity_id in covered for event in events):
-                return cell
+        if cell is not None and all(map(cell.covers, events)):
+            return cell
         return self.load(generation, events)
 
     def load(self, generation: str, events: Iterable[Event]) -> Job:
         job = self.jobs[generation]
         found: dict[str, dict[Dimension, Record]] = {}
-        covered: set[str] = set()
         for event in events:
             activity = self.plan.activities.get(event.activity_id)
-            if activity is None:
-                continue
-            covered |= activity.downstream
-            for need in activity.needs:
+            for need in () if activity is None else activity.needs:
                 for address, record in self._find(generation, need, event.dimension).items():
                     found.setdefault(need, {})[address] = record
         stored = None if job.open is None else loads(dumps(job.open))
-        return replace(
-            job, data=loads(dumps(job.data)), open=stored, records=found, covered=frozenset(covered)
-        )
+        covered = frozenset((event.activity_id, event.dimension) for event in events)
+        return replace(job, data=loads(dumps(job.data)), open=stored, records=found, covered=covered)
 
     def _find(self, generation: str, activity: str, dimension: Dimension) -> dict[Dimension, Record]:
         """As `load_records` does."""

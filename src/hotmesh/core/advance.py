@@ -468,6 +468,8 @@ class Run:
         """Run the first leg of an activity at its own address."""
         if draft.ended or draft.status <= 0:
             return
+        if draft.begun is not None:
+            draft.begun.add((activity.id, dimension))
         try:
             if activity.announces:
                 context = draft.context(activity, dimension, {"output": {}}, self.environment)
@@ -650,6 +652,8 @@ class Run:
         draft.told = True
 
     def _continue_later(self, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
+        if draft.begun is not None:
+            draft.begun.add((activity.id, parent))
         message_id = f"enter:{activity.id}:{'.'.join(map(str, parent))}:{branch}:{draft.base.seq}"
         self.messages.append(
             Message("enter", draft.job_id, message_id, draft.generation, activity.id, parent, data=branch)

@@ -13,6 +13,7 @@ from hotmesh.core.job import (
     Dimension,
     Job,
     Parent,
+    Place,
     Record,
     dimension_text,
     timestamp,
@@ -29,7 +30,7 @@ class Draft:
     """The working copy of one job. Never mutates the `Job` it came from."""
 
     __slots__ = (
-        "app_id", "base", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
+        "app_id", "base", "begun", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
         "gathering", "generation", "graph", "input", "job_id", "key", "now", "over", "own_records", "parent", "passes", "records",
         "reply_to", "search", "span_id", "status", "told", "touched", "trace_id", "version",
     )  # fmt: skip
@@ -63,6 +64,8 @@ class Draft:
         """The parts of `records` that this step has copied, and so may change."""
         self.passes: dict[str, dict[Dimension, int]] = {}
         """Activity → address of the parent → the index of its next pass, where that was asked for."""
+        self.begun: set[Place] | None = None if base.covered is None else set()
+        """Places where the next event may happen; None for a job of which everything is in memory."""
         self.touched: dict[tuple[str, Dimension], Record] = {}
         self.search: dict[str, Json] | None = None
         """Search fields and markers that this step sets."""
@@ -97,7 +100,7 @@ class Draft:
             expire=self.expire,
             open=None if self.gathering is None else self.gathering.stored(),
             records=self.records,
-            covered=base.covered,
+            covered=None if self.begun is None else (base.covered or frozenset()) | self.begun,
         )
 
     # -- records -----------------------------------------------------------------------------------------

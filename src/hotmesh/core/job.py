@@ -17,6 +17,9 @@ from hotmesh.core.values import UNDEFINED, Json, Undefined
 Dimension = tuple[int, ...]
 """Which pass through each ancestor an activity instance belongs to; the trigger is at `(0,)`."""
 
+Place = tuple[str, Dimension]
+"""An activity, and the address of one of its passes (for one that is still to be entered: of its parent)."""
+
 INTERRUPTED: Final = -1_000_000_000
 """Added to the status of an interrupted job, so that it stays far below zero whatever was open."""
 
@@ -61,7 +64,7 @@ Records = Mapping[str, Mapping[Dimension, Record]]
 class Job(Struct, frozen=True):
     """A job as last committed (`seq` counts its steps), with the records that have been loaded.
 
-    `covered` names the activities at which a step may start from what is loaded; None: any, all of it is here.
+    `covered` names the places at which a step may start from what is loaded; None: any, all of it is here.
     """
 
     app_id: str
@@ -87,7 +90,11 @@ class Job(Struct, frozen=True):
     open: Mapping[str, Any] | None = None
     """Open branches and what has gathered at joins (see `gathering.py`); kept for graphs with joins only."""
     records: Records = {}
-    covered: frozenset[str] | None = None
+    covered: frozenset[Place] | None = None
+
+    def covers(self, event: Event) -> bool:
+        """Whether the records that a step on this event reads are loaded."""
+        return self.covered is None or not event.activity_id or (event.activity_id, event.dimension) in self.covered
 
     @property
     def complete(self) -> bool:

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan
-from hotmesh.core.job import Event, Job, MessageReceipt
+from hotmesh.core.job import Event, Job, MessageReceipt, Place
 from hotmesh.core.mapping import Environment
 from hotmesh.core.step import Message, Notice, Step
 from hotmesh.errors import (
@@ -246,9 +246,7 @@ class Engine:
         job = cell.job
         if job is None or self._plans.known_for(job) is None:
             return False
-        if job.covered is None:
-            return True
-        return all(event.activity_id in job.covered or not event.activity_id for event in cell.events)
+        return job.covered is None or all(map(job.covers, cell.events))
 
     # -- the group commit --------------------------------------------------------------------------------
 
@@ -766,19 +764,16 @@ class Engine:
     ) -> dict[str, Job]:
         """The jobs with the records that their events may need."""
         places = []
-        covered: dict[str, frozenset[str]] = {}
+        covered: dict[str, frozenset[Place]] = {}
         for job, events in wanted:
             plan = await self._plan_of(job)
             if plan is None:
                 continue
-            names: set[str] = set()
             for event in events:
                 activity = plan.activities.get(event.activity_id)
-                if activity is None:
-                    continue
-                names |= activity.downstream
-                places += [(job.generation, need, event.dimension) for need in activity.needs]
-            covered[job.generation] = frozenset(names)
+                if activity is not None:
+                    places += [(job.generation, need, event.dimension) for need in activity.needs]
+            covered[job.generation] = frozenset((event.activity_id, event.dimension) for event in events)
         records = await self._store.load_records(connection, places)
         return {
             job.generation: _with(job, records.get(job.generation, {}), covered[job.generation])
@@ -966,8 +961,7 @@ class Engine:
         for item in due:
             cell = self._cells.get(item.job.generation)
             if cell is not None and cell.job is not None and cell.job.seq == item.job.seq:
-                covered = cell.job.covered
-                if covered is None or all(due.event.activity_id in covered for due in item.events):
+                if all(cell.job.covers(due.event) for due in item.events):
                     found[item.job.generation] = cell.job
                     continue
             wanted.append((item.job, [event.event for event in item.events]))
@@ -1000,7 +994,7 @@ def _words(error: BaseException) -> str:
     return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()[:1_000]
 
 
-def _with(job: Job, records: Any, covered: frozenset[str]) -> Job:
+def _with(job: Job, records: Any, covered: frozenset[Place]) -> Job:
     return msgspec.structs.replace(job, records=records, covered=covered)
 
 

@@ -377,11 +377,13 @@ class Engine:
         if committed.epoch != epoch:
             self._unlocal(*batch)
             self._workers.give_back(overflow)
+            overflow.clear()
             await self._plans.refresh()
             self._recompute(batch)
             return
         self._losses = 0
         self._workers.taken(overflow, committed.held)
+        overflow.clear()  # settled: whatever goes wrong from here on
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)
             if refusal is None:

@@ -275,6 +275,8 @@ class HotMesh:
         if self._engine is not None:
             with anyio.move_on_after(self._grace):
                 await self._engine.drain()
+            # What the last commits reserved is given back, too.
+            await self._workers.drain(0)
         with anyio.move_on_after(1):
             await self._announcer.drain()
 

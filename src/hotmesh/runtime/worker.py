@@ -250,10 +250,6 @@ class Workers:
             served = self._served[work.topic]
             if position not in held:
                 served.running -= 1
-            elif self._stopping:
-                served.running -= 1
-                self._postponed.append((work, -1.0))
-                self._answer_wake.set()
             else:
                 self._run(served, work)
 
@@ -270,14 +266,7 @@ class Workers:
 
     def begin(self, work: Work, created_at: datetime | None) -> None:
         """The work is committed and held by this process: run its callback from memory."""
-        held = _held(work, created_at)
-        served = self._served[work.topic]
-        if self._stopping:
-            served.running -= 1
-            self._postponed.append((held, -1.0))
-            self._answer_wake.set()
-            return
-        self._run(served, held)
+        self._run(self._served[work.topic], _held(work, created_at))
 
     def wake_text(self, topics: Collection[str]) -> str | None:
         """The hint for work that this process leaves to others.
@@ -386,6 +375,12 @@ class Workers:
     def _run(self, served: _Served, work: HeldWork) -> None:
         if self._tasks is None:
             raise AssertionError("workers run only inside an instance")
+        if self._stopping:
+            # Its reservation was on the way when the instance was stopped: others may have it at once.
+            served.running -= 1
+            self._postponed.append((work, -1.0))
+            self._answer_wake.set()
+            return
         self._leases.hold(work)
         served.queue.append(work)
         while served.idle:

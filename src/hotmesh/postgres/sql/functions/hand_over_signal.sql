@@ -31,7 +31,12 @@ begin
     insert into mesh.engine_stream (
         app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at, created_at)
     values (p_app, v_wait.job_id, v_wait.generation, 'signal:' || gen_random_uuid(), 'signal', v_wait.activity_id,
-            v_wait.dimension, p_status, p_code, p_data, v_now, v_now);
+            v_wait.dimension, p_status, p_code, p_data,
+            -- Signals of one commit keep their order: each is visible a microsecond after the one before.
+            coalesce((select max(s.visible_at) + interval '1 microsecond' from mesh.engine_stream as s
+                       where s.generation = v_wait.generation and s.kind = 'signal'
+                         and s.visible_at >= v_now and s.visible_at < v_now + interval '10 milliseconds'), v_now),
+            v_now);
     return true;
 end
 $$;

@@ -1,0 +1,81 @@
+"""Await and composition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness import connected, settled
+from hotmesh import DuplicateJobError, HotMesh, JobError, Response, StreamData, Worker
+
+pytestmark = pytest.mark.anyio
+
+
+async def answer(message: StreamData) -> Response:
+    code = message.data.get("code") or 200
+    if code >= 500:
+        return Response({"message": f"failed with {code}"}, status="error", code=code)
+    return Response({"value": 7})
+
+
+WORKERS = {"answer": Worker("answer", answer, max_concurrency=100)}
+
+
+async def test_row_182_flows_in_flows_without_data(mesh: HotMesh) -> None:
+    output = await mesh.pubsub("outer", {}, timeout=5)
+    assert (output.metadata.js, output.data) == (0, {})
+
+
+@pytest.mark.parametrize("wait", [None, True])
+async def test_row_183_and_184_the_result_of_a_child_is_mapped(mesh: HotMesh, wait: bool | None) -> None:
+    output = await mesh.pubsub("ask", {"topic": "value", "await": wait}, timeout=5)
+    assert output.data == {"value": 7}
+
+
+async def test_row_185_await_false_gives_the_id_of_the_child(mesh: HotMesh) -> None:
+    output = await mesh.pubsub("ask", {"topic": "value", "await": False, "id": "detached"}, timeout=5)
+    assert output.data["job_id"] == "detached"
+    assert len(output.data["jc"]) == 18
+    child = await mesh.get_state("value", "detached")
+    assert (child.metadata.px, child.metadata.pj) == (True, output.metadata.jid)
+
+
+async def test_row_187_what_a_child_cannot_do_at_its_creation_is_the_parents_error(mesh: HotMesh) -> None:
+    output = await mesh.pubsub("ask", {"topic": "value", "id": "x" * 600}, timeout=5)
+    assert output.data == {"handled": "the job id of stats.id has 600 characters; it may have at most 512"}
+
+
+async def test_row_188_an_unknown_child_topic(mesh: HotMesh) -> None:
+    output = await mesh.pubsub("ask", {"topic": "nowhere"}, timeout=5)
+    expected = "no subscription found for topic nowhere in app children for app version 1"
+    assert output.data == {"handled": expected}
+
+
+async def test_row_189_and_190_errors_of_children_by_code(mesh: HotMesh) -> None:
+    output = await mesh.pubsub("ask", {"topic": "value", "code": 500}, timeout=5)
+    assert output.data == {"handled": "failed with 500"}
+    with pytest.raises(JobError, match="failed with 501") as caught:
+        await mesh.pubsub("ask", {"topic": "value", "code": 501}, timeout=5)
+    assert caught.value.code == 501
+
+
+async def test_row_191_a_child_id_of_another_job(mesh: HotMesh) -> None:
+    await mesh.pub("value", {"id": "taken"})
+    with pytest.raises(JobError, match="^Duplicate job: taken$") as caught:
+        await mesh.pubsub("ask", {"topic": "value", "id": "taken"}, timeout=5)
+    assert caught.value.code == 409
+    with pytest.raises(DuplicateJobError):
+        await mesh.pub("value", {"id": "taken"})
+
+
+async def test_a_parent_of_many_children_hears_each_once(mesh: HotMesh, module_database_url: str) -> None:
+    output = await mesh.pubsub("fan", {"last": 299}, timeout=30)
+    assert output.metadata.js == 0
+    async with connected(module_database_url) as connection:
+        await settled(connection, "children")
+        found: Any = await connection.fetchrow(
+            "select count(*), count(distinct parent_dimension) from hotmesh.job where parent_job_id = $1",
+            output.metadata.jid,
+        )
+    assert tuple(found) == (300, 300)

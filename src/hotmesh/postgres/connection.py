@@ -33,6 +33,8 @@ ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | None
 
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError)
+
 OLDEST_SERVER = 14
 """The oldest major version of Postgres that has all that the stored functions use."""
 
@@ -120,14 +122,7 @@ class Source:
             options = {**self._options, "server_settings": settings}
             options.setdefault("timeout", timeout)
             return await asyncpg.connect(**options)
-        except (
-            OSError,
-            TimeoutError,
-            EOFError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            ValueError,
-        ) as error:
+        except (OSError, TimeoutError, EOFError, ValueError, *_DRIVER_ERRORS) as error:
             silent = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
             raise ConnectionFailedError(str(error) or silent) from error
 
@@ -138,7 +133,7 @@ class Source:
         else:
             try:
                 await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, *_DRIVER_ERRORS):
                 terminate(connection)
 
 
@@ -211,7 +206,8 @@ def translate(error: BaseException) -> HotMeshError | None:
         return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
     if isinstance(error, _LOST):
         return ConnectionLostError(f"the connection to Postgres was lost: {str(error) or type(error).__name__}")
-    if isinstance(error, asyncpg.InterfaceError):
+    # The driver's own state may be confused by an end at the wrong moment, too; a new connection starts afresh.
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.exceptions.InternalClientError):
         return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
     if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):
         return SchemaError(

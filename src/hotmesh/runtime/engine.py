@@ -330,7 +330,7 @@ class Engine:
                     await self._commit(link, [pending])
             else:
                 self._answered_elsewhere(batch[0])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
+        except Exception as error:
             if len(batch) > 1:
                 for pending in batch:
                     await self._commit(link, [pending])
@@ -728,7 +728,23 @@ class Engine:
                 self._restarts += restarts
                 self._unloaded = [*(cell for cell in waiting if cell.busy and cell.events), *self._unloaded]
                 await anyio.sleep(0.1)
+            except Exception as error:
+                logger.error("jobs could not be loaded, loading them one by one", exc_info=error)
+                self._restarts += restarts
+                await self._load_singly(waiting)
             self._work_to_do.set()
+
+    async def _load_singly(self, waiting: Sequence[Cell]) -> None:
+        """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again."""
+        for cell in waiting:
+            try:
+                await self._load([cell])
+            except (ConnectionLostError, ConnectionFailedError):
+                self._unloaded.append(cell)
+            except Exception as error:
+                logger.error("job could not be loaded", extra={"job_id": cell.job_id}, exc_info=error)
+                cell.events, cell.job, cell.busy = [], None, False
+                self._forget(cell)
 
     async def _start_again(self, pending: Pending, taken: frozenset[str]) -> None:
         if pending.request is None:
@@ -738,10 +754,12 @@ class Engine:
             step = self._start_step(plan, pending.request, taken)
         except (ConnectionLostError, ConnectionFailedError):
             raise
-        except HotMeshError as error:
+        except Exception as error:
             self._finish(pending, error)
             return
-        self._submit(Pending(step, self._plans.epoch, request=pending.request, done=pending.done, taken=taken))
+        again = Pending(step, self._plans.epoch, request=pending.request, done=pending.done, taken=taken)
+        again.lost = pending.lost
+        self._submit(again)
 
     async def _load(self, waiting: Sequence[Cell]) -> None:
         async with self._loads.use() as connection:
@@ -817,7 +835,7 @@ class Engine:
                 failures += 1
                 logger.warning("engine stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
-            except HotMeshError as error:
+            except Exception as error:
                 failures += 1
                 logger.error("engine stream could not be read", exc_info=error)
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))

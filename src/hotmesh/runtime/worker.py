@@ -32,7 +32,6 @@ from hotmesh.errors import (
     ConfigError,
     ConnectionFailedError,
     ConnectionLostError,
-    HotMeshError,
     PayloadError,
 )
 from hotmesh.postgres.rows import HeldWork
@@ -318,7 +317,7 @@ class Workers:
                 failures += 1
                 logger.warning("worker stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
-            except HotMeshError as error:
+            except Exception as error:
                 failures += 1
                 logger.error("worker stream could not be read", exc_info=error)
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
@@ -414,7 +413,7 @@ class Workers:
         with scope:
             try:
                 response = read_response(await served.callback(message))
-            except Exception as error:  # noqa: BLE001 - the users' code may raise anything
+            except Exception as error:
                 response = _raised(error)
             except BaseException as error:
                 # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
@@ -533,7 +532,7 @@ class Workers:
             except (ConnectionLostError, ConnectionFailedError):
                 failures += 1
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
-            except HotMeshError as error:
+            except Exception as error:
                 failures += 1
                 logger.error("answers could not be written", exc_info=error)
                 self._isolate()
@@ -714,7 +713,7 @@ def _raised(error: BaseException) -> Response:
         code = getattr(error, "code", None)
         message = str(error) or type(error).__name__
         stack = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - even that is the users' code
+    except Exception:
         code, message, stack = None, type(error).__name__, ""
     if isinstance(error, SystemExit):
         code, message = None, f"the callback raised SystemExit({error.code!r})"
@@ -764,4 +763,4 @@ def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Await
 
 def jitter(duration: float) -> float:
     """The duration, up to a tenth more, so that processes do not poll in step."""
-    return duration * (1 + random.random() / 10)  # noqa: S311 - no secret
+    return duration * (1 + random.random() / 10)

@@ -30,9 +30,9 @@ QUICK_SCALE = 0.02  # of the jobs that fill the tables
 
 def main() -> None:
     options = _options()
-    if not options.scale:
+    if not options.only_scale:
         _measure(options)
-    if options.scale or not (options.memory or options.only):
+    if options.only_scale or not (options.memory or options.only):
         scale.measure(
             options.dsn, ["*"], quick=options.quick, name=None if options.quick else options.name and "scale"
         )
@@ -103,7 +103,10 @@ def _options() -> argparse.Namespace:
         "--memory", action="store_true", help="measure the engine's memory over many flows instead"
     )
     parser.add_argument(
-        "--scale", action="store_true", help="only what must stay flat with many passes, children, sleepers"
+        "--scale",
+        dest="only_scale",
+        action="store_true",
+        help="only what must stay flat with many passes, children, sleepers",
     )
     parser.add_argument("--flows", type=int, help="flows of the memory run (200000)")
     parser.add_argument("--uvloop", action="store_true", help="our process on uvloop where it meets DBOS")

@@ -310,10 +310,16 @@ def _finish(graph: GraphPlan) -> None:
         for name, activity in activities.items()
     }
     reached = reachability(following)
+    read = {
+        name: frozenset(
+            [root for root in activity.roots if root in activities] + ([name] if activity.reentrant else [])
+        )
+        for name, activity in activities.items()
+    }
     for name, activity in activities.items():
         activity.downstream = frozenset(reached[name])
         activity.shared = {root: flow.anchor(name, root)[1] for root in activity.roots if root in activities}
-        activity.needs = _needs(graph, name, reached[name])
+        activity.needs = _needs(graph, name, reached[name], read)
         if activity.ancestor is not None:
             activity.ancestor_depth = flow.depth(activity.ancestor.id)
         if activity.spec.join and activity.incoming:
@@ -327,14 +333,11 @@ def _finish(graph: GraphPlan) -> None:
     )
 
 
-def _needs(graph: GraphPlan, name: str, reached: Iterable[str]) -> frozenset[str]:
+def _needs(
+    graph: GraphPlan, name: str, reached: Iterable[str], read: Mapping[str, frozenset[str]]
+) -> frozenset[str]:
     """The records that a step starting at the activity may read or count."""
-    needs = {name}
-    for other in reached:
-        follower = graph.activities[other]
-        needs.update(root for root in follower.roots if root in graph.activities)
-        if follower.reentrant:
-            needs.add(other)
+    needs = {name}.union(*[read[other] for other in reached])
     if not graph.trigger.reentrant:
         # Its only record is the job's input.
         needs.discard(graph.trigger.id)

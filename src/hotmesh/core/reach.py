@@ -72,7 +72,8 @@ class Flow:
 def reachability(following: Following) -> dict[str, set[str]]:
     """Activity → everything that may come after it, itself included."""
     reached: dict[str, set[str]] = {}
-    for start in following:
+    # Graphs are mostly written from the trigger down: from the end, what follows is mostly known already.
+    for start in reversed(list(following)):
         seen = {start}
         stack = [start]
         while stack:

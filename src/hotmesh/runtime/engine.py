@@ -330,7 +330,7 @@ class Engine:
                     await self._commit(link, [pending])
             else:
                 self._answered_elsewhere(batch[0])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             if len(batch) > 1:
                 for pending in batch:
                     await self._commit(link, [pending])
@@ -754,7 +754,7 @@ class Engine:
             step = self._start_step(plan, pending.request, taken)
         except (ConnectionLostError, ConnectionFailedError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the caller's
             self._finish(pending, error)
             return
         again = Pending(step, self._plans.epoch, request=pending.request, done=pending.done, taken=taken)

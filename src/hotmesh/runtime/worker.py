@@ -413,7 +413,7 @@ class Workers:
         with scope:
             try:
                 response = read_response(await served.callback(message))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the users' code may raise anything
                 response = _raised(error)
             except BaseException as error:
                 # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
@@ -713,7 +713,7 @@ def _raised(error: BaseException) -> Response:
         code = getattr(error, "code", None)
         message = str(error) or type(error).__name__
         stack = "".join(traceback.format_exception(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - even that is the users' code
         code, message, stack = None, type(error).__name__, ""
     if isinstance(error, SystemExit):
         code, message = None, f"the callback raised SystemExit({error.code!r})"
@@ -763,4 +763,4 @@ def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Await
 
 def jitter(duration: float) -> float:
     """The duration, up to a tenth more, so that processes do not poll in step."""
-    return duration * (1 + random.random() / 10)
+    return duration * (1 + random.random() / 10)  # noqa: S311 - no secret

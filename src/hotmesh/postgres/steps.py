@@ -211,7 +211,12 @@ class Batch:
         found: list[Any] = [app_id, member, epoch, token, lease]
         for name, rows in self._rows.items():
             if rows:
-                found += zip(*rows, strict=True)
+                # A column that nobody uses goes as null, not as an array of nulls: the driver looks at each element.
+                count = len(rows)
+                found += [
+                    None if column[0] is None and column.count(None) == count else column
+                    for column in zip(*rows, strict=True)
+                ]
             else:
                 found += (None,) * _WIDTHS[name]
         found += (dumps_text(self._extras) if self._extras else None, wake, list(self._published) or None)

@@ -62,7 +62,7 @@ async def test_row_189_and_190_errors_of_children_by_code(mesh: HotMesh) -> None
 
 async def test_row_191_a_child_id_of_another_job(mesh: HotMesh) -> None:
     await mesh.pub("value", {"id": "taken"})
-    with pytest.raises(JobError, match="^Duplicate job: taken$") as caught:
+    with pytest.raises(JobError, match=r"^Duplicate job: taken$") as caught:
         await mesh.pubsub("ask", {"topic": "value", "id": "taken"}, timeout=5)
     assert caught.value.code == 409
     with pytest.raises(DuplicateJobError):

@@ -49,7 +49,9 @@ async def test_row_136_and_138_a_worker_runs_five_times_in_passes_of_its_own(mes
     ]
 
 
-async def test_row_137_a_version_that_is_deployed_meanwhile_cycles_by_a_code(module_database_url: str) -> None:
+async def test_row_137_a_version_that_is_deployed_meanwhile_cycles_by_a_code(
+    module_database_url: str,
+) -> None:
     def graph(version: str, condition: str) -> str:
         return f"""
 app:
@@ -88,7 +90,7 @@ app:
 
 async def test_row_139_an_endless_cycle_fails_the_job(module_database_url: str) -> None:
     async with HotMesh.init("cycles", connection=module_database_url, settings={"max_cycles": 3}) as mesh:
-        with pytest.raises(JobError, match="^Cycle limit exceeded for job H") as caught:
+        with pytest.raises(JobError, match=r"^Cycle limit exceeded for job H") as caught:
             await mesh.pubsub("endless", {}, timeout=5)
         assert await mesh.get_status(str(caught.value.job_id)) == 0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-WORKERS = {"quick": lambda _: {}}
+WORKERS: dict[str, Any] = {"quick": lambda _: {}}
 
 Told = list[tuple[str, JobOutput]]
 
@@ -68,7 +68,8 @@ async def test_row_206_and_207_how_long_a_finished_job_is_kept(
     job_id = await mesh.pub(topic, {})
     async with connected(module_database_url) as connection:
         row: Any = await connection.fetchrow(
-            "select extract(epoch from expires_at - ended_at)::float8 as kept from hotmesh.job where job_id = $1", job_id
+            "select extract(epoch from expires_at - ended_at)::float8 as kept from hotmesh.job where job_id = $1",
+            job_id,
         )
     assert row["kept"] == seconds
 

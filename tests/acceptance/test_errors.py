@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from harness import connected, eventually, owed
-from hotmesh import ConfigError, HotMesh, JobError, JobOutput, JobTimeoutError, Response, RetryPolicy, StreamData, Worker
+from hotmesh import (
+    ConfigError,
+    HotMesh,
+    JobError,
+    JobOutput,
+    JobTimeoutError,
+    Response,
+    RetryPolicy,
+    StreamData,
+    Worker,
+)
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.worker import retry_delay, retry_policy
 
@@ -85,7 +95,10 @@ def gaps(job_id: str) -> list[float]:
 
 
 async def test_row_89_a_success(mesh: HotMesh) -> None:
-    assert (await mesh.pubsub("status", {"how": "success"}, timeout=5)).data == {"status": "success", "value": 1}
+    assert (await mesh.pubsub("status", {"how": "success"}, timeout=5)).data == {
+        "status": "success",
+        "value": 1,
+    }
 
 
 async def test_row_90_an_error_that_nobody_handles(mesh: HotMesh) -> None:
@@ -109,7 +122,9 @@ async def test_row_91_an_error_of_a_child_is_its_parents(mesh: HotMesh) -> None:
 
 async def test_row_92_a_pending_answer_and_a_later_one(mesh: HotMesh) -> None:
     waiting = asyncio.create_task(mesh.pubsub("status", {"how": "pending 92"}, timeout=5))
-    message = await eventually(lambda: next((m for m in requests.values() if m.data["how"] == "pending 92"), None))
+    message = await eventually(
+        lambda: next((m for m in requests.values() if m.data["how"] == "pending 92"), None)
+    )
     await eventually(lambda: progress[message.metadata.jid])
     await mesh.add({"metadata": message.metadata, "data": {"code": 200, "percentage": 99}})
     output = await waiting
@@ -118,19 +133,25 @@ async def test_row_92_a_pending_answer_and_a_later_one(mesh: HotMesh) -> None:
 
 async def test_row_93_each_pending_answer_is_a_pass(mesh: HotMesh) -> None:
     waiting = asyncio.create_task(mesh.pubsub("status", {"how": "pending 93"}, timeout=5))
-    message = await eventually(lambda: next((m for m in requests.values() if m.data["how"] == "pending 93"), None))
+    message = await eventually(
+        lambda: next((m for m in requests.values() if m.data["how"] == "pending 93"), None)
+    )
     job_id = message.metadata.jid
     await eventually(lambda: progress[job_id])
     for guid, percentage in (("a", 60), ("b", 70), ("b", 70)):
         metadata = {**message.metadata, "guid": f"{job_id}:{guid}"}
-        await mesh.add({"metadata": metadata, "status": "pending", "code": 202, "data": {"percentage": percentage}})
+        await mesh.add(
+            {"metadata": metadata, "status": "pending", "code": 202, "data": {"percentage": percentage}}
+        )
     await eventually(lambda: len(progress[job_id]) == 3)
     await mesh.add({"metadata": {**message.metadata, "guid": "last"}, "data": {"percentage": 99}})
     assert (await waiting).data == {"status": "success", "percentage": 99}
     assert sorted(progress[job_id]) == [50, 60, 70]
 
 
-@pytest.mark.parametrize(("how", "code", "text"), [("raise", 500, "boom"), ("raise with code", 422, "no funds")])
+@pytest.mark.parametrize(
+    ("how", "code", "text"), [("raise", 500, "boom"), ("raise with code", 422, "no funds")]
+)
 async def test_row_94_a_callback_that_raises(mesh: HotMesh, how: str, code: int, text: str) -> None:
     error = await failing(mesh, "status", {"how": how})
     assert (error.code, str(error)) == (code, text)
@@ -209,13 +230,12 @@ async def test_row_104_two_retries_are_three_executions(mesh: HotMesh) -> None:
 
 
 def test_row_105_every_retry_of_a_high_count_is_made() -> None:
-    work = HeldWork("j", "g", "a", (0,), "t", {}, "go", retry={"500": [5, None]})
-    delays = []
-    for attempt in range(6):
-        held = HeldWork(*[getattr(work, name) for name in work.__struct_fields__[:7]], attempt=attempt, retry=work.retry)
-        delays.append(retry_delay(None, held, 500))
-    assert delays == [0.01, 0.1, 1.0, 10.0, 10.0, None]
-    assert retry_delay(None, work, 404) is None
+    def delay(attempt: int, code: int = 500) -> float | None:
+        work = HeldWork("j", "g", "a", (0,), "t", {}, "go", attempt=attempt, retry={"500": [5, None]})
+        return retry_delay(None, work, code)
+
+    assert [delay(attempt) for attempt in range(6)] == [0.01, 0.1, 1.0, 10.0, 10.0, None]
+    assert delay(0, code=404) is None
 
 
 def delays_of(policy: Mapping[str, Any] | RetryPolicy | None, attempts: int) -> list[float | None]:
@@ -230,7 +250,12 @@ def test_row_106_and_108_and_109_and_110_and_113_and_114_and_116_backoff() -> No
     assert delays_of({"maximum_attempts": 5, "backoff_coefficient": 2}, 5) == [2, 4, 8, 16, None]
     assert delays_of({"maximum_attempts": 3, "backoff_coefficient": 1.5}, 3) == [1.5, 2.25, None]
     assert delays_of({"maximum_attempts": 3, "backoff_coefficient": 3}, 3) == [3, 9, None]
-    assert delays_of({"maximum_attempts": 4, "backoff_coefficient": 10, "maximum_interval": "5s"}, 4) == [5, 5, 5, None]
+    assert delays_of({"maximum_attempts": 4, "backoff_coefficient": 10, "maximum_interval": "5s"}, 4) == [
+        5,
+        5,
+        5,
+        None,
+    ]
     assert delays_of({"maximum_attempts": 6, "backoff_coefficient": 1.5}, 4) == [1.5, 2.25, 3.375, 5.0625]
     assert delays_of({"backoff_coefficient": 10, "maximum_interval": 3}, 1) == [3]
     assert delays_of({"maximumAttempts": 9, "maximumInterval": "5m"}, 4) == [10, 100, 300, 300]
@@ -251,7 +276,9 @@ async def test_row_106_and_113_a_policy_tries_until_it_succeeds(
 
 @pytest.mark.parametrize(("retries", "executions"), [(2, 3), (0, 1)])
 async def test_row_107_and_111_a_policy_ends(mesh: HotMesh, retries: int, executions: int) -> None:
-    error = await failing(mesh, "policy", {"fails": 99, "retries": retries, "coefficient": 1, "initial": 0.01})
+    error = await failing(
+        mesh, "policy", {"fails": 99, "retries": retries, "coefficient": 1, "initial": 0.01}
+    )
     assert len(tries[str(error.job_id)]) == executions
     assert error.code == 500
 
@@ -282,7 +309,9 @@ async def test_row_115_only_the_coefficient_is_given(mesh: HotMesh) -> None:
     assert len(tries[output.metadata.jid]) == 2
 
 
-async def test_row_117_and_118_and_121_policies_are_stored_with_the_work(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_117_and_118_and_121_policies_are_stored_with_the_work(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     job_id = await mesh.pub("unserved", {})
     async with connected(module_database_url) as connection:
         rows = await connection.fetch(
@@ -290,9 +319,19 @@ async def test_row_117_and_118_and_121_policies_are_stored_with_the_work(mesh: H
         )
     found = {row["activity_id"]: row["retry_policy"] and json.loads(row["retry_policy"]) for row in rows}
     assert found == {
-        "un_w": {"maximum_attempts": 7, "backoff_coefficient": 3, "maximum_interval": 600, "initial_interval": 1},
+        "un_w": {
+            "maximum_attempts": 7,
+            "backoff_coefficient": 3,
+            "maximum_interval": 600,
+            "initial_interval": 1,
+        },
         "un_d": None,
-        "un_o": {"maximum_attempts": 2, "backoff_coefficient": 2, "maximum_interval": 300, "initial_interval": 0.5},
+        "un_o": {
+            "maximum_attempts": 2,
+            "backoff_coefficient": 2,
+            "maximum_interval": 300,
+            "initial_interval": 0.5,
+        },
     }
     await mesh.scrub(job_id)
 
@@ -348,7 +387,7 @@ async def test_row_133_an_interrupt_of_nobody_changes_nothing(mesh: HotMesh) -> 
 
 
 async def test_row_134_no_answer_in_time(mesh: HotMesh) -> None:
-    with pytest.raises(JobTimeoutError, match="^timeout$") as caught:
+    with pytest.raises(JobTimeoutError, match=r"^timeout$") as caught:
         await mesh.pubsub("slow", {"n": 1}, timeout=0)
     job_id = caught.value.job_id
     assert (caught.value.code, bool(job_id)) == (504, True)

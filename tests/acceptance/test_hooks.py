@@ -45,11 +45,15 @@ async def test_row_143_a_sleep_with_seconds_from_job_data(mesh: HotMesh) -> None
     assert output.data == {"seconds": 0.05, "done": True}
 
 
-async def test_row_144_at_the_threshold_a_hook_does_not_register(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_144_at_the_threshold_a_hook_does_not_register(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     output = await mesh.pubsub("threshold", {"threshold": 1}, timeout=5)
     assert (output.data, output.metadata.js) == ({"done": False}, 0)
     async with connected(module_database_url) as connection:
-        found = await connection.fetchval("select count(*) from hotmesh.wait where topic = 'threshold.signal'")
+        found = await connection.fetchval(
+            "select count(*) from hotmesh.wait where topic = 'threshold.signal'"
+        )
     assert found == 0
 
 
@@ -94,7 +98,9 @@ async def test_row_151_and_159_of_signals_before_the_wait_the_last_one_counts(me
     assert await finished(mesh, "late", job_id) == {"got": 2}
 
 
-async def test_row_152_and_155_signals_and_waits_that_race_all_meet(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_152_and_155_signals_and_waits_that_race_all_meet(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     async with HotMesh.init("hooks", connection=module_database_url) as other:
 
         async def pair(number: int) -> dict[str, Any]:
@@ -112,7 +118,9 @@ async def test_row_152_and_155_signals_and_waits_that_race_all_meet(mesh: HotMes
     assert found == [{"got": number} for number in range(100)]
 
 
-async def test_row_153_and_154_and_158_registrations_come_and_go(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_153_and_154_and_158_registrations_come_and_go(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     async with connected(module_database_url) as connection:
 
         async def rows(table: str) -> int:
@@ -129,15 +137,22 @@ async def test_row_153_and_154_and_158_registrations_come_and_go(mesh: HotMesh, 
         assert (await rows("signal"), await rows("wait")) == (0, 0)
 
 
-async def test_row_160_and_162_early_signals_are_kept_for_their_time(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_160_and_162_early_signals_are_kept_for_their_time(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     await mesh.signal("wait.signal", {"id": "k160", "$expire": "1h"})
     await mesh.signal("wait.signal", {"id": "k161"})
     async with connected(module_database_url) as connection:
         rows = await connection.fetch(
             "select key, expires_at - created_at as kept from hotmesh.signal where key in ('k160', 'k161')"
         )
-        assert {row["key"]: row["kept"] for row in rows} == {"k160": timedelta(hours=1), "k161": timedelta(minutes=10)}
-        await connection.execute("update hotmesh.signal set expires_at = now() - interval '1 second' where key = 'k160'")
+        assert {row["key"]: row["kept"] for row in rows} == {
+            "k160": timedelta(hours=1),
+            "k161": timedelta(minutes=10),
+        }
+        await connection.execute(
+            "update hotmesh.signal set expires_at = now() - interval '1 second' where key = 'k160'"
+        )
     job_id = await mesh.pub("wait", {"key": "k160"})
     assert await mesh.get_status(job_id) == 1
     await mesh.interrupt("wait", job_id)
@@ -171,7 +186,7 @@ async def test_row_164_error_signals(mesh: HotMesh) -> None:
     running = asyncio.create_task(mesh.pubsub("wait", {"key": "k164b"}, timeout=5))
     await asyncio.sleep(0)
     await mesh.signal("wait.signal", {"id": "k164b", "message": "never"}, "error", 499)
-    with pytest.raises(JobError, match="^never$") as caught:
+    with pytest.raises(JobError, match=r"^never$") as caught:
         await running
     assert caught.value.code == 499
 

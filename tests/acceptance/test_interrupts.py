@@ -36,9 +36,12 @@ async def test_row_192_a_self_interrupt_without_an_error_answers_with_the_data_s
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "text"), [({}, 410, r"job \[H.*\] interrupted"), ({"reason": "enough", "code": 423}, 423, "enough")]
+    ("data", "code", "text"),
+    [({}, 410, r"job \[H.*\] interrupted"), ({"reason": "enough", "code": 423}, 423, "enough")],
 )
-async def test_row_193_a_self_interrupt_with_an_error(mesh: HotMesh, data: dict[str, Any], code: int, text: str) -> None:
+async def test_row_193_a_self_interrupt_with_an_error(
+    mesh: HotMesh, data: dict[str, Any], code: int, text: str
+) -> None:
     with pytest.raises(JobError, match=text) as caught:
         await mesh.pubsub("self", data, timeout=5)
     assert caught.value.code == code

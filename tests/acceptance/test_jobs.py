@@ -48,10 +48,10 @@ async def test_row_49_the_id_is_computed(mesh: HotMesh) -> None:
 
 async def test_row_50_and_51_an_id_in_use_is_refused(mesh: HotMesh) -> None:
     await mesh.pub("by.id", {"id": "twice"})
-    with pytest.raises(DuplicateJobError, match="^Duplicate job: twice$") as caught:
+    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice$") as caught:
         await mesh.pub("by.id", {"id": "twice"})
     assert caught.value.job_id == "twice"
-    with pytest.raises(DuplicateJobError, match="^Duplicate job: twice$"):
+    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice$"):
         await mesh.pubsub("by.id", {"id": "twice"})
 
 
@@ -72,13 +72,13 @@ async def test_row_53_an_id_is_free_again_after_its_job_has_expired(mesh: HotMes
         return False
 
     await eventually(gone, within=2)
-    with pytest.raises(JobNotFoundError, match="^again Not Found$"):
+    with pytest.raises(JobNotFoundError, match=r"^again Not Found$"):
         await mesh.get_state("short", "again")
     assert await mesh.pub("short", {"id": "again"}) == "again"
 
 
 async def test_row_54_the_status_of_nobody(mesh: HotMesh) -> None:
-    with pytest.raises(JobNotFoundError, match="^Job nope not found$"):
+    with pytest.raises(JobNotFoundError, match=r"^Job nope not found$"):
         await mesh.get_status("nope")
 
 

@@ -32,7 +32,9 @@ WORKERS = {
 }
 
 
-async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     requests: list[StreamData] = []
     release = asyncio.Event()
 
@@ -41,7 +43,9 @@ async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(mesh: HotM
         await release.wait()
         return {"done": message.metadata.gid}
 
-    async with HotMesh.init("safety", connection=module_database_url, workers=[Worker("stubborn", hold)]) as other:
+    async with HotMesh.init(
+        "safety", connection=module_database_url, workers=[Worker("stubborn", hold)]
+    ) as other:
         await other.pub("stubborn", {}, extended={"id": "reused"})
         await eventually(lambda: len(requests) == 1)
         await other.scrub("reused")
@@ -58,7 +62,9 @@ async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(mesh: HotM
         assert (await mesh.get_state("stubborn", "reused")).data == {"done": new.metadata.gid}
 
 
-async def test_row_366_a_message_that_survives_twelve_deaths_completes(mesh: HotMesh, module_database_url: str) -> None:
+async def test_row_366_a_message_that_survives_twelve_deaths_completes(
+    mesh: HotMesh, module_database_url: str
+) -> None:
     job_id = await mesh.pub("stubborn", {})
     async with connected(module_database_url) as connection:
         await connection.execute("update hotmesh.worker_stream set delivery = 12 where job_id = $1", job_id)
@@ -111,7 +117,9 @@ async def test_row_373_at_its_threshold_nothing_runs(mesh: HotMesh, what: str) -
 async def test_row_375_three_hundred_jobs_at_once(mesh: HotMesh, module_database_url: str) -> None:
     told: list[JobOutput] = []
     await mesh.sub("chain.done", lambda _, output: told.append(output))
-    jobs = await asyncio.gather(*(mesh.pub("chain", {"n": n}, extended={"id": f"three {n}"}) for n in range(300)))
+    jobs = await asyncio.gather(
+        *(mesh.pub("chain", {"n": n}, extended={"id": f"three {n}"}) for n in range(300))
+    )
     await eventually(lambda: len(told) >= 300, within=30)
     await mesh.unsub("chain.done")
     assert sorted(output.metadata.jid for output in told) == sorted(jobs)
@@ -122,7 +130,9 @@ async def test_row_375_three_hundred_jobs_at_once(mesh: HotMesh, module_database
 
 
 @pytest.mark.parametrize("size", [7_400, 7_450, 7_500, 7_550, 7_600, 8_100])
-async def test_row_376_results_around_the_limit_of_notify(mesh: HotMesh, module_database_url: str, size: int) -> None:
+async def test_row_376_results_around_the_limit_of_notify(
+    mesh: HotMesh, module_database_url: str, size: int
+) -> None:
     async with HotMesh.init("safety", connection=module_database_url, readonly=True) as asking:
         # Processed by the other instance, so that the result travels.
         output = await asking.pubsub("text", {"size": size}, timeout=5)

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hotmesh.core.activities.signal import make_signal
-from hotmesh.core.advance import Limits, StartRequest, advance, start
+from hotmesh.core.advance import DEFAULT_LIMITS, Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan, compile_app
 from hotmesh.core.job import (
     Dimension,
@@ -56,7 +56,7 @@ class World:
     """All jobs of an app, and what is on its way to them."""
 
     plan: Plan
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     in_memory: bool = True
     """Whether jobs stay in memory between their steps, with all their records."""
     now: datetime = NOW
@@ -246,8 +246,9 @@ class World:
                     self.messages.pop((item.generation, message_id))
         for place in step.released:
             key = (place.generation, place.activity_id, place.dimension)
-            for table in (self.timers, self.waits, self.work):
-                table.pop(key, None)  # type: ignore[attr-defined]
+            tables: tuple[dict[Place, Any], ...] = (self.timers, self.waits, self.work)
+            for table in tables:
+                table.pop(key, None)
         for record in step.records:
             self.records[record.generation, record.activity_id, record.dimension] = encode(record.record)
         for work in step.work:
@@ -284,9 +285,10 @@ class World:
                 self.messages.setdefault((generation, message.message_id), message)
 
     def _drop(self, generation: str, *, descend: bool) -> None:
-        for table in (self.work, self.timers, self.waits, self.messages):
-            for key in [key for key in table if key[0] == generation]:  # type: ignore[attr-defined]
-                del table[key]  # type: ignore[attr-defined]
+        tables: tuple[dict[Any, Any], ...] = (self.work, self.timers, self.waits, self.messages)
+        for table in tables:
+            for key in [key for key in table if key[0] == generation]:
+                del table[key]
         if descend:
             for job in list(self.jobs.values()):
                 parent = job.parent
@@ -335,9 +337,9 @@ class World:
 
     def _owed(self, generation: str) -> bool:
         """Whether something will come for a job."""
-        for table in (self.work, self.messages, self.timers, self.waits):
-            if any(key[0] == generation for key in table):  # type: ignore[attr-defined]
-                return True
+        tables: tuple[dict[Any, Any], ...] = (self.work, self.messages, self.timers, self.waits)
+        if any(key[0] == generation for table in tables for key in table):
+            return True
         for child in self.jobs.values():
             parent = child.parent
             if (

@@ -6,9 +6,9 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from model import World, one_graph
 
 from hotmesh.core.advance import Limits
-from model import World, one_graph
 
 
 def _graph(branches: dict[str, str], join: str = "all", more: str = "", conditions: str = "") -> str:
@@ -57,11 +57,11 @@ def test_a_join_of_branches_that_only_compute_runs_once_however_steps_are_cut(li
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_branch_that_cannot_arrive_does_not_block(in_memory: bool) -> None:
     graph = _graph({"a": WORK, "b": WORK}, conditions=", conditions: {code: 200}")
-    for order, codes in ((("a", "b"), (200, 404)), (("b", "a"), (404, 200))):
+    for order in (("a", "b"), ("b", "a")):
         world = World(one_graph(graph), in_memory=in_memory)
         job = world.start({})
-        for name, code in zip(order, codes if order[0] == "a" else codes, strict=True):
-            world.answer(name, {"n": name}, code=code)
+        for name in order:
+            world.answer(name, {"n": name}, code=200 if name == "a" else 404)
         assert (world.status(job), len(world.passes(job, "j"))) == (0, 1)
         assert world.data(job) == {"joined": {"a": "a", "b": "b"}}
 

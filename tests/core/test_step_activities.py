@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from model import NOW, World, later, one_graph
 
 from hotmesh.core.job import INTERRUPTED, Event
-from model import NOW, World, later, one_graph
 
 # -- await -----------------------------------------------------------------------------------------------
 

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from model import World, one_graph
 
 from hotmesh.core.advance import Limits
 from hotmesh.core.job import Event, dimension_text
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
-from model import World, one_graph
 
 WORK = """
 activities:

@@ -44,7 +44,9 @@ def _parse(text: str, name: str) -> float:
         part = _PART.match(text, position)
         unit = 1.0 if part is not None and not part[2] else _UNITS.get(part[2].lower()) if part else None
         if part is None or unit is None or part.end() == position:
-            raise ConfigError(f"{name} {text!r} is not a duration; write seconds, or text such as '30s', '5 minutes'")
+            raise ConfigError(
+                f"{name} {text!r} is not a duration; write seconds, or text such as '30s', '5 minutes'"
+            )
         total += float(part[1]) * unit
         position = part.end()
     if not text.strip():

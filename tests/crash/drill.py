@@ -361,7 +361,8 @@ async def run(
     """A whole drill on a Postgres of its own in `directory`."""
     began = time.monotonic()
     data = directory / "postgres"
-    server = await asyncio.to_thread(local.ensure_running, data, sync=False)
+    # With full durability: a commit that was answered must outlast `-m immediate`, and everything is judged by that.
+    server = await asyncio.to_thread(local.ensure_running, data)
     try:
         drill = Drill(directory, server.dsn, jobs=jobs, rate=rate, seed=seed)
         await drill.prepare()

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from hotmesh import DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker
+from hotmesh import DatabaseError, DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker
 
 APP = "drill"
 
@@ -167,7 +167,7 @@ async def main(order: dict[str, Any]) -> None:
         return {"y": message.data["x"] + 1}
 
     workers = [Worker(topic, work, max_concurrency=20) for topic in TOPICS] if order["worker"] else []
-    async with HotMesh.init(
+    starting = HotMesh.init(
         app_id=APP,
         connection=order["url"],
         guid=member,
@@ -175,11 +175,19 @@ async def main(order: dict[str, Any]) -> None:
         workers=workers,
         lease=LEASE,
         settings={"poison_threshold": 100, "connect_timeout": 60},
-    ) as mesh:
-        ledger.append(what="up", member=member)
-        if order.get("publish"):
-            await publish(mesh, ledger, member, *order["publish"])
-        await asyncio.get_running_loop().create_future()
+    )
+    while True:
+        try:
+            mesh = await starting
+            break
+        except DatabaseError as error:
+            # Whoever starts processes starts them again; here they do it themselves.
+            ledger.append(what="not up", member=member, error=str(error))
+            await asyncio.sleep(0.1)
+    ledger.append(what="up", member=member)
+    if order.get("publish"):
+        await publish(mesh, ledger, member, *order["publish"])
+    await asyncio.get_running_loop().create_future()
 
 
 async def publish(

@@ -68,7 +68,7 @@ class Saboteur:
             runner.cancel()
             return await asyncio.get_running_loop().create_future()
 
-        store.commit = commit  # type: ignore[method-assign]
+        store.commit = commit  # type: ignore[method-assign, assignment]
 
     async def _killed(self, connection: asyncpg.Connection, committing: Any) -> Any:
         """Let the statement wait for a lock, and end its session there."""
@@ -222,13 +222,12 @@ async def test_the_lost_answer_to_a_transaction_of_the_stream_leaves_no_trace(
     honest = Transaction.__aexit__
     losses = 0
 
-    async def leave(self: Transaction, kind: Any, error: Any, trace: Any) -> Any:
+    async def leave(self: Transaction, kind: Any, error: Any, trace: Any) -> None:
         nonlocal losses
-        result = await honest(self, kind, error, trace)
+        await honest(self, kind, error, trace)
         if kind is None and losses < 2:
             losses += 1
             raise ConnectionLostError("the answer to COMMIT was lost")
-        return result
 
     async with connected(database_url) as connection, experiment._mesh(engine=True, worker=True) as mesh:
         await mesh.deploy(

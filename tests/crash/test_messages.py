@@ -203,6 +203,7 @@ async def test_a_message_of_an_earlier_generation_changes_nothing_of_a_reused_id
         after = await connection.fetchrow("select * from hotmesh.job")
         open_work = await owed(connection, "reuse")
 
+    assert new is not None
     assert len(held) == 1
     assert old != new["generation"]
     assert answered == [False]

@@ -158,7 +158,7 @@ async def test_a_server_that_is_too_old_is_refused_with_both_versions(
 
 
 async def _is_zero(connection: asyncpg.Connection, query: str) -> bool:
-    return await connection.fetchval(query) == 0
+    return bool(await connection.fetchval(query) == 0)
 
 
 # -- links ---------------------------------------------------------------------------------------------------

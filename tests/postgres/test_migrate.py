@@ -156,10 +156,9 @@ async def test_what_is_printed_makes_the_same_schema_with_psql(
     printed = tmp_path / "schema.sql"
     printed.write_text(script(SCHEMA))
 
-    subprocess.run(
-        [program(server, "psql"), "--quiet", "--set=ON_ERROR_STOP=1", "--file", printed, empty_database_url],
-        check=True,
-        capture_output=True,
+    psql: list[str | Path] = [program(server, "psql"), "--quiet", "--set=ON_ERROR_STOP=1", "--file", printed]
+    await asyncio.to_thread(
+        lambda: subprocess.run([*psql, empty_database_url], check=True, capture_output=True)
     )
 
     assert dump(server, empty_database_url) == dump(server, database_url)

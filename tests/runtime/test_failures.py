@@ -277,16 +277,18 @@ async def test_callers_outlast_a_stop_and_start_of_postgres(scratch: Path) -> No
 
 
 async def held(connection: asyncpg.Connection, count: int) -> bool:
-    return (
-        await connection.fetchval("select count(*) from hotmesh.worker_stream where reserved_by is not null")
-        == count
-    )
+    query = "select count(*) from hotmesh.worker_stream where reserved_by is not null"
+    return bool(await connection.fetchval(query) == count)
+
+
+def ask_for_a_password(data_dir: Path) -> None:
+    rules = next(data_dir.rglob("pg_hba.conf"))
+    rules.write_text("local all guest scram-sha-256\n" + rules.read_text())
 
 
 async def test_a_wrong_password_is_told_at_the_start(scratch: Path) -> None:
     server = await asyncio.to_thread(local.ensure_running, scratch, sync=False)
-    rules = next(scratch.rglob("pg_hba.conf"))
-    rules.write_text("local all guest scram-sha-256\n" + rules.read_text())
+    await asyncio.to_thread(ask_for_a_password, scratch)
     async with connected(server.dsn) as connection:
         await connection.execute("create role guest login password 'right'; select pg_reload_conf()")
         await eventually(
@@ -405,6 +407,7 @@ async def test_stop_gives_running_work_back_at_once(database_url: str) -> None:
         ):
             output = await waiting
 
+    assert row is not None
     assert dict(row) == {"reserved_by": None, "delivery": 0, "attempt": 0, "visible": True}
     assert output.data == {"y": 6}
 
@@ -472,7 +475,7 @@ async def test_after_stop_all_a_new_init_works_as_the_first(database_url: str) -
         others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 
         async def alone() -> bool:
-            return await connection.fetchval(others) == 0
+            return bool(await connection.fetchval(others) == 0)
 
         await eventually(alone, what="the end of all connections")
 
@@ -526,7 +529,7 @@ async def main():
 asyncio.run(main())
 """
     processes = [
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: ASYNC220 - a few milliseconds
             [sys.executable, "-c", program, empty_database_url],
             stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,0 +1,125 @@
+"""Drill after drill for minutes: `python -m tests.soak --minutes 3 --seed 7`; 1 is returned if a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+sys.path.insert(0, str(HERE.parent / "crash"))
+
+import drill  # noqa: E402 - it lies beside the crash test
+
+RESULTS = HERE.parent.parent / "bench" / "results"
+
+ROUND = 30.0
+"""Seconds of disturbance between two looks at what came of it."""
+
+RATE = 30.0
+"""Jobs created per second while nothing is dead."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0, help="how long (default: 3)")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments at which processes are killed")
+    parser.add_argument("--record", action="store_true", help="write the figures to bench/results")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
+    reports = asyncio.run(_soak(options.minutes * 60, seed))
+    total = _total(reports, seed)
+    print(drill_line(total), flush=True)
+    if options.record:
+        print(f"recorded in {_record(total, reports, options.minutes)}")
+    return 1 if total.problems else 0
+
+
+async def _soak(seconds: float, seed: int) -> list[drill.Report]:
+    """Rounds until the time is up; each has a Postgres of its own, so that one failure does not hide the next."""
+    ends = time.monotonic() + seconds
+    reports: list[drill.Report] = []
+    while (left := ends - time.monotonic()) > 5 or not reports:
+        disturbance = max(3.0, min(ROUND, left - 10))
+        report = await _round(seed + len(reports), disturbance)
+        reports.append(report)
+        print(f"round {len(reports)}: {report.summary()}", flush=True)
+        for problem in report.problems:
+            print(f"  {problem}", flush=True)
+    return reports
+
+
+async def _round(seed: int, disturbance: float) -> drill.Report:
+    directory = Path(tempfile.mkdtemp(prefix="hotmesh-soak-", dir="/tmp"))
+    if os.geteuid() == 0:
+        directory.chmod(0o711)  # for the account that root's servers run as
+    try:
+        report = await drill.run(
+            directory,
+            jobs=int(disturbance * RATE * 0.6),
+            rate=RATE,
+            disturbance=disturbance,
+            seed=seed,
+            settle_within=60,
+        )
+    except BaseException:
+        print(f"what happened lies in {directory}", file=sys.stderr)
+        raise
+    if report.problems:
+        report.problems.append(f"what happened lies in {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    return report
+
+
+def _total(reports: list[drill.Report], seed: int) -> drill.Report:
+    total = drill.Report(seed)
+    for report in reports:
+        total.seconds += report.seconds
+        total.jobs += report.jobs
+        total.kills += report.kills
+        total.restarts_of_postgres += report.restarts_of_postgres
+        total.runs += report.runs
+        total.repeated_runs += report.repeated_runs
+        total.slowest_takeover = max(total.slowest_takeover, report.slowest_takeover)
+        total.settling = max(total.settling, report.settling)
+        total.problems += report.problems
+    return total
+
+
+def drill_line(total: drill.Report) -> str:
+    """The summary of the whole soak."""
+    return f"soak: {total.summary()}"
+
+
+def _record(total: drill.Report, reports: list[drill.Report], minutes: float) -> Path:
+    moment = datetime.now(UTC)
+    found: dict[str, Any] = {
+        "benchmark": "soak",
+        "at": moment.isoformat(timespec="seconds"),
+        "minutes": minutes,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+        "total": asdict(total),
+        "rounds": [asdict(report) for report in reports],
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"soak-{moment:%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -81,7 +81,8 @@ class CompileError(HotMeshError):
     def errors(self) -> list[dict[str, str]]:
         """The problems as plain `{path, rule, message}` dicts."""
         return [
-            {"path": problem.path, "rule": problem.rule, "message": problem.message} for problem in self.problems
+            {"path": problem.path, "rule": problem.rule, "message": problem.message}
+            for problem in self.problems
         ]
 
 

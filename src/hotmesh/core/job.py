@@ -94,7 +94,11 @@ class Job(Struct, frozen=True):
 
     def covers(self, event: Event) -> bool:
         """Whether the records that a step on this event reads are loaded."""
-        return self.covered is None or not event.activity_id or (event.activity_id, event.dimension) in self.covered
+        return (
+            self.covered is None
+            or not event.activity_id
+            or (event.activity_id, event.dimension) in self.covered
+        )
 
     @property
     def complete(self) -> bool:

@@ -123,7 +123,9 @@ class Source:
             options.setdefault("timeout", timeout)
             return await asyncpg.connect(**options)
         except (OSError, TimeoutError, EOFError, ValueError, *_DRIVER_ERRORS) as error:
-            silent = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            silent = (
+                f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+            )
             raise ConnectionFailedError(str(error) or silent) from error
 
     async def release(self, connection: Driver) -> None:
@@ -205,7 +207,9 @@ def translate(error: BaseException) -> HotMeshError | None:
     if isinstance(error, asyncpg.exceptions.InsufficientPrivilegeError):
         return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
     if isinstance(error, _LOST):
-        return ConnectionLostError(f"the connection to Postgres was lost: {str(error) or type(error).__name__}")
+        return ConnectionLostError(
+            f"the connection to Postgres was lost: {str(error) or type(error).__name__}"
+        )
     # The driver's own state may be confused by an end at the wrong moment, too; a new connection starts afresh.
     if isinstance(error, asyncpg.InterfaceError | asyncpg.exceptions.InternalClientError):
         return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")

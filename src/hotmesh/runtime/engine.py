@@ -435,7 +435,11 @@ class Engine:
             if cell is None:
                 if self._readonly or not job.live:
                     continue
-                cell = own if own is not None and own.generation == job.generation else Cell(job.job_id, job.generation)
+                cell = (
+                    own
+                    if own is not None and own.generation == job.generation
+                    else Cell(job.job_id, job.generation)
+                )
                 self._cells[job.generation] = cell
             # A step of another way in may have been told first.
             if cell.job is None or cell.job.seq < job.seq:
@@ -619,7 +623,17 @@ class Engine:
             return
         failure = {"message": message, "code": 500}
         cell.events = [
-            Event(e.kind, e.activity_id, e.dimension, "error", 500, failure, e.message_id, e.receipt, e.started_at)
+            Event(
+                e.kind,
+                e.activity_id,
+                e.dimension,
+                "error",
+                500,
+                failure,
+                e.message_id,
+                e.receipt,
+                e.started_at,
+            )
             if e.kind in ("answer", "added", "result", "signal", "timer")
             else Event("interrupt", data={"reason": failure["message"], "code": 500}, receipt=e.receipt)
             for e in events
@@ -765,7 +779,8 @@ class Engine:
         async with self._loads.use() as connection:
             jobs = await self._store.load_jobs(connection, {cell.job_id for cell in waiting})
             loaded = await self._with_records(
-                connection, [(jobs[cell.generation], cell.events) for cell in waiting if cell.generation in jobs]
+                connection,
+                [(jobs[cell.generation], cell.events) for cell in waiting if cell.generation in jobs],
             )
         for cell in waiting:
             job = loaded.get(cell.generation)
@@ -805,9 +820,7 @@ class Engine:
         try:
             return self._plans.known_for(job) or await self._plans.for_job(job)
         except VersionNotFoundError:
-            logger.error(
-                "job of an unknown version", extra={"job_id": job.job_id, "version": job.version}
-            )
+            logger.error("job of an unknown version", extra={"job_id": job.job_id, "version": job.version})
             return None
 
     # -- the stream --------------------------------------------------------------------------------------
@@ -873,7 +886,9 @@ class Engine:
             return 0
         except Exception as error:
             logger.error(
-                "events could not be handled", extra={"job_id": due[0].job.job_id if due else None}, exc_info=error
+                "events could not be handled",
+                extra={"job_id": due[0].job.job_id if due else None},
+                exc_info=error,
             )
             if not due or _passing(error):
                 raise
@@ -980,11 +995,12 @@ class Engine:
         wanted = []
         for item in due:
             cell = self._cells.get(item.job.generation)
-            if cell is not None and cell.job is not None and cell.job.seq == item.job.seq:
-                if all(cell.job.covers(due.event) for due in item.events):
-                    found[item.job.generation] = cell.job
-                    continue
-            wanted.append((item.job, [event.event for event in item.events]))
+            known = None if cell is None else cell.job
+            current = known is not None and known.seq == item.job.seq
+            if known is not None and current and all(known.covers(due.event) for due in item.events):
+                found[item.job.generation] = known
+            else:
+                wanted.append((item.job, [event.event for event in item.events]))
         return {**found, **await self._with_records(connection, wanted)}
 
     def _adopt(self, pending: Pending) -> None:
@@ -1020,4 +1036,3 @@ def _with(job: Job, records: Any, covered: frozenset[Place]) -> Job:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-

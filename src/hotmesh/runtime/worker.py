@@ -79,7 +79,9 @@ class Worker:
             raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
         most = self.max_concurrency
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ConfigError(f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}")
+            raise ConfigError(
+                f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}"
+            )
 
 
 @dataclass(slots=True)
@@ -196,9 +198,7 @@ class Workers:
                 await self._idle.wait()
 
     def _busy(self) -> bool:
-        return bool(
-            self._running or self._answers or self._postponed or self._buried or self._answering
-        )
+        return bool(self._running or self._answers or self._postponed or self._buried or self._answering)
 
     async def close(self) -> None:
         await self._claims.close()
@@ -426,7 +426,9 @@ class Workers:
         if response is None:
             self._cut_off(served, work)
         elif not held:
-            logger.warning("stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id})
+            logger.warning(
+                "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+            )
         else:
             self._answered(served, work, response)
         self._freed(served)
@@ -504,9 +506,7 @@ class Workers:
 
     def _bury(self, served: _Served, work: HeldWork) -> None:
         served.running -= 1
-        message = (
-            f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
-        )
+        message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         logger.error(
             "stream-poison-message-detected",
             extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
@@ -544,7 +544,10 @@ class Workers:
             held = await self._store.answer_work(
                 connection,
                 self._member,
-                [(w.generation, w.activity_id, w.dimension, status, code, data) for w, status, code, data in answers],
+                [
+                    (w.generation, w.activity_id, w.dimension, status, code, data)
+                    for w, status, code, data in answers
+                ],
                 EVENTS,
             )
             del self._answers[: len(answers)]
@@ -636,12 +639,16 @@ def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy |
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in names:
-            raise ConfigError(f"retry has no key {name!r}; known are {', '.join(sorted(set(names.values())))}")
+            raise ConfigError(
+                f"retry has no key {name!r}; known are {', '.join(sorted(set(names.values())))}"
+            )
         known = names[name]
         values[known] = seconds(value, name=known) if known.endswith("interval") else value
     policy = RetryPolicy(**values)
     if not isinstance(policy.maximum_attempts, int) or policy.maximum_attempts < 1:
-        raise ConfigError(f"maximum_attempts must be an integer of at least 1, not {policy.maximum_attempts!r}")
+        raise ConfigError(
+            f"maximum_attempts must be an integer of at least 1, not {policy.maximum_attempts!r}"
+        )
     if policy.backoff_coefficient < 1:
         raise ConfigError(f"backoff_coefficient must be at least 1, not {policy.backoff_coefficient!r}")
     return policy
@@ -666,7 +673,7 @@ def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float 
     rule = (work.retry or {}).get(str(code))
     if rule is None or done > int(rule[0]):
         return None
-    return 10 ** min(done, 4) / 1_000
+    return float(10 ** min(done, 4)) / 1_000
 
 
 def message_from(work: HeldWork, app_id: str) -> StreamData:

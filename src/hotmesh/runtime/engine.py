@@ -331,7 +331,11 @@ class Engine:
             else:
                 self._answered_elsewhere(batch[0])
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
-            if len(batch) > 1:
+            if not batch:
+                # Nothing but reservations of work that overflowed, which is given back.
+                logger.warning("work could not be reserved", extra={"error": str(error)})
+                await anyio.sleep(0.1)
+            elif len(batch) > 1:
                 for pending in batch:
                     await self._commit(link, [pending])
             elif _passing(error) and batch[0].cell is not None:

@@ -63,7 +63,7 @@ async def _soak(seconds: float, seed: int) -> list[drill.Report]:
 async def _round(seed: int, disturbance: float) -> drill.Report:
     directory = Path(tempfile.mkdtemp(prefix="hotmesh-soak-", dir="/tmp"))
     if os.geteuid() == 0:
-        directory.chmod(0o711)  # for the account that root's servers run as
+        os.chmod(directory, 0o711)  # noqa: PTH101 - for the account that root's servers run as
     try:
         report = await drill.run(
             directory,

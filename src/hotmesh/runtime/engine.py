@@ -151,6 +151,8 @@ class Engine:
         self._stopping = False
         self._committing = 0
         self._closed = False
+        self._loading = False
+        """Jobs are on their way into memory, with events that are in neither queue meanwhile."""
         self._losses = 0
         """Connections lost in a row, without a commit in between."""
         self._lost_since = 0.0
@@ -170,7 +172,7 @@ class Engine:
         """Take no more from the stream, and return once every step in memory has been committed."""
         self._stopping = True
         self._stream_wake.set()
-        while self._ready or self._committing or self._unloaded:
+        while self._ready or self._committing or self._unloaded or self._restarts or self._loading:
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -736,6 +738,7 @@ class Engine:
                 await self._something_to_load.wait()
             restarts, self._restarts = self._restarts, []
             waiting, self._unloaded = self._unloaded, []
+            self._loading = True
             try:
                 while restarts:
                     await self._start_again(*restarts[-1])
@@ -750,6 +753,7 @@ class Engine:
                 logger.error("jobs could not be loaded, loading them one by one", exc_info=error)
                 self._restarts += restarts
                 await self._load_singly(waiting)
+            self._loading = False
             self._work_to_do.set()
 
     async def _load_singly(self, waiting: Sequence[Cell]) -> None:

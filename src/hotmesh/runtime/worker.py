@@ -133,6 +133,7 @@ class Workers:
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
         self._answer_wake = anyio.Event()
         self._answering = False
+        self._claiming = False
         self._tasks: TaskGroup | None = None
         self._stopping = False
         self._idle = anyio.Event()
@@ -198,7 +199,9 @@ class Workers:
                 await self._idle.wait()
 
     def _busy(self) -> bool:
-        return bool(self._running or self._answers or self._postponed or self._buried or self._answering)
+        return bool(
+            self._running or self._answers or self._postponed or self._buried or self._answering or self._claiming
+        )
 
     async def close(self) -> None:
         await self._claims.close()
@@ -336,12 +339,14 @@ class Workers:
             self._served[topic].running += limit
             self._served[topic].backlog = False
         claimed: list[HeldWork] = []
+        self._claiming = True
         try:
             async with self._claims.use() as connection:
                 claimed = await self._store.claim_work(connection, self._member, limits, self._settings.lease)
         finally:
             for work in claimed:
                 limits[work.topic] -= 1
+            self._claiming = bool(claimed)
             for topic, unused in limits.items():
                 served = self._served[topic]
                 served.running -= unused
@@ -353,6 +358,9 @@ class Workers:
                 self._bury(served, work)
             else:
                 self._run(served, work)
+        self._claiming = False
+        if self._stopping:
+            self._idle.set()
         return len(claimed)
 
     async def _next_due(self) -> float | None:

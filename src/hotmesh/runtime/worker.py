@@ -347,6 +347,8 @@ class Workers:
             for work in claimed:
                 limits[work.topic] -= 1
             self._claiming = bool(claimed)
+            if self._stopping:
+                self._idle.set()
             for topic, unused in limits.items():
                 served = self._served[topic]
                 served.running -= unused

@@ -200,7 +200,12 @@ class Workers:
 
     def _busy(self) -> bool:
         return bool(
-            self._running or self._answers or self._postponed or self._buried or self._answering or self._claiming
+            self._running
+            or self._answers
+            or self._postponed
+            or self._buried
+            or self._answering
+            or self._claiming
         )
 
     async def close(self) -> None:

@@ -352,8 +352,7 @@ class Workers:
             for work in claimed:
                 limits[work.topic] -= 1
             self._claiming = bool(claimed)
-            if self._stopping:
-                self._idle.set()
+            self._idle.set()
             for topic, unused in limits.items():
                 served = self._served[topic]
                 served.running -= unused
@@ -366,8 +365,7 @@ class Workers:
             else:
                 self._run(served, work)
         self._claiming = False
-        if self._stopping:
-            self._idle.set()
+        self._idle.set()
         return len(claimed)
 
     async def _next_due(self) -> float | None:

@@ -353,7 +353,7 @@ class Drill:
 ENOUGH = 6
 """Kills without which a drill shows little."""
 
-SLACK = 2.0
+SLACK = 3.0
 """Seconds from the end of a lease to the next run that a busy machine may need."""
 
 

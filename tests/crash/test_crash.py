@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_mesh_survives_the_death_of_any_process_at_any_moment(scratch: Path) -> None:
-    report = await drill.run(scratch, jobs=240, rate=30, disturbance=8, seed=20_260_801)
+    report = await drill.run(scratch, jobs=180, rate=45, disturbance=6, seed=20_260_801)
 
     assert not report.problems, "\n".join(report.problems)
     assert report.kills >= drill.ENOUGH

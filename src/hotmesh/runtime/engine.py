@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -85,7 +86,7 @@ class Cell:
 class Pending:
     """A step on its way to a commit, and what to do with the verdict."""
 
-    __slots__ = ("cell", "done", "epoch", "events", "local", "lost", "request", "step", "taken", "token")
+    __slots__ = ("cell", "done", "epoch", "events", "local", "lost", "request", "sent", "step", "taken", "token")
 
     def __init__(
         self,
@@ -109,6 +110,8 @@ class Pending:
         """For each piece of work of the step: whether a place in a local worker is kept for it."""
         self.token = 0
         """Marks the commit it went out with."""
+        self.sent = 0.0
+        """When it was last sent, by `time.monotonic`."""
         self.lost = False
         """The answer to a commit of it was lost; it may yet come through."""
 
@@ -366,6 +369,7 @@ class Engine:
         token = ids.token()
         for pending in batch:
             pending.token = token
+        since = time.monotonic()
         try:
             arguments, wake = self._encode(batch)
             for work in overflow:
@@ -388,7 +392,7 @@ class Engine:
             self._recompute(batch)
             return
         self._losses = 0
-        self._workers.taken(overflow, committed.held)
+        self._workers.taken(overflow, committed.held, since)
         overflow.clear()  # settled: whatever goes wrong from here on
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)
@@ -404,6 +408,7 @@ class Engine:
         arguments = Batch()
         topics: set[str] = set()
         for number, pending in enumerate(batch):
+            pending.sent = time.monotonic()
             pending.local = [self._workers.reserve(work.topic) for work in pending.step.work]
             for work, local in zip(pending.step.work, pending.local, strict=True):
                 if not local:
@@ -457,7 +462,7 @@ class Engine:
             self._bytes += grown
         for work, local in zip(step.work, pending.local, strict=True):
             if local:
-                self._workers.begin(work, now)
+                self._workers.begin(work, now, pending.sent)
             else:
                 self._workers.leave(work, now)
         for message in step.messages:

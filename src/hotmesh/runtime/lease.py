@@ -43,8 +43,9 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._watch, name="hotmesh leases", daemon=True)
         self._thread.start()
 
-    def hold(self, work: HeldWork) -> None:
-        self._held[work.generation, work.activity_id, work.dimension] = time.monotonic()
+    def hold(self, work: HeldWork, since: float) -> None:
+        """`since`: when the reservation was sent, by `time.monotonic`; the database's clock started no earlier."""
+        self._held[work.generation, work.activity_id, work.dimension] = since
 
     def release(self, work: HeldWork) -> bool:
         """The callback is done; False if the lease was found lost."""

@@ -251,14 +251,14 @@ class Workers:
                 found.append(served.overflow.popleft())
         return found
 
-    def taken(self, works: Sequence[HeldWork], held: Collection[int]) -> None:
-        """Rows were reserved; `held` are the positions of those that nobody else had."""
+    def taken(self, works: Sequence[HeldWork], held: Collection[int], since: float) -> None:
+        """Rows were reserved; `held` are the positions of those that nobody else had. `since`: as for `begin`."""
         for position, work in enumerate(works):
             served = self._served[work.topic]
             if position not in held:
                 served.running -= 1
             else:
-                self._run(served, work)
+                self._run(served, work, since)
 
     def give_back(self, works: Sequence[HeldWork]) -> None:
         """The rows were not reserved after all."""
@@ -271,9 +271,12 @@ class Workers:
         self._served[topic].running -= 1
         self._freed(self._served[topic])
 
-    def begin(self, work: Work, created_at: datetime | None) -> None:
-        """The work is committed and held by this process: run its callback from memory."""
-        self._run(self._served[work.topic], _held(work, created_at))
+    def begin(self, work: Work, created_at: datetime | None, since: float) -> None:
+        """The work is committed and held by this process: run its callback from memory.
+
+        `since`: when its reservation was sent (`time.monotonic`); a commit that had to wait has used up some of it.
+        """
+        self._run(self._served[work.topic], _held(work, created_at), since)
 
     def wake_text(self, topics: Collection[str]) -> str | None:
         """The hint for work that this process leaves to others.
@@ -345,6 +348,7 @@ class Workers:
             self._served[topic].backlog = False
         claimed: list[HeldWork] = []
         self._claiming = True
+        since = time.monotonic()
         try:
             async with self._claims.use() as connection:
                 claimed = await self._store.claim_work(connection, self._member, limits, self._settings.lease)
@@ -363,7 +367,7 @@ class Workers:
             if work.delivery > self._settings.poison_threshold:
                 self._bury(served, work)
             else:
-                self._run(served, work)
+                self._run(served, work, since)
         self._claiming = False
         self._idle.set()
         return len(claimed)
@@ -384,16 +388,17 @@ class Workers:
 
     # -- running -----------------------------------------------------------------------------------------
 
-    def _run(self, served: _Served, work: HeldWork) -> None:
+    def _run(self, served: _Served, work: HeldWork, since: float) -> None:
         if self._tasks is None:
             raise AssertionError("workers run only inside an instance")
-        if self._stopping:
-            # Its reservation was on the way when the instance was stopped: others may have it at once.
+        if self._stopping or time.monotonic() - since >= self._settings.lease:
+            # The instance was stopped while the reservation was on its way, or it has lapsed by now (the commit waited
+            # for a lock, or this process stood still): others may have it at once, if they have not yet.
             served.running -= 1
             self._postponed.append((work, -1.0))
             self._answer_wake.set()
             return
-        self._leases.hold(work)
+        self._leases.hold(work, since)
         served.queue.append(work)
         while served.idle:
             waiting = served.idle.pop()

@@ -86,7 +86,19 @@ class Cell:
 class Pending:
     """A step on its way to a commit, and what to do with the verdict."""
 
-    __slots__ = ("cell", "done", "epoch", "events", "local", "lost", "request", "sent", "step", "taken", "token")
+    __slots__ = (
+        "cell",
+        "done",
+        "epoch",
+        "events",
+        "local",
+        "lost",
+        "request",
+        "sent",
+        "step",
+        "taken",
+        "token",
+    )
 
     def __init__(
         self,

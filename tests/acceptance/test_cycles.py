@@ -88,11 +88,12 @@ app:
         assert (await mesh.export(output.metadata.jid))["status"] == "0"
 
 
-async def test_row_139_an_endless_cycle_fails_the_job(module_database_url: str) -> None:
-    async with HotMesh.init("cycles", connection=module_database_url, settings={"max_cycles": 3}) as mesh:
+async def test_row_139_an_endless_cycle_fails_the_job(mesh: HotMesh, module_database_url: str) -> None:
+    settings = {"max_cycles": 3}
+    async with HotMesh.init(mesh.app_id, connection=module_database_url, settings=settings) as short:
         with pytest.raises(JobError, match=r"^Cycle limit exceeded for job H") as caught:
-            await mesh.pubsub("endless", {}, timeout=5)
-        assert await mesh.get_status(str(caught.value.job_id)) == 0
+            await short.pubsub("endless", {}, timeout=5)
+        assert await short.get_status(str(caught.value.job_id)) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from member import APP, FLOW, LEASE, RECORDS, expected
+from member import APP, FLOW, LEASE, RECORDS, TURNS, expected
 
 from hotmesh import HotMesh
 from hotmesh.postgres import local
@@ -255,9 +255,12 @@ class Drill:
         try:
             await self._judge_jobs(connection)
             await self._judge_records(connection)
+            jobs = await connection.fetch(
+                "select generation, job_id, topic from hotmesh.job where app_id = $1", APP
+            )
         finally:
             await connection.close()
-        self._judge_runs()
+        self._judge_runs({str(row["generation"]): f"{row['topic']} {row['job_id']}" for row in jobs})
 
     def _complain(self, text: str) -> None:
         if len(self.report.problems) < 20:
@@ -301,7 +304,7 @@ class Drill:
             if passes != RECORDS:
                 self._complain(f"{job_id} has the records {passes}")
 
-    def _judge_runs(self) -> None:
+    def _judge_runs(self, jobs: Mapping[str, str]) -> None:
         """A callback runs again only when its message was taken from a process that died, or lost its Postgres."""
         runs: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
         for entry in self.entries():
@@ -311,6 +314,11 @@ class Drill:
         self._up = {entry["member"]: entry["at"] for entry in self.entries() if entry["what"] == "up"}
         if len(runs) != (wanted := self.jobs * 8):
             self._complain(f"{len(runs)} different messages reached callbacks, not {wanted}")
+            seen = Counter((jobs.get(gid, f"no job {gid}"), activity) for gid, activity, _ in runs)
+            odd = {
+                key: number for key, number in seen.items() if number != (TURNS if key[1] == "turn" else 1)
+            } | {key: number for key, number in seen.items() if key[0].startswith("no job")}
+            self._complain(f"more or fewer than expected: {odd}")
         for key, times in runs.items():
             times.sort(key=lambda entry: entry["at"])
             for before, after in pairwise(times):

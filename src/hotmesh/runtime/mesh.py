@@ -109,8 +109,6 @@ class HotMesh:
         self._workers = Workers(self._store, guid, settings, self._leases)
         self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
         self._operating = Operating(self._store, self._plans, self._environment)
-        self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
-        self._operating = Operating(self._store, self._plans, self._environment)
         if engine:
             self._engine = Engine(
                 self._store,

@@ -1,0 +1,73 @@
+"""What the engine works on: a job in memory with its events, and a step on its way to a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hotmesh.core.advance import StartRequest
+from hotmesh.core.job import Event, Job
+from hotmesh.core.step import Step
+
+
+class Cell:
+    """A job in memory, with the events that wait for its next step. `busy`: a step of it is on its way."""
+
+    __slots__ = ("alone", "busy", "events", "failures", "generation", "job", "job_id", "job_size", "size")
+
+    def __init__(self, job_id: str, generation: str) -> None:
+        self.job_id = job_id
+        self.generation = generation
+        self.job: Job | None = None
+        self.events: list[Event] = []
+        self.busy = False
+        self.alone = False
+        """One event to a step: one of several was answered elsewhere, and which one is not known."""
+        self.failures = 0
+        self.size = 0
+        """Bytes, as far as they are known; `job_size`: those of them that are not records."""
+        self.job_size = 0
+
+
+class Pending:
+    """A step on its way to a commit, and what to do with the verdict."""
+
+    __slots__ = (
+        "cell",
+        "done",
+        "epoch",
+        "events",
+        "local",
+        "lost",
+        "request",
+        "sent",
+        "step",
+        "taken",
+        "token",
+    )
+
+    def __init__(
+        self,
+        step: Step,
+        epoch: int,
+        *,
+        cell: Cell | None = None,
+        events: Sequence[Event] = (),
+        request: StartRequest | None = None,
+        done: Callable[[Job | BaseException], None] | None = None,
+        taken: frozenset[str] = frozenset(),
+    ) -> None:
+        self.step = step
+        self.epoch = epoch
+        self.cell = cell
+        self.events = events
+        self.request = request
+        self.done = done
+        self.taken = taken
+        self.local: list[bool] = []
+        """For each piece of work of the step: whether a place in a local worker is kept for it."""
+        self.token = 0
+        """Marks the commit it went out with."""
+        self.sent = 0.0
+        """When it was last sent, by `time.monotonic`."""
+        self.lost = False
+        """The answer to a commit of it was lost; it may yet come through."""

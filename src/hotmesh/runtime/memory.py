@@ -1,0 +1,225 @@
+"""The jobs that this process holds in memory, and what becomes of them when a step of theirs is through.
+
+Everything here may be lost at any moment: each job is a row, and each event came from one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from hotmesh.core.job import Event, MessageReceipt
+from hotmesh.core.step import Message, Notice
+from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.runtime.cell import Cell, Pending
+
+if TYPE_CHECKING:
+    from hotmesh.runtime.plans import Plans
+    from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.wake import Wake
+    from hotmesh.runtime.worker import Workers
+
+HANDOVER: Final = 0.5
+"""Seconds after which others take a message that this process means to handle from memory."""
+
+RECORD_LIMIT: Final = 256
+"""Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
+
+Tell = Callable[[Notice, Sequence[str]], None]
+"""Told of every notice after its commit, with the other members that subscribe to its topic."""
+
+
+class Memory:
+    """Jobs in memory, steps that are ready for a commit, and jobs that have to be loaded first."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        workers: Workers,
+        settings: Settings,
+        tell: Tell,
+        stream_wake: Wake,
+        *,
+        readonly: bool,
+    ) -> None:
+        self._plans = plans
+        self._workers = workers
+        self._settings = settings
+        self._tell = tell
+        self._readonly = readonly
+        self.stream_wake = stream_wake
+        self.cells: OrderedDict[str, Cell] = OrderedDict()
+        self.bytes = 0
+        self.ready: deque[Cell | Pending] = deque()
+        self.unloaded: list[Cell] = []
+        self.work_to_do = anyio.Event()
+        self.something_to_load = anyio.Event()
+
+    def deliver(self, job_id: str, generation: str, event: Event) -> None:
+        """Something happened to a job, known to this process first."""
+        cell = self.cells.get(generation)
+        if cell is None:
+            cell = self.cells[generation] = Cell(job_id, generation)
+        else:
+            self.cells.move_to_end(generation)
+        cell.events.append(event)
+        if not cell.busy:
+            cell.busy = True
+            self.queue(cell)
+
+    def submit(self, item: Cell | Pending) -> None:
+        self.ready.append(item)
+        self.work_to_do.set()
+
+    def queue(self, cell: Cell) -> None:
+        """A cell with events goes to the next commit; without what they need, it is loaded first."""
+        if self.loaded(cell):
+            self.submit(cell)
+        else:
+            self.unloaded.append(cell)
+            self.something_to_load.set()
+
+    def loaded(self, cell: Cell) -> bool:
+        job = cell.job
+        if job is None or self._plans.known_for(job) is None:
+            return False
+        return job.covered is None or all(map(job.covers, cell.events))
+
+    def encode(self, batch: list[Pending]) -> tuple[Batch, str | None]:
+        arguments = Batch()
+        topics: set[str] = set()
+        for number, pending in enumerate(batch):
+            pending.sent = time.monotonic()
+            pending.local = [self._workers.reserve(work.topic) for work in pending.step.work]
+            for work, local in zip(pending.step.work, pending.local, strict=True):
+                if not local:
+                    topics.add(work.topic)
+            arguments.add(number, pending.step, local=pending.local, send_delay=self._send_delay)
+        return arguments, self._workers.wake_text(topics)
+
+    def _send_delay(self, generation: str | None) -> float:
+        return HANDOVER if generation is not None and generation in self.cells else 0.0
+
+    def return_places(self, *batch: Pending) -> None:
+        """Give back the places that were kept in local workers for steps that did not commit."""
+        for pending in batch:
+            for work, local in zip(pending.step.work, pending.local, strict=False):
+                if local:
+                    self._workers.unreserve(work.topic)
+            pending.local = []
+
+    def applied(self, pending: Pending, committed: Committed, arguments: Batch) -> None:
+        step = pending.step
+        now = committed.committed_at
+        own = pending.cell
+        for change in step.jobs:
+            job = change.job
+            if change.ended:
+                gone = self.cells.pop(job.generation, None)
+                if gone is not None:
+                    self.bytes -= gone.size
+                    gone.size = gone.job_size = 0
+                    gone.job = None
+                continue
+            cell = self.cells.get(job.generation)
+            if cell is None:
+                if self._readonly or not job.live:
+                    continue
+                cell = (
+                    own
+                    if own is not None and own.generation == job.generation
+                    else Cell(job.job_id, job.generation)
+                )
+                self.cells[job.generation] = cell
+            # A step of another way in may have been told first.
+            if cell.job is None or cell.job.seq < job.seq:
+                cell.job = job
+            size = max(arguments.sizes.get(job.generation, 0), cell.job_size)
+            grown = size - cell.job_size + arguments.record_sizes.get(job.generation, 0)
+            cell.job_size = size
+            cell.size += grown
+            self.bytes += grown
+        for work, local in zip(step.work, pending.local, strict=True):
+            if local:
+                self._workers.begin(work, now, pending.sent)
+            else:
+                self._workers.leave(work, now)
+        for message in step.messages:
+            self._handed_over(message)
+        for timer in step.timers:
+            self.stream_wake.set_in(timer.delay)
+        for notice in step.notices:
+            self._tell(notice, committed.listeners)
+        if pending.done is not None:
+            pending.done(step.jobs[0].job)
+        if own is not None:
+            own.failures = 0
+            self.released(own)
+        self._evict()
+
+    def _handed_over(self, message: Message) -> None:
+        """A message for a job that is in memory here is an event at once; others are found on the stream."""
+        generation = message.generation
+        if generation is None or generation not in self.cells:
+            self.stream_wake.set()
+            return
+        event = Event(
+            message.kind,
+            message.activity_id,
+            message.dimension,
+            message.status,
+            message.code,
+            message.data,
+            message.message_id if message.kind == "result" else "",
+            MessageReceipt(message.message_id),
+        )
+        self.deliver(message.job_id, generation, event)
+
+    def released(self, cell: Cell) -> None:
+        """A step of the cell is through: on with the events that came meanwhile."""
+        if self.cells.get(cell.generation) is not cell:
+            # The job has ended; what came late means nothing any more, and its rows went with it.
+            cell.events = []
+        job = cell.job
+        if job is not None and sum(map(len, job.records.values())) > RECORD_LIMIT:
+            cell.job = None
+            if self.cells.get(cell.generation) is cell:
+                self.bytes -= cell.size
+                cell.size = cell.job_size = 0
+        if cell.events:
+            self.queue(cell)
+            return
+        cell.busy = False
+        if cell.job is None:
+            self.forget(cell)
+
+    def forget(self, cell: Cell) -> None:
+        if self.cells.get(cell.generation) is cell:
+            del self.cells[cell.generation]
+            self.bytes -= cell.size
+            cell.size = cell.job_size = 0
+
+    def _evict(self) -> None:
+        """Forget the jobs that have been idle longest; each costs one load when something happens to it."""
+        cells, settings = self.cells, self._settings
+        if len(cells) <= settings.cache_jobs and self.bytes <= settings.cache_bytes:
+            return
+        for generation in list(cells):
+            if len(cells) <= settings.cache_jobs * 9 // 10 and self.bytes <= settings.cache_bytes * 9 // 10:
+                return
+            cell = cells[generation]
+            if not cell.busy:
+                self.bytes -= cell.size
+                del cells[generation]
+
+    def adopt(self, pending: Pending) -> None:
+        """Keep a job that came by the stream in memory if it has work here."""
+        job = pending.step.jobs[0].job
+        if job.generation not in self.cells and not any(pending.local):
+            return
+        if job.live:
+            self.cells.setdefault(job.generation, Cell(job.job_id, job.generation))

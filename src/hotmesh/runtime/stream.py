@@ -1,0 +1,260 @@
+"""The engine stream: what is due is locked, loaded, advanced and committed in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from hotmesh.core.advance import Limits, advance
+from hotmesh.core.job import Job
+from hotmesh.core.mapping import Environment
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
+from hotmesh.runtime import ids
+from hotmesh.runtime.cell import Pending
+from hotmesh.runtime.statistics import carry_out
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connection import Driver
+    from hotmesh.runtime.memory import Memory
+    from hotmesh.runtime.plans import Plans
+    from hotmesh.runtime.records import Records
+    from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.wake import Wake
+
+logger = logging.getLogger("hotmesh.engine")
+
+EVENT_LIMIT: Final = 500
+"""Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
+
+CLAIM_LIMIT: Final = 100
+
+
+class EngineStream:
+    """Handles what is due on the engine stream of an app, beside other engines. `run` is its lifetime."""
+
+    def __init__(
+        self,
+        store: Store,
+        plans: Plans,
+        member: str,
+        settings: Settings,
+        environment: Environment,
+        memory: Memory,
+        records: Records,
+        wake: Wake,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._member = member
+        self._settings = settings
+        self._environment = environment
+        self._memory = memory
+        self._records = records
+        self._wake = wake
+        self._limits = limits
+        self._link = store.link("stream")
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._stopping = True
+        self._wake.set()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def run(self) -> None:
+        """Handle what is due on the engine stream: at once when told, when the next is due, and by polling."""
+        failures = 0
+        while not self._stopping:
+            try:
+                handled = await self.run_once()
+                failures = 0
+                while handled < CLAIM_LIMIT and not self._stopping:
+                    async with self._link.use() as connection:
+                        due, broadcasts = await self._store.next_event_at(connection)
+                        if broadcasts and await carry_out(
+                            self._store, connection, await self._plans.active(), self._environment
+                        ):
+                            break
+                    # What is due but was not handled is locked by another engine.
+                    if await self._wake.wait(None if due is None else max(due, 0.02)):
+                        break
+                    if due is not None and due <= self._settings.poll:
+                        break
+            except (ConnectionLostError, ConnectionFailedError) as error:
+                failures += 1
+                logger.warning("engine stream: no connection", extra={"error": str(error)})
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+            except Exception as error:
+                failures += 1
+                logger.error("engine stream could not be read", exc_info=error)
+                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+
+    async def run_once(self) -> int:
+        """Lock, load, advance and commit what is due; how many jobs there were."""
+        self._wake.clear()
+        async with self._link.use() as connection:
+            try:
+                return await self._handle_due(connection, CLAIM_LIMIT)
+            except (ConnectionLostError, ConnectionFailedError):
+                raise
+            except AnsweredElsewhereError:
+                # Somebody else handled one of the events meanwhile: look again.
+                logger.debug("events were handled elsewhere")
+            except Exception as error:
+                logger.warning("batch of due jobs failed, handling them one by one", exc_info=error)
+        handled = 0
+        async with self._link.use() as connection:
+            for _ in range(CLAIM_LIMIT):
+                found = await self._handle_one(connection)
+                handled += found
+                if not found:
+                    break
+        return handled
+
+    async def _handle_one(self, connection: Driver) -> int:
+        """One due job; if it fails, its events are put off, and given up after some tries."""
+        due: list[DueJob] = []
+        try:
+            return await self._handle_due(connection, 1, due)
+        except (ConnectionLostError, ConnectionFailedError):
+            raise
+        except AnsweredElsewhereError:
+            return 0
+        except Exception as error:
+            logger.error(
+                "events could not be handled",
+                extra={"job_id": due[0].job.job_id if due else None},
+                exc_info=error,
+            )
+            if not due or passing(error):
+                raise
+            attempt = max((event.attempt for event in due[0].events), default=0)
+            outcome = await self._store.postpone_events(
+                connection,
+                due[0].job.generation,
+                min(0.1 * 4**attempt, 60.0),
+                f"Poison message detected: the engine could not handle it ({error})",
+                self._settings.poison_threshold,
+            )
+            logger.warning("events postponed", extra={"job_id": due[0].job.job_id, "outcome": outcome})
+            return 1
+
+    async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
+        results: list[tuple[Pending, Committed, Batch]] = []
+        async with self._places_of(results), connection.transaction():
+            due = await self._store.lock_due_jobs(connection, limit)
+            if found is not None:
+                found += due
+            due = [item for item in due if item.events]
+            if not due:
+                return 0
+            jobs = {item.job.generation: item for item in due}
+            loaded = await self._jobs_of(connection, due)
+            taken: dict[str, frozenset[str]] = {}
+            todo = [generation for generation in jobs if generation in loaded]
+            while todo:
+                batch = []
+                for generation in todo:
+                    job = loaded[generation]
+                    plan = await self._records.plan_of(job)
+                    if plan is None:
+                        continue
+                    events = [item.event for item in jobs[generation].events]
+                    step = advance(
+                        plan,
+                        job,
+                        events,
+                        _now(),
+                        self._environment,
+                        taken=taken.get(generation, frozenset()),
+                        limits=self._limits,
+                    )
+                    batch.append(Pending(step, self._plans.epoch, events=events))
+                todo = await self._commit_locked(connection, batch, taken, results)
+        for pending, committed, arguments in results:
+            self._memory.adopt(pending)
+            self._memory.applied(pending, committed, arguments)
+            if committed.woken:
+                self._wake.set()
+        if any(len(item.events) >= EVENT_LIMIT for item in due):
+            self._wake.set()  # there is more of it
+        return len(due)
+
+    @asynccontextmanager
+    async def _places_of(self, results: list[tuple[Pending, Committed, Batch]]) -> AsyncIterator[None]:
+        """Give back the places kept in local workers if the transaction that holds these steps fails."""
+        try:
+            yield
+        except BaseException:
+            self._memory.return_places(*(pending for pending, _, _ in results))
+            raise
+
+    async def _commit_locked(
+        self,
+        connection: Driver,
+        batch: list[Pending],
+        taken: dict[str, frozenset[str]],
+        results: list[tuple[Pending, Committed, Batch]],
+    ) -> list[str]:
+        """Commit steps of locked jobs; returns the generations whose steps have to be computed again."""
+        arguments, wake = self._memory.encode(batch)
+        epoch = self._plans.epoch
+        try:
+            committed = await self._store.commit(
+                connection, arguments, self._member, epoch, ids.token(), self._settings.lease, wake
+            )
+        except BaseException:
+            self._memory.return_places(*batch)
+            raise
+        if committed.epoch != epoch:
+            self._memory.return_places(*batch)
+            await self._plans.refresh()
+            return [pending.step.jobs[0].job.generation for pending in batch]
+        again = []
+        for number, pending in enumerate(batch):
+            refusal = committed.refused.get(number)
+            if refusal is None:
+                results.append((pending, committed, arguments))
+                continue
+            self._memory.return_places(pending)
+            generation = pending.step.jobs[0].job.generation
+            if not await connection.fetchval(
+                self._store.bound("select mesh.free_expired_ids($1, $2)"), self._store.app_id, [refusal[1]]
+            ):
+                taken[generation] = taken.get(generation, frozenset()) | {refusal[1]}
+            again.append(generation)
+        return again
+
+    async def _jobs_of(self, connection: Driver, due: Sequence[DueJob]) -> dict[str, Job]:
+        """The locked jobs with what their events need: from memory where it is current, else loaded."""
+        found: dict[str, Job] = {}
+        wanted = []
+        for item in due:
+            cell = self._memory.cells.get(item.job.generation)
+            known = None if cell is None else cell.job
+            current = known is not None and known.seq == item.job.seq
+            if known is not None and current and all(known.covers(due.event) for due in item.events):
+                found[item.job.generation] = known
+            else:
+                wanted.append((item.job, [event.event for event in item.events]))
+        return {**found, **await self._records.load(connection, wanted)}
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out."""
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -2,6 +2,9 @@
 
 All servers live in one directory directly below /tmp, which `guard.py` clears when the run ends, in whatever way.
 The main server is shared by all workers of pytest-xdist; each test has a database of its own, cloned from a template.
+
+The whole suite runs on the Postgres that `HOTMESH_TEST_POSTGRES_BIN` names, else on the newest found. Tests that ask for
+`any_server` or `any_database_url` also run on the oldest Postgres of the machine (`tools.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -21,6 +25,7 @@ import asyncpg
 import pytest
 
 import guard
+import tools
 from hotmesh.postgres import local
 from hotmesh.postgres.local import LocalServer, lock
 from hotmesh.postgres.migrate import migrate_template
@@ -47,6 +52,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["HOTMESH_POSTGRES_BIN"] = os.environ["HOTMESH_TEST_POSTGRES_BIN"]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out because this machine lacks something."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, number in sorted(reasons.items()):
+        if reason.startswith(tools.NEEDS):
+            terminalreporter.write_line(
+                f"left out: {number} tests, which {reason.replace('needs', 'need', 1)}", yellow=True
+            )
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -56,6 +75,21 @@ def anyio_backend() -> str:
 def server() -> LocalServer:
     """A running Postgres that never waits for the disk, shared by the whole run."""
     return local.ensure_running(Path(os.environ["HOTMESH_TEST_DIRECTORY"], "shared"), sync=False)
+
+
+@pytest.fixture(scope="session")
+def old_server(server: LocalServer) -> LocalServer:
+    """As `server`, with the oldest supported Postgres of this machine; the test is left out if there is none."""
+    with tools.using(tools.old_postgres(server.version)):
+        return local.ensure_running(Path(os.environ["HOTMESH_TEST_DIRECTORY"], "old"), sync=False)
+
+
+@pytest.fixture(scope="session", params=["newest", "oldest"])
+def any_server(request: pytest.FixtureRequest) -> LocalServer:
+    """`server` and `old_server`: what uses it runs on both."""
+    name = "server" if request.param == "newest" else "old_server"
+    found: LocalServer = request.getfixturevalue(name)
+    return found
 
 
 @pytest.fixture
@@ -88,10 +122,33 @@ def module_database_url(server: LocalServer, template: str) -> Iterator[str]:
     yield from _database(server, template=template)
 
 
+@pytest.fixture
+def any_empty_database_url(any_server: LocalServer) -> Iterator[str]:
+    """As `empty_database_url`, on each of `any_server`."""
+    yield from _database(any_server, template="template1")
+
+
+@pytest.fixture
+def any_database_url(any_server: LocalServer, any_template: str) -> Iterator[str]:
+    """As `database_url`, on each of `any_server`."""
+    yield from _database(any_server, template=any_template)
+
+
 @pytest.fixture(scope="session")
 def template(server: LocalServer) -> str:
     """The name of the database that `database_url` clones, prepared once for all workers."""
-    with lock.locked(Path(os.environ["HOTMESH_TEST_DIRECTORY"], "template"), timedelta(seconds=60)):
+    return _template(server)
+
+
+@pytest.fixture(scope="session")
+def any_template(any_server: LocalServer) -> str:
+    """As `template`, on each of `any_server`."""
+    return _template(any_server)
+
+
+def _template(server: LocalServer) -> str:
+    directory = Path(os.environ["HOTMESH_TEST_DIRECTORY"])
+    with lock.locked(directory / f"template-{server.data_dir.name}", timedelta(seconds=60)):
         # Marked as a template only when it is ready: one that was left half made is made anew.
         ready = f"select 1 from pg_database where datname = '{TEMPLATE}' and datistemplate"
         if _administer(server, ready) is None:

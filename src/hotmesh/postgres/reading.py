@@ -67,6 +67,7 @@ class QueuedWork(Struct, frozen=True):
     activity_id: str
     dimension: Dimension
     topic: str
+    workflow_name: str
     created_at: datetime
     visible_at: datetime
     reserved_by: str | None
@@ -75,10 +76,12 @@ class QueuedWork(Struct, frozen=True):
 
 
 class ServedTopic(Struct, frozen=True):
-    """A worker topic, and who holds work of it now."""
+    """A worker topic and a workflow name of it; who holds such work now, and who other work of the topic."""
 
     topic: str
+    workflow_name: str
     holders: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 class QueuedMessage(Struct, frozen=True):

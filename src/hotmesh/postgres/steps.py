@@ -86,7 +86,7 @@ class Batch:
                     output,
                     hook,
                     None if record.error is None else dumps_text(record.error),
-                    _text_array(record.seen) if record.seen else None,
+                    text_array(record.seen) if record.seen else None,
                     record.started_at,
                     record.ended_at,
                 )
@@ -310,6 +310,7 @@ def array(dimension: Dimension) -> str:
     return "{" + ",".join(map(str, dimension)) + "}"
 
 
-def _text_array(values: Sequence[str]) -> str:
+def text_array(values: Sequence[str]) -> str:
+    """Texts as the text of a text[]."""
     quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
     return "{" + ",".join(quoted) + "}"

@@ -12,7 +12,7 @@ from hotmesh.core.wire import dumps_text, loads
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
-from hotmesh.postgres.steps import COMMIT, Batch, Committed, array
+from hotmesh.postgres.steps import COMMIT, Batch, Committed, array, text_array
 
 
 class AnsweredElsewhereError(Exception):
@@ -199,6 +199,41 @@ class Store:
     async def next_work_at(self, connection: Driver, topics: Collection[str]) -> float | None:
         value = await connection.fetchval(
             self.bound("select mesh.next_work_at($1, $2)"), self.app_id, list(topics)
+        )
+        return None if value is None else float(value)
+
+    async def claim_named_work(
+        self,
+        connection: Driver,
+        member: str,
+        wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
+        lease: float,
+    ) -> list[HeldWork]:
+        """As `claim_work`, by workflow name: (topic, name, names that others take, limit); no name: any but those."""
+        topics, names, others, limits = zip(*wanted, strict=True)
+        rows = await connection.fetch(
+            self.bound("select * from mesh.claim_named_work($1, $2, $3, $4, $5, $6, $7)"),
+            self.app_id,
+            member,
+            topics,
+            names,
+            [text_array(other) for other in others],
+            limits,
+            lease,
+        )
+        return [work_from(row) for row in rows]
+
+    async def next_named_work_at(
+        self, connection: Driver, wanted: Sequence[tuple[str, str | None, Sequence[str]]]
+    ) -> float | None:
+        """As `next_work_at`, by workflow name, as in `claim_named_work`."""
+        topics, names, others = zip(*wanted, strict=True)
+        value = await connection.fetchval(
+            self.bound("select mesh.next_named_work_at($1, $2, $3, $4)"),
+            self.app_id,
+            topics,
+            names,
+            [text_array(other) for other in others],
         )
         return None if value is None else float(value)
 

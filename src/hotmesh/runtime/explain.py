@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,9 @@ ReasonKind = Literal[
 ]
 """What a branch may wait for: a worker to take its work, the worker that holds it, its next try, an engine, a moment, a
 signal, a job, other branches, further answers after a pending one, `resume`; `lost`: nothing will come by itself."""
+
+Serves = Callable[[str, str], bool]
+"""Whether this process has a worker that takes work of a topic and workflow name."""
 
 STALE = timedelta(seconds=5)
 """Engines take a message within this time, if there are any."""
@@ -118,10 +121,10 @@ def explanation(
     app_id: str,
     situation: Situation,
     plan: Plan | None,
-    serves: Collection[str],
+    serves: Serves,
     children: Mapping[str, Explanation],
 ) -> Explanation:
-    """What a situation means. `serves`: worker topics of this process; `children`: what is known of awaited jobs."""
+    """What a situation means. `children`: what is known of awaited jobs."""
     branches = _Branches(situation, plan, serves, children)
     state = _state(situation)
     if state == "running":
@@ -192,7 +195,7 @@ class _Branches:
         self,
         situation: Situation,
         plan: Plan | None,
-        serves: Collection[str],
+        serves: Serves,
         children: Mapping[str, Explanation],
     ) -> None:
         self._situation = situation
@@ -325,15 +328,25 @@ class _Branches:
             if work.delivery
             else ", taken by nobody"
         )
-        holders = next((one.holders for one in self._situation.topics if one.topic == work.topic), ())
         text = f"a worker on topic {work.topic}: {queued}{failures}{lost}"
-        if holders:
-            names = ", ".join(holders)
+        for one in self._situation.topics:
+            if (one.topic, one.workflow_name) == (work.topic, work.workflow_name):
+                break
+        else:
+            one = None
+        if one is not None and one.holders:
+            names = ", ".join(one.holders)
             unblock = (
                 f"the workers of topic {work.topic} ({names}) are busy with other jobs; start more of them"
             )
-        elif work.topic in self._serves:
+        elif self._serves(work.topic, work.workflow_name):
             unblock = f"this process has a worker on topic {work.topic} and takes it in a moment"
+        elif one is not None and one.others:
+            names = ", ".join(one.others)
+            unblock = (
+                f"start a worker on topic {work.topic} that takes workflow name {work.workflow_name}, or any; "
+                f"those that hold other work of the topic ({names}) may be for other names, or busy"
+            )
         else:
             unblock = f"start a worker on topic {work.topic}"
         return Reason("work", text, unblock, until=None, **known)

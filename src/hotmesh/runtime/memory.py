@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from hotmesh.core.job import Event, MessageReceipt
-from hotmesh.core.step import Message, Notice
+from hotmesh.core.step import Message, Notice, Work
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.cell import Cell, Pending
 
@@ -91,15 +91,15 @@ class Memory:
 
     def encode(self, batch: list[Pending]) -> tuple[Batch, str | None]:
         arguments = Batch()
-        topics: set[str] = set()
+        left: list[Work] = []
         for number, pending in enumerate(batch):
             pending.sent = time.monotonic()
-            pending.local = [self._workers.reserve(work.topic) for work in pending.step.work]
+            pending.local = [self._workers.reserve(work) for work in pending.step.work]
             for work, local in zip(pending.step.work, pending.local, strict=True):
                 if not local:
-                    topics.add(work.topic)
+                    left.append(work)
             arguments.add(number, pending.step, local=pending.local, send_delay=self._send_delay)
-        return arguments, self._workers.wake_text(topics)
+        return arguments, self._workers.wake_text(left)
 
     def _send_delay(self, generation: str | None) -> float:
         return HANDOVER if generation is not None and generation in self.cells else 0.0
@@ -109,7 +109,7 @@ class Memory:
         for pending in batch:
             for work, local in zip(pending.step.work, pending.local, strict=False):
                 if local:
-                    self._workers.unreserve(work.topic)
+                    self._workers.unreserve(work)
             pending.local = []
 
     def applied(self, pending: Pending, committed: Committed, arguments: Batch) -> None:

@@ -107,7 +107,7 @@ class HotMesh:
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._engine: Engine | None = None
         self._workers = Workers(self._store, guid, settings, self._leases)
-        self._reading = Reading(self._store, self._plans, self._environment, lambda: self._workers.topics)
+        self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
         self._operating = Operating(self._store, self._plans, self._environment)
         if engine:
             self._engine = Engine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConfigError, GetStateError, JobNotFoundError, MappingError, VersionNotFoundError
 from hotmesh.postgres import reading
 from hotmesh.postgres.reading import WholeJob
-from hotmesh.runtime.explain import Explanation, explanation
+from hotmesh.runtime.explain import Explanation, Serves, explanation
 
 if TYPE_CHECKING:
     from hotmesh.core.mapping import Environment
@@ -33,14 +33,14 @@ CHILDREN: Final = 20
 
 
 class Reading:
-    """Reads the jobs of one app. `serves` says on which topics this process has workers."""
+    """Reads the jobs of one app. `serves` says what workers this process has."""
 
     def __init__(
         self,
         store: Store,
         plans: Plans,
         environment: Environment,
-        serves: Callable[[], Collection[str]] = tuple,
+        serves: Serves = lambda _topic, _name: False,
     ) -> None:
         self._store = store
         self._plans = plans
@@ -130,10 +130,10 @@ class Reading:
             for version in {found.version, *(child.version for child in children.values())}
         }
         explained = {
-            name: explanation(self._store.app_id, child, plans[child.version], self._serves(), {})
+            name: explanation(self._store.app_id, child, plans[child.version], self._serves, {})
             for name, child in children.items()
         }
-        return explanation(self._store.app_id, found, plans[found.version], self._serves(), explained)
+        return explanation(self._store.app_id, found, plans[found.version], self._serves, explained)
 
     async def _plan(self, version: str) -> Plan | None:
         try:

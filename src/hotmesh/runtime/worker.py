@@ -52,6 +52,8 @@ Callback = Callable[[StreamData], Any]
 class Worker:
     """A callback bound to a worker topic, to be passed to `HotMesh.init(workers=[…])`.
 
+    `workflow_name`: take only work of this name; several workers of one topic may have one each, and one without
+    takes the rest. `readonly`: take nothing at all.
     `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 100; of a plain
     function 10). `retry`: a
     `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
@@ -75,6 +77,9 @@ class Worker:
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
+        name = self.workflow_name
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")
         if not callable(self.callback):
             raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
         most = self.max_concurrency
@@ -86,7 +91,7 @@ class Worker:
 
 @dataclass(slots=True)
 class _Served:
-    """One topic as this process serves it."""
+    """One topic, or one workflow name of it, as this process serves it."""
 
     worker: Worker
     most: int
@@ -107,6 +112,12 @@ class _Served:
 
 Deliver = Callable[[str, str, Event], None]
 
+Lane = tuple[str, str | None]
+"""A topic and the workflow name that a worker takes of it; None: every name that no other worker here takes."""
+
+Claim = Callable[[Any, Mapping[Lane, int]], Awaitable[list[HeldWork]]]
+"""Reserves work, at most so much of each lane."""
+
 
 class Workers:
     """All workers of one app in one process. `run` is its lifetime."""
@@ -124,7 +135,9 @@ class Workers:
         self._leases = leases
         self._deliver: Deliver | None = None
         self._place_free: Callable[[], None] = _nothing
-        self._served: dict[str, _Served] = {}
+        self._served: dict[Lane, _Served] = {}
+        self._names: dict[str, list[str]] = {}
+        """Topic → the workflow names that have workers of their own here."""
         self._wake = Wake(settings.poll)
         self._claims = store.link("claims")
         self._answers_link = store.link("answers")
@@ -141,18 +154,22 @@ class Workers:
         self._running: dict[int, tuple[anyio.CancelScope, float]] = {}
 
     def add(self, worker: Worker) -> None:
-        """Serve a topic. Raises ConfigError if this process serves it already."""
-        if worker.topic in self._served:
-            raise ConfigError(f"this instance already has a worker on topic {worker.topic}")
+        """Serve a topic, or one workflow name of it. Raises ConfigError if this instance serves it already."""
+        lane = worker.topic, worker.workflow_name
         if worker.readonly:
             return
+        if lane in self._served:
+            named = "" if worker.workflow_name is None else f" for workflow name {worker.workflow_name}"
+            raise ConfigError(f"this instance already has a worker on topic {worker.topic}{named}")
         most = self._settings.max_concurrency
         if not _is_asynchronous(worker.callback):
             most = min(most, MOST_THREADS)
         most = worker.max_concurrency or most
-        self._served[worker.topic] = _Served(
+        self._served[lane] = _Served(
             worker, most, retry_policy(worker.retry), _asynchronous(worker.callback, most)
         )
+        if worker.workflow_name is not None:
+            self._names.setdefault(worker.topic, []).append(worker.workflow_name)
         self._wake.set()
 
     def deliver_to(self, deliver: Deliver | None, place_free: Callable[[], None]) -> None:
@@ -165,7 +182,25 @@ class Workers:
 
     @property
     def topics(self) -> list[str]:
-        return list(self._served)
+        return list(dict.fromkeys(topic for topic, _ in self._served))
+
+    def serves(self, topic: str, workflow_name: str) -> bool:
+        """Whether work of this topic and name would be taken here."""
+        return self._find(topic, workflow_name) is not None
+
+    def _find(self, topic: str, workflow_name: str) -> _Served | None:
+        """Who takes the work here: the worker of its name, else the one that takes any."""
+        if topic in self._names:
+            named = self._served.get((topic, workflow_name))
+            if named is not None:
+                return named
+        return self._served.get((topic, None))
+
+    def _holder(self, work: HeldWork | Work) -> _Served:
+        served = self._find(work.topic, work.workflow_name)
+        if served is None:
+            raise AssertionError(f"nobody here takes {work.workflow_name} of topic {work.topic}")
+        return served
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -214,17 +249,17 @@ class Workers:
 
     # -- what the engine asks ----------------------------------------------------------------------------
 
-    def reserve(self, topic: str) -> bool:
+    def reserve(self, work: Work) -> bool:
         """Keep a place for work that is about to be committed; False: the row is for everybody."""
-        served = self._served.get(topic)
+        served = self._find(work.topic, work.workflow_name)
         if served is None or self._stopping or served.overflow or served.running >= served.most:
             return False
         served.running += 1
         return True
 
     def leave(self, work: Work, created_at: datetime | None) -> None:
-        """The work is committed as a row for everybody; remember it if this process serves its topic."""
-        served = self._served.get(work.topic)
+        """The work is committed as a row for everybody; remember it if this process would take it."""
+        served = self._find(work.topic, work.workflow_name)
         if served is None or self._stopping:
             return
         if len(served.overflow) < OVERFLOW_LIMIT:
@@ -254,7 +289,7 @@ class Workers:
     def taken(self, works: Sequence[HeldWork], held: Collection[int], since: float) -> None:
         """Rows were reserved; `held` are the positions of those that nobody else had. `since`: as for `begin`."""
         for position, work in enumerate(works):
-            served = self._served[work.topic]
+            served = self._holder(work)
             if position not in held:
                 served.running -= 1
             else:
@@ -263,42 +298,45 @@ class Workers:
     def give_back(self, works: Sequence[HeldWork]) -> None:
         """The rows were not reserved after all."""
         for work in reversed(works):
-            served = self._served[work.topic]
+            served = self._holder(work)
             served.running -= 1
             served.overflow.appendleft(work)
 
-    def unreserve(self, topic: str) -> None:
-        self._served[topic].running -= 1
-        self._freed(self._served[topic])
+    def unreserve(self, work: Work) -> None:
+        """Give back a place that was kept for work."""
+        served = self._holder(work)
+        served.running -= 1
+        self._freed(served)
 
     def begin(self, work: Work, created_at: datetime | None, since: float) -> None:
         """The work is committed and held by this process: run its callback from memory.
 
         `since`: when its reservation was sent (`time.monotonic`); a commit that had to wait has used up some of it.
         """
-        self._run(self._served[work.topic], _held(work, created_at), since)
+        self._run(self._holder(work), _held(work, created_at), since)
 
-    def wake_text(self, topics: Collection[str]) -> str | None:
+    def wake_text(self, left: Collection[Work]) -> str | None:
         """The hint for work that this process leaves to others.
 
         Topics served here, too, only overflowed: the others are told now and then, so that a busy process does not
         put a notification, which makes commits wait for each other, into each of its commits.
         """
-        if not topics:
+        if not left:
             return None
         now = anyio.current_time()
-        wanted = []
-        for topic in topics:
-            if topic in self._served and now - self._last_hint.get(topic, -1.0) < OVERFLOW_HINT:
-                continue
-            self._last_hint[topic] = now
-            wanted.append(topic)
+        wanted = set()
+        for topic, name in {(work.topic, work.workflow_name) for work in left}:
+            if self.serves(topic, name):
+                if now - self._last_hint.get(topic, -1.0) < OVERFLOW_HINT:
+                    continue
+                self._last_hint[topic] = now
+            wanted.add(topic)
         return work_hint(wanted) if wanted else None
 
     def wake(self, topics: Collection[str]) -> None:
         """There may be work on these topics."""
         found = False
-        for topic, served in self._served.items():
+        for (topic, _), served in self._served.items():
             if topic in topics or EVERY_TOPIC in topics:
                 served.backlog = True
                 found = True
@@ -336,34 +374,45 @@ class Workers:
     async def run_once(self) -> int:
         """Claim what there are free places for; how much was claimed."""
         self._wake.clear()
-        limits = {
-            topic: served.most - served.running
-            for topic, served in self._served.items()
-            if served.backlog and served.running < served.most
-        }
-        if not limits or self._stopping:
+        if self._stopping:
             return 0
-        for topic, limit in limits.items():
-            self._served[topic].running += limit
-            self._served[topic].backlog = False
+        wanted = [
+            lane for lane, served in self._served.items() if served.backlog and served.running < served.most
+        ]
+        found = 0
+        for lanes, claim in (
+            ([lane for lane in wanted if lane[0] not in self._names], self._claim_topics),
+            ([lane for lane in wanted if lane[0] in self._names], self._claim_names),
+        ):
+            if lanes:
+                found += await self._claim(lanes, claim)
+        return found
+
+    async def _claim(self, lanes: Sequence[Lane], claim: Claim) -> int:
+        """Claim work for the free places of these lanes, and run it; how much it was."""
+        limits = {lane: self._served[lane].most - self._served[lane].running for lane in lanes}
+        for lane, limit in limits.items():
+            self._served[lane].running += limit
+            self._served[lane].backlog = False
         claimed: list[HeldWork] = []
         self._claiming = True
         since = time.monotonic()
         try:
             async with self._claims.use() as connection:
-                claimed = await self._store.claim_work(connection, self._member, limits, self._settings.lease)
+                claimed = await claim(connection, limits)
         finally:
             for work in claimed:
-                limits[work.topic] -= 1
+                worker = self._holder(work).worker
+                limits[worker.topic, worker.workflow_name] -= 1
             self._claiming = bool(claimed)
             self._idle.set()
-            for topic, unused in limits.items():
-                served = self._served[topic]
+            for lane, unused in limits.items():
+                served = self._served[lane]
                 served.running -= unused
                 if not unused:
                     served.backlog = True
         for work in claimed:
-            served = self._served[work.topic]
+            served = self._holder(work)
             if work.delivery > self._settings.poison_threshold:
                 self._bury(served, work)
             else:
@@ -372,18 +421,40 @@ class Workers:
         self._idle.set()
         return len(claimed)
 
+    async def _claim_topics(self, connection: Any, limits: Mapping[Lane, int]) -> list[HeldWork]:
+        most = {topic: limit for (topic, _), limit in limits.items()}
+        return await self._store.claim_work(connection, self._member, most, self._settings.lease)
+
+    async def _claim_names(self, connection: Any, limits: Mapping[Lane, int]) -> list[HeldWork]:
+        wanted = [
+            (topic, name, self._names[topic] if name is None else (), limit)
+            for (topic, name), limit in limits.items()
+        ]
+        return await self._store.claim_named_work(connection, self._member, wanted, self._settings.lease)
+
     async def _next_due(self) -> float | None:
         """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free places."""
-        topics = [topic for topic, served in self._served.items() if served.running < served.most]
-        if not topics:
+        lanes = [lane for lane, served in self._served.items() if served.running < served.most]
+        topics = [topic for topic, _ in lanes if topic not in self._names]
+        named = [
+            (topic, name, self._names[topic] if name is None else ())
+            for topic, name in lanes
+            if topic in self._names
+        ]
+        if not lanes:
             return None
+        moments = []
         async with self._claims.use() as connection:
-            due = await self._store.next_work_at(connection, topics)
+            if topics:
+                moments.append(await self._store.next_work_at(connection, topics))
+            if named:
+                moments.append(await self._store.next_named_work_at(connection, named))
+        due = min((moment for moment in moments if moment is not None), default=None)
         if due is None:
             return None
         if due <= self._settings.poll:
-            for topic in topics:
-                self._served[topic].backlog = True
+            for lane in lanes:
+                self._served[lane].backlog = True
         return max(due, 0.005)
 
     # -- running -----------------------------------------------------------------------------------------
@@ -588,9 +659,7 @@ class Workers:
             )
             del self._postponed[: len(postponed)]
             for work, _ in postponed:
-                served = self._served.get(work.topic)
-                if served is not None:
-                    served.backlog = True
+                self._holder(work).backlog = True
             self._wake.set()
         while self._buried:
             work, reason, error = self._buried[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from hotmesh.core.column import column_text
 from hotmesh.core.duration import seconds
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Record
-from hotmesh.core.mapping import to_number, to_text
+from hotmesh.core.mapping import to_number
 from hotmesh.core.step import Work
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, MappingError
@@ -27,6 +28,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     if not isinstance(topic, str) or not topic:
         message = f"the topic of worker {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
+    topic = column_text(topic, f"the topic of worker {activity.id}")
     data = run.maps(activity, "input_maps", context)
     policy = activity.spec.retry_policy
     name = None
@@ -43,7 +45,9 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
             dimension,
             topic,
             data,
-            to_text(name) if name is not None else _workflow_name(draft.graph.topic, topic),
+            _workflow_name(draft.graph.topic, topic)
+            if name in (None, "")
+            else column_text(name, f"the workflow name of worker {activity.id}"),
             {code: list(rule) for code, rule in activity.spec.retry.items()} if activity.spec.retry else None,
             policy,
             draft.trace_id,

@@ -127,7 +127,8 @@ create table mesh.worker_stream (
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_by holds it until visible_at.';
-create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at);
+-- With the name at its end, rows of names that a worker does not take are passed over inside the index.
+create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
 
 create table mesh.engine_stream (
     app_id         text        not null,

@@ -1,5 +1,5 @@
 -- explain_jobs: all that keeps jobs ($2, of app $1) from being complete, one row for each; of each kind at most $3 and
--- the oldest first, as JSON. `topics` says of each topic with work who holds any of it, in whatever job.
+-- the oldest first, as JSON. `topics` says of each topic and name with work who holds such, or other work of it.
 select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.created_at, j.updated_at, j.ended_at,
        j.expires_at, mesh.clock() as now,
        (select count(*) from mesh.worker_stream as w where w.generation = j.generation)
@@ -7,15 +7,20 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
      + (select count(*) from mesh.job as c where c.parent_generation = j.generation and not c.severed and c.status > 0)
        as number,
        (select json_agg(x) from (
-           select w.activity_id, w.dimension, w.topic, w.created_at, w.visible_at, w.reserved_by, w.attempt, w.delivery
+           select w.activity_id, w.dimension, w.topic, w.workflow_name, w.created_at, w.visible_at,
+                  w.reserved_by, w.attempt, w.delivery
              from mesh.worker_stream as w where w.generation = j.generation
             order by w.created_at limit $3) as x) as work,
        (select json_agg(x) from (
-           select t.topic, array(
+           select t.topic, t.workflow_name, array(
                    select distinct h.reserved_by from mesh.worker_stream as h
                     where h.app_id = j.app_id and h.topic = t.topic and h.visible_at > mesh.clock()
-                      and h.reserved_by is not null limit 10) as holders
-             from (select distinct w.topic from mesh.worker_stream as w
+                      and h.workflow_name = t.workflow_name and h.reserved_by is not null limit 10) as holders,
+                  array(
+                   select distinct h.reserved_by from mesh.worker_stream as h
+                    where h.app_id = j.app_id and h.topic = t.topic and h.visible_at > mesh.clock()
+                      and h.workflow_name <> t.workflow_name and h.reserved_by is not null limit 10) as others
+             from (select distinct w.topic, w.workflow_name from mesh.worker_stream as w
                     where w.generation = j.generation limit $3) as t) as x) as topics,
        (select json_agg(x) from (
            select m.message_id, m.kind, m.activity_id, m.dimension, m.created_at, m.visible_at, m.attempt

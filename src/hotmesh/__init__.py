@@ -36,6 +36,7 @@ from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
+from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker
@@ -78,6 +79,7 @@ __all__ = [
     "SchemaError",
     "SignalNotFoundError",
     "StreamData",
+    "SystemEvent",
     "TopicNotFoundError",
     "VersionNotFoundError",
     "Worker",

@@ -324,12 +324,11 @@ async def cancel_job(store: Store, job_id: str) -> None:
         await connection.execute(_query(store, "cancel_job"), store.app_id, job_id)
 
 
-async def scrub_job(store: Store, job_id: str) -> bool:
-    """Whether there was such a job."""
-    async with store.connection() as connection:
-        return bool(
-            await connection.fetchval(store.bound("select mesh.scrub_job($1, $2)"), store.app_id, job_id)
-        )
+async def scrub_job(store: Store, job_id: str) -> list[dict[str, Any]]:
+    """Remove the job if there is one; its work items that were cancelled by that."""
+    async with store.connection() as connection, connection.transaction():
+        found = await connection.fetchval(store.bound("select mesh.scrub_job($1, $2)"), store.app_id, job_id)
+        return await store.cancelled_here(connection, job_id) if found else []
 
 
 async def _row(store: Store, query: str, *arguments: object) -> Any:

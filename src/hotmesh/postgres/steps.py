@@ -41,6 +41,8 @@ class Committed(Struct, frozen=True):
     committed_at: datetime | None
     held: frozenset[int] = frozenset()
     """Of the rows that were to be reserved (`Batch.reserve`), the positions of those that now are."""
+    escalations: dict[str, list[dict[str, Any]]] = {}
+    """Work items that were written, by job, if the caller asked for them."""
 
 
 class Batch:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal
 from hotmesh.core.wire import dumps_text, loads
@@ -82,8 +84,42 @@ class Store:
         token: int,
         lease: float,
         wake: str | None,
+        *,
+        watched: Sequence[str] = (),
     ) -> Committed:
-        """Write a batch of steps. Raises AnsweredElsewhereError if any of them answers a row that is gone."""
+        """Write a batch of steps. Raises AnsweredElsewhereError if any of them answers a row that is gone.
+
+        `watched`: jobs whose work items are to be reported as this commit leaves them, which makes it a transaction of
+        several statements.
+        """
+        if not watched:
+            return await self._commit(connection, batch, member, epoch, token, lease, wake)
+        async with connection.transaction():
+            committed = await self._commit(connection, batch, member, epoch, token, lease, wake)
+            rows = await connection.fetch(
+                self.bound(
+                    "select e.workflow_id, to_json(e)::text as row from mesh.escalation as e "
+                    "where e.app_id = $1 and e.workflow_id = any($2) and e.updated_at = $3 order by e.id"
+                ),
+                self.app_id,
+                watched,
+                committed.committed_at,
+            )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            found.setdefault(row["workflow_id"], []).append(loads(row["row"]))
+        return msgspec.structs.replace(committed, escalations=found)
+
+    async def _commit(
+        self,
+        connection: Driver,
+        batch: Batch,
+        member: str,
+        epoch: int,
+        token: int,
+        lease: float,
+        wake: str | None,
+    ) -> Committed:
         arguments = batch.arguments(self.app_id, member, epoch, token, lease, wake)
         try:
             row = await connection.fetchrow(self.bound(COMMIT), *arguments)
@@ -105,6 +141,19 @@ class Store:
             row["committed_at"],
             frozenset(row["held"] or ()),
         )
+
+    async def cancelled_here(self, connection: Driver, job_id: str) -> list[dict[str, Any]]:
+        """The job's work items that the current transaction has cancelled."""
+        rows = await connection.fetch(
+            self.bound(
+                "select to_json(e)::text as row from mesh.escalation as e where e.app_id = $1 "
+                "and e.workflow_id = $2 and e.status = 'cancelled' "
+                "and e.updated_at >= least(transaction_timestamp(), mesh.clock()) order by e.id"
+            ),
+            self.app_id,
+            job_id,
+        )
+        return [loads(row["row"]) for row in rows]
 
     async def written(self, connection: Driver, job_ids: Sequence[str]) -> dict[str, tuple[str, int, int]]:
         """Job id → (generation, seq, token): what became of steps whose commit was not answered."""

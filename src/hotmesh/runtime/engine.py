@@ -42,6 +42,7 @@ from hotmesh.runtime.wake import Wake
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Link
+    from hotmesh.runtime.events import Events
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.worker import Workers
@@ -63,6 +64,7 @@ class Engine:
         tell: Tell,
         *,
         readonly: bool = False,
+        events: Events | None = None,
     ) -> None:
         self._store = store
         self._plans = plans
@@ -73,7 +75,9 @@ class Engine:
         self._readonly = readonly
         self._limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire)
         self._stream_wake = Wake(settings.poll)
-        self._memory = Memory(plans, workers, settings, tell, self._stream_wake, readonly=readonly)
+        self._memory = Memory(
+            plans, workers, settings, tell, self._stream_wake, readonly=readonly, events=events
+        )
         self._records = Records(store, plans)
         self._stream = EngineStream(
             store,
@@ -85,6 +89,7 @@ class Engine:
             self._records,
             self._stream_wake,
             self._limits,
+            events,
         )
         self._restarts: list[tuple[Pending, frozenset[str]]] = []
         self._commits = [store.link("commit 1"), store.link("commit 2")]
@@ -289,7 +294,14 @@ class Engine:
                 arguments.reserve(work.generation, work.activity_id, work.dimension)
             async with link.use() as connection:
                 committed = await self._store.commit(
-                    connection, arguments, self._member, epoch, token, self._settings.lease, wake
+                    connection,
+                    arguments,
+                    self._member,
+                    epoch,
+                    token,
+                    self._settings.lease,
+                    wake,
+                    watched=self._memory.watched(batch),
                 )
         except (ConnectionLostError, ConnectionFailedError):
             # Whether it was written is not known; the places in local workers are kept until it is.

@@ -16,8 +16,10 @@ from hotmesh.core.job import Event, MessageReceipt
 from hotmesh.core.step import Message, Notice, Work
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.cell import Cell, Pending
+from hotmesh.runtime.events import touched
 
 if TYPE_CHECKING:
+    from hotmesh.runtime.events import Events
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.wake import Wake
@@ -45,8 +47,10 @@ class Memory:
         stream_wake: Wake,
         *,
         readonly: bool,
+        events: Events | None = None,
     ) -> None:
         self._plans = plans
+        self._events = events
         self._workers = workers
         self._settings = settings
         self._tell = tell
@@ -101,6 +105,10 @@ class Memory:
             arguments.add(number, pending.step, local=pending.local, send_delay=self._send_delay)
         return arguments, self._workers.wake_text(left)
 
+    def watched(self, batch: Sequence[Pending]) -> Sequence[str]:
+        """The jobs of whose work items somebody wants to hear; none without a sink."""
+        return () if self._events is None else touched([pending.step for pending in batch])
+
     def _send_delay(self, generation: str | None) -> float:
         return HANDOVER if generation is not None and generation in self.cells else 0.0
 
@@ -154,6 +162,9 @@ class Memory:
             self.stream_wake.set_in(timer.delay)
         for notice in step.notices:
             self._tell(notice, committed.listeners)
+        if committed.escalations and self._events is not None:
+            for change in step.jobs:
+                self._events.escalations(committed.escalations.get(change.job.job_id, ()))
         if pending.done is not None:
             pending.done(step.jobs[0].job)
         if own is not None:

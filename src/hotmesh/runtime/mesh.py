@@ -48,6 +48,7 @@ from hotmesh.postgres.store import Store
 from hotmesh.runtime import ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput, Subscriber
 from hotmesh.runtime.engine import Engine
+from hotmesh.runtime.events import Events, EventSink, publisher
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
@@ -90,6 +91,7 @@ class HotMesh:
         readonly: bool,
         workers: Iterable[Worker],
         pin_versions: bool = True,
+        events: EventSink | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -105,10 +107,11 @@ class HotMesh:
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none
         )
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
+        self._events = None if events is None else Events(events, schema, app_id, guid)
         self._engine: Engine | None = None
         self._workers = Workers(self._store, guid, settings, self._leases)
         self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
-        self._operating = Operating(self._store, self._plans, self._environment)
+        self._operating = Operating(self._store, self._plans, self._environment, self._events)
         if engine:
             self._engine = Engine(
                 self._store,
@@ -119,6 +122,7 @@ class HotMesh:
                 self._workers,
                 self._announcer.tell,
                 readonly=readonly,
+                events=self._events,
             )
             self._workers.deliver_to(self._engine.deliver, self._engine.place_free)
         for worker in workers:
@@ -150,6 +154,7 @@ class HotMesh:
         lease: Duration | None = None,
         max_concurrency: int | None = None,
         max_payload: int | None = None,
+        events: EventSink | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Starting:
         """Connect this process to an app. Await the result, or use it as an async context manager.
@@ -159,7 +164,9 @@ class HotMesh:
         instance, generated. `engine=False`: workers only. `readonly`: creates and reads jobs, processes none.
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
-        reserved work is safe from others without a sign of life. Further `settings`: see `docs/settings.md`.
+        reserved work is safe from others without a sign of life. `events`: a function, or an object with `publish`,
+        that is told of what this process has committed, see `docs/observability.md`. Further `settings`: see
+        `docs/settings.md`.
 
         Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
         """
@@ -182,11 +189,13 @@ class HotMesh:
             if value is not None
         }
         found = Settings.read(given)
+        if events is not None:
+            publisher(events)
         serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
         return Starting(
             lambda: cls._begin(
                 app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
-                workers=serving, mode=migrate, name=name, pin_versions=pin_versions,
+                workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
             )
         )  # fmt: skip
 
@@ -205,14 +214,16 @@ class HotMesh:
         mode: Migrate,
         name: str | None,
         pin_versions: bool,
+        events: EventSink | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
         )
+        created = False
         if mode == "verify":
             await verify(source, namespace)
         else:
-            await migrate(source, namespace)
+            created = bool((await migrate(source, namespace)).migrations)
         mesh = cls(
             app_id,
             source,
@@ -223,10 +234,15 @@ class HotMesh:
             readonly=readonly,
             workers=workers,
             pin_versions=pin_versions,
+            events=events,
         )
         await mesh._plans.refresh()
         await mesh._start()
         cls._live.add(mesh)
+        if mesh._events is not None:
+            if created:
+                mesh._events.engine("deployed")
+            mesh._events.engine("started")
         logger.info("started", extra={"app_id": app_id, "guid": guid})
         return mesh
 
@@ -246,6 +262,8 @@ class HotMesh:
                     await self._engine.run(tasks)
                 await self._workers.run(tasks)
                 await self._announcer.run(tasks)
+                if self._events is not None:
+                    await self._events.run(tasks)
                 tasks.start_soon(self._follow_definitions)
                 tasks.start_soon(self._keep_subscriptions)
                 if self._started is not None and not self._started.done():
@@ -277,6 +295,9 @@ class HotMesh:
             await self._workers.drain(0)
         with anyio.move_on_after(1):
             await self._announcer.drain()
+        if self._events is not None:
+            self._events.engine("stopped")
+            await self._events.drain(self._grace)
 
     async def _close(self) -> None:
         self._leases.stop()
@@ -339,6 +360,8 @@ class HotMesh:
         checksum = sql.checksum(stored)
         await self._store.deploy(app.version, stored, checksum, DEFINITIONS)
         await self._plans.refresh()
+        if self._events is not None:
+            self._events.engine("deployed", version=app.version)
         return manifest(app)
 
     async def _load(self, source: str | Path | Mapping[str, Any], base_path: str | Path | None) -> App:

@@ -20,6 +20,7 @@ from hotmesh.postgres.reading import DeadLetter, FoundLetter
 if TYPE_CHECKING:
     from hotmesh.core.mapping import Environment
     from hotmesh.postgres.store import Store
+    from hotmesh.runtime.events import Events
     from hotmesh.runtime.plans import Plans
 
 EVERYTHING: Final = '{"e":1,"w":["*"]}'
@@ -32,10 +33,13 @@ TRIES: Final = 50
 class Operating:
     """Changes to jobs and dead letters of one app, each one statement."""
 
-    def __init__(self, store: Store, plans: Plans, environment: Environment) -> None:
+    def __init__(
+        self, store: Store, plans: Plans, environment: Environment, events: Events | None = None
+    ) -> None:
         self._store = store
         self._plans = plans
         self._environment = environment
+        self._events = events
 
     async def cancel(self, job_id: str) -> None:
         """Set the job's mark `cancelled`; a job that does not exist is left at that."""
@@ -43,7 +47,9 @@ class Operating:
 
     async def scrub(self, job_id: str) -> None:
         """Remove the job with everything of it; a job that does not exist is left at that."""
-        await reading.scrub_job(self._store, job_id)
+        cancelled = await reading.scrub_job(self._store, job_id)
+        if self._events is not None:
+            self._events.escalations(cancelled)
 
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100

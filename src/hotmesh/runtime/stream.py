@@ -22,6 +22,7 @@ from hotmesh.runtime.statistics import carry_out
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Driver
+    from hotmesh.runtime.events import Events
     from hotmesh.runtime.memory import Memory
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.records import Records
@@ -50,6 +51,7 @@ class EngineStream:
         records: Records,
         wake: Wake,
         limits: Limits,
+        events: Events | None,
     ) -> None:
         self._store = store
         self._plans = plans
@@ -60,6 +62,7 @@ class EngineStream:
         self._records = records
         self._wake = wake
         self._limits = limits
+        self._events = events
         self._link = store.link("stream")
         self._stopping = False
 
@@ -139,15 +142,24 @@ class EngineStream:
             if not due or passing(error):
                 raise
             attempt = max((event.attempt for event in due[0].events), default=0)
-            outcome = await self._store.postpone_events(
-                connection,
-                due[0].job.generation,
-                min(0.1 * 4**attempt, 60.0),
-                f"Poison message detected: the engine could not handle it ({error})",
-                self._settings.poison_threshold,
-            )
+            outcome = await self._postpone(connection, due[0].job, attempt, error)
             logger.warning("events postponed", extra={"job_id": due[0].job.job_id, "outcome": outcome})
             return 1
+
+    async def _postpone(self, connection: Driver, job: Job, attempt: int, error: Exception) -> str:
+        arguments = (
+            job.generation,
+            min(0.1 * 4**attempt, 60.0),
+            f"Poison message detected: the engine could not handle it ({error})",
+            self._settings.poison_threshold,
+        )
+        if self._events is None:
+            return await self._store.postpone_events(connection, *arguments)
+        async with connection.transaction():
+            outcome = await self._store.postpone_events(connection, *arguments)
+            cancelled = await self._store.cancelled_here(connection, job.job_id)
+        self._events.escalations(cancelled)
+        return outcome
 
     async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
         results: list[tuple[Pending, Committed, Batch]] = []
@@ -211,7 +223,14 @@ class EngineStream:
         epoch = self._plans.epoch
         try:
             committed = await self._store.commit(
-                connection, arguments, self._member, epoch, ids.token(), self._settings.lease, wake
+                connection,
+                arguments,
+                self._member,
+                epoch,
+                ids.token(),
+                self._settings.lease,
+                wake,
+                watched=self._memory.watched(batch),
             )
         except BaseException:
             self._memory.return_places(*batch)

@@ -744,7 +744,13 @@ class Run:
             self._tell_parent(draft, parent, interim=interim)
         if draft.reply_to is not None or draft.graph.publishes is not None:
             notice = Notice(
-                draft.job_id, draft.reply_to, draft.graph.publishes, draft.metadata(), draft.data, interim
+                draft.job_id,
+                draft.reply_to,
+                draft.graph.publishes,
+                draft.metadata(),
+                draft.data,
+                interim,
+                draft.base.seq + 1,
             )
             self._notices.append(notice)
 

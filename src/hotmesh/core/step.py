@@ -172,6 +172,8 @@ class Notice(Struct, frozen=True):
     metadata: dict[str, Any]
     data: dict[str, Any]
     interim: bool = False
+    seq: int = 0
+    """The version of the job that has this state."""
 
 
 class Step(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,13 +31,17 @@ RECORD_BYTES: Final = 500
 """What a record without data takes in memory, roughly."""
 
 
+NOBODY: Final[Mapping[str, Collection[str]]] = {}
+
+
 class Committed(Struct, frozen=True):
     """What became of a batch. `refused` maps the number of a step to (reason, taken id)."""
 
     refused: dict[int, tuple[str, str]]
     epoch: int | None
     woken: bool
-    listeners: tuple[str, ...]
+    listeners: Mapping[str, Collection[str]]
+    """Topic (or topic and job id: `topic.id`) → the members elsewhere that want what is announced there."""
     committed_at: datetime | None
     held: frozenset[int] = frozenset()
     """Of the rows that were to be reserved (`Batch.reserve`), the positions of those that now are."""

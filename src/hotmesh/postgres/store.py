@@ -14,7 +14,7 @@ from hotmesh.core.wire import dumps_text, loads
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
-from hotmesh.postgres.steps import COMMIT, Batch, Committed, array, text_array
+from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
 
 
 class AnsweredElsewhereError(Exception):
@@ -137,7 +137,7 @@ class Store:
             refused,
             row["epoch"],
             row["woken"],
-            tuple(row["listeners"] or ()),
+            _listeners(row["listeners"], row["heard"]) if row["listeners"] else NOBODY,
             row["committed_at"],
             frozenset(row["held"] or ()),
         )
@@ -467,15 +467,25 @@ class Store:
             )
         )
 
-    async def subscribe(self, member: str, topics: Collection[str], lease: float) -> None:
-        await self._value("select mesh.subscribe($1, $2, $3, $4)", self.app_id, member, list(topics), lease)
-
-    async def unsubscribe(self, member: str, topics: Collection[str]) -> None:
+    async def subscribe(self, member: str, topics: Sequence[tuple[str, bool]], lease: float) -> None:
+        """The member wants what is announced on these topics; of each, whether it is a pattern."""
+        names, patterns = zip(*topics, strict=True)
         await self._value(
-            "delete from mesh.subscription where app_id = $1 and member = $2 and topic = any($3)",
+            "select mesh.subscribe($1, $2, $3, $4, $5)", self.app_id, member, names, patterns, lease
+        )
+
+    async def unsubscribe(self, member: str, topics: Sequence[tuple[str, bool]] | None) -> None:
+        """The member wants these no more; None: nothing at all."""
+        names, patterns = ((), ()) if topics is None else zip(*topics, strict=True)
+        await self._value(
+            "delete from mesh.subscription as s where s.app_id = $1 and s.member = $2 and ($5 or exists "
+            "(select from unnest($3::text[], $4::boolean[]) as t(topic, by_pattern) "
+            "where t.topic = s.topic and t.by_pattern = s.by_pattern))",
             self.app_id,
             member,
-            list(topics),
+            names,
+            patterns,
+            topics is None,
         )
 
     # -- what is counted ---------------------------------------------------------------------------------
@@ -581,6 +591,13 @@ class Store:
             channels,
             payloads,
         )
+
+
+def _listeners(members: Sequence[str], topics: Sequence[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for member, topic in zip(members, topics, strict=True):
+        found.setdefault(topic, set()).add(member)
+    return found
 
 
 __all__ = ["AnsweredElsewhereError", "Batch", "Committed", "DueJob", "HeldWork", "StatementError", "Store"]

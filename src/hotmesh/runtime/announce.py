@@ -1,27 +1,32 @@
 """Tells who waits for a job or listens to its topic: in this process from memory, in others by NOTIFY.
 
-A payload over the limit of NOTIFY travels as a reference, and the receiver reads the job itself.
+A payload over the limit of NOTIFY travels as a reference, and the receiver reads the job itself. Messages of one job keep
+their order: what its process sent before, and what another process has overtaken, are told first or not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from hotmesh.core.step import Notice
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError, JobTimeoutError
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError, DatabaseError, JobTimeoutError
+from hotmesh.runtime import ids
 from hotmesh.runtime.callback import Attributes
 from hotmesh.runtime.listener import Listener, member_channel
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
+    from hotmesh.runtime.subscribers import Subscribers
 
 logger = logging.getLogger("hotmesh.results")
 
@@ -33,6 +38,16 @@ class JobOutput(Attributes):
 
     def __init__(self, metadata: dict[str, Any], data: dict[str, Any]) -> None:
         super().__init__(metadata=Attributes(metadata), data=data)
+
+
+class _Told(msgspec.Struct):
+    """A message from another process. `ref`: the state was too large to be sent, and is to be read."""
+
+    topic: str | None
+    metadata: dict[str, Any]
+    seq: int = 0
+    data: dict[str, Any] | None = None
+    ref: bool = False
 
 
 class _Caller:
@@ -54,12 +69,26 @@ class _Caller:
 REREAD = 5.0
 """Seconds between two looks at a job that somebody waits for."""
 
-Subscriber = Callable[[str, JobOutput], Awaitable[None] | None]
-Subscription = tuple[str, Subscriber]
+FETCHES = 8
+"""How often a state that was too large to be sent is asked for before it is given up."""
+
+MOST_UNSENT = 10_000
+"""Messages for other processes that wait for a connection; of more, the oldest are dropped."""
+
+MOST_AT_ONCE = 500
+
+MOST_NOTIFIED = 7_999
+"""Bytes that Postgres takes in a NOTIFY."""
+
+MOST_SENDERS = 1_000
+"""Processes of which it is remembered what came last from them."""
+
+Read = Callable[[str], Awaitable[tuple[JobOutput, int] | None]]
+"""The state of a job and its version, by its id."""
 
 
 class Announcer:
-    """Delivers notices. `run` sends those for other processes and calls the subscribers of this one."""
+    """Delivers notices to callers and subscribers; `run` sends those for other processes."""
 
     def __init__(
         self,
@@ -67,20 +96,29 @@ class Announcer:
         member: str,
         listener: Listener,
         limit: int,
-        read: Callable[[str], Awaitable[JobOutput | None]],
+        read: Read,
+        subscribers: Subscribers,
     ) -> None:
         self._store = store
         self._member = member
         self._listener = listener
-        self._limit = limit
+        self._limit = min(limit, MOST_NOTIFIED)
         self._read = read
+        self._subscribers = subscribers
         self._waiting: dict[str, _Caller] = {}
-        self._subscribers: list[Subscription] = []
-        self._outbox: list[tuple[str, dict[str, Any]]] = []
-        self._calls: list[tuple[Subscriber, str, JobOutput]] = []
-        self._references: list[tuple[str | None, dict[str, Any]]] = []
+        self._outbox: deque[tuple[int, Notice, frozenset[str]]] = deque()
+        self._sender = ids.guid()
+        """Not the member's id, under which another process may go on after this one, counting from 1 again."""
+        self._sent = 0
+        self._last_of: OrderedDict[str, int] = OrderedDict()
+        """Sender → the number of the last message that came from it: one that was sent twice counts once."""
+        self._fetching: dict[str, deque[_Told]] = {}
+        """Generation → what was told of the job and has to wait, because a state before it must be read first."""
         self._wake = anyio.Event()
+        self._fetch_wake = anyio.Event()
         self._link = store.link("results")
+
+    # -- callers -----------------------------------------------------------------------------------------
 
     def expect(self, generation: str) -> asyncio.Future[JobOutput]:
         """A future for the first message about a job that is about to be created."""
@@ -97,9 +135,15 @@ class Announcer:
         caller.timer = loop.call_later(limit, caller.time_out)
 
     def forget(self, generation: str) -> None:
+        """The caller has its answer, or does not wait for it any more; nothing of it stays."""
         caller = self._waiting.pop(generation, None)
-        if caller is not None and caller.timer is not None:
+        if caller is None:
+            return
+        if caller.timer is not None:
             caller.timer.cancel()
+        if caller.answer.done() and not caller.answer.cancelled():
+            # Looked at, or asyncio complains of an error that a caller who has gone never saw.
+            caller.answer.exception()
 
     def abandon(self, error: BaseException) -> None:
         """No answer will come any more: every waiting caller gets the error."""
@@ -112,68 +156,72 @@ class Announcer:
         """Callers that wait for an answer."""
         return len(self._waiting)
 
-    @property
-    def topics(self) -> set[str]:
-        return {topic for topic, _ in self._subscribers}
-
-    def subscribe(self, topic: str, callback: Subscriber) -> None:
-        self._subscribers.append((topic, callback))
-
-    def unsubscribe(self, topic: str, callback: Subscriber | None) -> None:
-        self._subscribers = [
-            (name, call)
-            for name, call in self._subscribers
-            if name != topic or (callback is not None and call is not callback)
-        ]
-
     # -- own notices -------------------------------------------------------------------------------------
 
-    def tell(self, notice: Notice, listeners: Sequence[str]) -> None:
+    def tell(self, notice: Notice, listeners: Mapping[str, Collection[str]]) -> None:
         """A job of this process has something to say; its step is committed."""
-        others = {member for member in listeners if member != self._member}
+        if notice.topic is not None and self._subscribers:
+            self._subscribers.publish(notice.topic, notice.seq, notice.metadata, notice.data)
+        others: frozenset[str] = frozenset()
+        if listeners and notice.topic is not None:
+            others = frozenset(listeners.get(notice.topic, ()))
+            others |= frozenset(listeners.get(f"{notice.topic}.{notice.job_id}", ()))
         if notice.reply_to == self._member:
             self._answer(notice.metadata, notice.data)
         elif notice.reply_to is not None:
-            others.add(notice.reply_to)
-        if notice.topic is not None and self._subscribers:
-            self._publish(notice.topic, notice.job_id, notice.metadata, notice.data)
+            others |= {notice.reply_to}
         if others:
-            payload = {
-                "j": {"topic": notice.topic, "metadata": notice.metadata, "data": notice.data},
-            }
-            self._outbox += [(member, payload) for member in others]
+            self._sent += 1
+            self._outbox.append((self._sent, notice, others))
             self._wake.set()
+
+    # -- from others -------------------------------------------------------------------------------------
 
     def heard(self, message: dict[str, Any]) -> None:
         """Another process says something about a job."""
-        job = message["j"]
-        if job.get("ref"):
-            self._references.append((job["topic"], job["metadata"]))
-            self._wake.set()
-            return
-        self._received(job["topic"], job["metadata"], job["data"])
+        sender, number = message.get("f"), message.get("n", 0)
+        if sender is not None:
+            if number <= self._last_of.get(sender, 0):
+                return
+            self._last_of[sender] = number
+            self._last_of.move_to_end(sender)
+            if len(self._last_of) > MOST_SENDERS:
+                self._last_of.popitem(last=False)
+        told = msgspec.convert(message["j"], _Told)
+        generation = told.metadata["gid"]
+        before = self._fetching.get(generation)
+        if before is not None:
+            before.append(told)
+        elif told.ref:
+            self._fetching[generation] = deque([told])
+            self._fetch_wake.set()
+        else:
+            self._received(told.topic, told.seq, told.metadata, told.data or {})
 
-    def _received(self, topic: str | None, metadata: dict[str, Any], data: dict[str, Any]) -> None:
+    def _received(
+        self,
+        topic: str | None,
+        seq: int,
+        metadata: dict[str, Any],
+        data: dict[str, Any],
+        *,
+        upto: int | None = None,
+    ) -> None:
         self._answer(metadata, data)
         if topic is not None and self._subscribers:
-            self._publish(topic, metadata["jid"], metadata, data)
+            self._subscribers.publish(topic, seq, metadata, data, upto=upto)
 
     def _answer(self, metadata: dict[str, Any], data: dict[str, Any]) -> None:
         caller = self._waiting.get(metadata["gid"])
         if caller is not None and not caller.answer.done():
             # The job's data must not change under the engine, whatever the caller does with it.
-            caller.answer.set_result(JobOutput(metadata, loads(dumps_text(data))))
-
-    def _publish(self, topic: str, job_id: str, metadata: dict[str, Any], data: dict[str, Any]) -> None:
-        for name, callback in self._subscribers:
-            if name in (topic, f"{topic}.{job_id}"):
-                self._calls.append((callback, topic, JobOutput(dict(metadata), loads(dumps_text(data)))))
-                self._wake.set()
+            caller.answer.set_result(JobOutput(dict(metadata), loads(dumps_text(data))))
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
     async def run(self, tasks: TaskGroup) -> None:
         tasks.start_soon(self._send_loop, name="send results")
+        tasks.start_soon(self._fetch_loop, name="fetch results")
         tasks.start_soon(self._reread_loop, name="reread jobs")
 
     async def close(self) -> None:
@@ -181,8 +229,11 @@ class Announcer:
 
     async def drain(self) -> None:
         """Send what is still to be sent, once."""
-        if self._outbox:
-            await self._send()
+        try:
+            while self._outbox:
+                await self._send()
+        except Exception as error:
+            logger.error("results not announced to other processes", exc_info=error)
 
     async def _reread_loop(self) -> None:
         """A notification may be missed (a broken connection): jobs that callers wait for are read now and then."""
@@ -193,64 +244,97 @@ class Announcer:
                 if caller.job_id is None or caller.since > before or caller.answer.done():
                     continue
                 try:
-                    output = await self._read(caller.job_id)
-                except (ConnectionLostError, ConnectionFailedError):
+                    found = await self._read(caller.job_id)
+                except DatabaseError:
                     break
-                if output is None or output.metadata["gid"] != generation:
+                if found is None or found[0].metadata["gid"] != generation:
                     continue
+                output = found[0]
                 if output.metadata["js"] <= 0 or "err" in output.metadata:
-                    self._answer(dict(output.metadata), output.data)
+                    self._answer(output.metadata, output.data)
+
+    # -- sending -----------------------------------------------------------------------------------------
 
     async def _send_loop(self) -> None:
+        failures = refused = 0
         while True:
-            if not (self._outbox or self._calls or self._references):
+            if not self._outbox:
                 self._wake = anyio.Event()
                 await self._wake.wait()
-            references, self._references = self._references, []
-            for reference in references:
-                await self._fetch(*reference)
-            calls, self._calls = self._calls, []
-            for callback, topic, output in calls:
-                await self._call(callback, topic, output)
-            if self._outbox:
-                try:
-                    await self._send()
-                except (ConnectionLostError, ConnectionFailedError) as error:
-                    # Messages are hints, not durable: who waits reads the job.
-                    logger.warning("results not announced to other processes", extra={"error": str(error)})
-                    self._outbox.clear()
+            try:
+                await self._send(MOST_AT_ONCE if not refused else 1)
+                failures, refused = 0, max(refused - 1, 0)
+            except (ConnectionLostError, ConnectionFailedError) as error:
+                failures += 1
+                logger.warning("results not announced to other processes", extra={"error": str(error)})
+                while len(self._outbox) > MOST_UNSENT:
+                    self._outbox.popleft()
+                await anyio.sleep(min(0.1 * 2**failures, 5.0))
+            except Exception as error:
+                # Nothing is wrong with the connection, but with one of these: they go one by one.
+                if refused:
+                    lost = self._outbox.popleft()[1]
+                    logger.error("result not announced", extra={"job_id": lost.job_id}, exc_info=error)
+                refused = refused - 1 if refused else min(len(self._outbox), MOST_AT_ONCE)
 
-    async def _call(self, callback: Subscriber, topic: str, output: JobOutput) -> None:
-        try:
-            result = callback(topic, output)
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:
-            logger.error("subscriber raised", extra={"topic": topic}, exc_info=error)
-
-    async def _fetch(self, topic: str | None, metadata: dict[str, Any]) -> None:
-        """Read a job that was too large to be sent; one that is gone by now is told by its metadata alone."""
-        try:
-            state = await self._read(metadata["jid"])
-        except (ConnectionLostError, ConnectionFailedError) as error:
-            logger.warning("result could not be read", extra={"job_id": metadata["jid"], "error": str(error)})
-            return
-        found = state or JobOutput({**metadata, "_gone": True}, {})
-        self._received(topic, found.metadata, found.data)
-
-    async def _send(self) -> None:
-        outbox, self._outbox = self._outbox, []
+    async def _send(self, most: int = MOST_AT_ONCE) -> None:
+        """Send what waits, in its order. If the answer is lost it is sent again, and received once."""
+        batch = list(islice(self._outbox, most))
         channel = self._listener.channel
+        messages = []
+        for number, notice, members in batch:
+            text = self._encode(number, notice)
+            messages += [(member_channel(channel, member), text) for member in members]
         async with self._link.use() as connection:
-            messages = [
-                (member_channel(channel, member), self._encode(payload)) for member, payload in outbox
-            ]
             await self._store.notify(connection, messages)
+        for sent in batch:
+            if self._outbox and self._outbox[0] is sent:
+                self._outbox.popleft()
 
-    def _encode(self, payload: dict[str, Any]) -> str:
-        text = dumps_text(payload)
+    def _encode(self, number: int, notice: Notice) -> str:
+        told = {"topic": notice.topic, "seq": notice.seq, "metadata": notice.metadata}
+        text = dumps_text({"f": self._sender, "n": number, "j": {**told, "data": notice.data}})
         if len(text.encode()) <= self._limit:
             return text
-        job = payload["j"]
-        metadata = {key: job["metadata"].get(key) for key in ("jid", "gid", "tpc", "app", "js")}
-        return dumps_text({"j": {"topic": job["topic"], "metadata": metadata, "data": None, "ref": True}})
+        metadata = {key: notice.metadata.get(key) for key in ("jid", "gid", "tpc", "app", "vrs", "js")}
+        error = notice.metadata.get("err")
+        if error is not None and len(error.encode()) <= self._limit // 2:
+            metadata["err"] = error
+        told = {"topic": notice.topic, "seq": notice.seq, "metadata": metadata, "ref": True}
+        return dumps_text({"f": self._sender, "n": number, "j": told})
+
+    # -- what was too large to be sent -------------------------------------------------------------------
+
+    async def _fetch_loop(self) -> None:
+        """Read the jobs whose state was too large to be sent; what comes of a job meanwhile waits, for its order."""
+        while True:
+            if not self._fetching:
+                self._fetch_wake = anyio.Event()
+                await self._fetch_wake.wait()
+            for generation, waiting in list(self._fetching.items()):
+                while waiting:
+                    told = waiting.popleft()
+                    if told.ref:
+                        await self._fetch(told)
+                    else:
+                        self._received(told.topic, told.seq, told.metadata, told.data or {})
+                del self._fetching[generation]
+
+    async def _fetch(self, told: _Told) -> None:
+        """Tell the job as it is now; one that is gone by now is told by its metadata alone."""
+        for failures in range(1, FETCHES + 1):
+            try:
+                found = await self._read(told.metadata["jid"])
+                break
+            except DatabaseError as error:
+                logger.warning(
+                    "result could not be read", extra={"job_id": told.metadata["jid"], "error": str(error)}
+                )
+                await anyio.sleep(min(0.1 * 2**failures, 5.0))
+        else:
+            return
+        if found is None or found[0].metadata["gid"] != told.metadata["gid"]:
+            self._received(told.topic, told.seq, {**told.metadata, "_gone": True}, {})
+            return
+        output, seq = found
+        self._received(told.topic, told.seq, output.metadata, output.data, upto=seq)

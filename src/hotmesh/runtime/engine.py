@@ -507,7 +507,7 @@ class Engine:
 
     def _unknown(self) -> Committed:
         """The verdict on a step that was found written after its answer was lost."""
-        return Committed({}, self._plans.epoch, woken=True, listeners=(), committed_at=_now())
+        return Committed({}, self._plans.epoch, woken=True, listeners={}, committed_at=_now())
 
     async def _is_ours(self, pending: Pending) -> bool:
         """Whether the job that a start should create is the one that an earlier commit of the start created."""

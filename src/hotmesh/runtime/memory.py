@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -31,8 +31,8 @@ HANDOVER: Final = 0.5
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
 
-Tell = Callable[[Notice, Sequence[str]], None]
-"""Told of every notice after its commit, with the other members that subscribe to its topic."""
+Tell = Callable[[Notice, Mapping[str, Collection[str]]], None]
+"""Told of every notice after its commit, with the members that want what is announced, by topic."""
 
 
 class Memory:

@@ -46,7 +46,7 @@ from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import ids, statistics
-from hotmesh.runtime.announce import Announcer, JobOutput, Subscriber
+from hotmesh.runtime.announce import Announcer, JobOutput
 from hotmesh.runtime.engine import Engine
 from hotmesh.runtime.events import Events, EventSink, publisher
 from hotmesh.runtime.explain import Explanation
@@ -57,13 +57,13 @@ from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.reading import Reading
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
+from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
 from hotmesh.runtime.worker import Worker, Workers
 
 logger = logging.getLogger("hotmesh")
 
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
-_SUBSCRIPTION_LEASE = 60.0
 
 Migrate = Literal["auto", "verify"]
 
@@ -103,8 +103,9 @@ class HotMesh:
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
         self._listener = Listener(self._store, guid, self._heard, self._connected)
+        self._subscribers = Subscribers(self._store, guid)
         self._announcer = Announcer(
-            self._store, guid, self._listener, settings.notify_limit, self._output_or_none
+            self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
         )
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid)
@@ -262,10 +263,10 @@ class HotMesh:
                     await self._engine.run(tasks)
                 await self._workers.run(tasks)
                 await self._announcer.run(tasks)
+                await self._subscribers.run(tasks)
                 if self._events is not None:
                     await self._events.run(tasks)
                 tasks.start_soon(self._follow_definitions)
-                tasks.start_soon(self._keep_subscriptions)
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)
                 await self._stop_requested.wait()
@@ -283,6 +284,7 @@ class HotMesh:
         finally:
             self._ended = True
             self._announcer.abandon(self._over("this call"))
+            self._subscribers.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._close()
 
@@ -295,6 +297,7 @@ class HotMesh:
             await self._workers.drain(0)
         with anyio.move_on_after(1):
             await self._announcer.drain()
+            await self._subscribers.drain()
         if self._events is not None:
             self._events.engine("stopped")
             await self._events.drain(self._grace)
@@ -634,19 +637,32 @@ class HotMesh:
     # -- results -----------------------------------------------------------------------------------------
 
     async def sub(self, topic: str, callback: Subscriber) -> None:
-        """Call `callback(topic, output)` for what is announced on a `publishes` topic.
+        """Call `callback(topic, output)` for what is announced on a `publishes` topic, by any process.
 
-        `<publishes>` gets every job, `<publishes>.<job id>` one. Any number of callbacks per topic. Messages are not
-        durable: who is not there misses them.
+        `<publishes>` gets every job, `<publishes>.<job id>` one. Any number of callbacks per topic; each is called for
+        one message at a time, in order, a plain function in a thread. Messages are not durable: who is not there
+        misses them. Raises ConfigError.
         """
-        self._announcer.subscribe(topic, callback)
-        await self._store.subscribe(self.guid_, [topic], _SUBSCRIPTION_LEASE)
+        self._running("sub")
+        await self._subscribers.add(topic, callback)
 
     async def unsub(self, topic: str, callback: Subscriber | None = None) -> None:
         """End one callback's subscription, or all of the topic."""
-        self._announcer.unsubscribe(topic, callback)
-        if topic not in self._announcer.topics:
-            await self._store.unsubscribe(self.guid_, [topic])
+        if not self._ended:
+            await self._subscribers.remove(topic, callback)
+
+    async def psub(self, pattern: str, callback: Subscriber) -> None:
+        """Like `sub`, for every topic that matches: `*` is any run of characters, dots included, or none.
+
+        A pattern may match `<publishes>` or `<publishes>.<job id>`; each message comes once. Raises ConfigError.
+        """
+        self._running("psub")
+        await self._subscribers.add(pattern, callback, pattern=True)
+
+    async def punsub(self, pattern: str, callback: Subscriber | None = None) -> None:
+        """End one callback's subscription by this pattern, or all of the pattern."""
+        if not self._ended:
+            await self._subscribers.remove(pattern, callback, pattern=True)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -747,9 +763,9 @@ class HotMesh:
         draft = Draft(job, graph, job.updated_at, created=False)
         return JobOutput(draft.metadata(), job.data)
 
-    async def _output_or_none(self, job_id: str) -> JobOutput | None:
+    async def _output_or_none(self, job_id: str) -> tuple[JobOutput, int] | None:
         job = await self._store.job(job_id)
-        return None if job is None else await self._output(job)
+        return None if job is None else (await self._output(job), job.seq)
 
     # -- hearing -----------------------------------------------------------------------------------------
 
@@ -768,6 +784,7 @@ class HotMesh:
         if self._engine is not None:
             self._engine.wake()
         self._workers.wake_all()
+        self._subscribers.connected()
         self._definitions_changed.set()
 
     async def _follow_definitions(self) -> None:
@@ -782,18 +799,6 @@ class HotMesh:
                 # The next commit is refused if anything changed, and reads it then.
                 logger.warning("definitions could not be read", extra={"error": str(error)})
 
-    async def _keep_subscriptions(self) -> None:
-        from hotmesh.errors import DatabaseError
-
-        while True:
-            await anyio.sleep(_SUBSCRIPTION_LEASE / 3)
-            topics = self._announcer.topics
-            if topics:
-                try:
-                    await self._store.subscribe(self.guid_, topics, _SUBSCRIPTION_LEASE)
-                except DatabaseError as error:
-                    logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
-
     def _over(self, what: str) -> ConnectionLostError:
         error = ConnectionLostError(
             f"{what} cannot be served: this instance of app {self.app_id} has stopped"
@@ -801,9 +806,12 @@ class HotMesh:
         error.__cause__ = self._failure
         return error
 
-    def _engine_or_raise(self, method: str) -> Engine:
+    def _running(self, method: str) -> None:
         if self._ended:
             raise self._over(method)
+
+    def _engine_or_raise(self, method: str) -> Engine:
+        self._running(method)
         if self._engine is None:
             raise EngineRequiredError(
                 f"{method} needs an engine; this instance was started with engine=False"

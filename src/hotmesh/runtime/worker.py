@@ -506,7 +506,7 @@ class Workers:
                 response = _raised(error)
             except BaseException as error:
                 # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
-                if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled():
+                if isinstance(error, KeyboardInterrupt | GeneratorExit) or is_cancelled():
                     raise
                 response = _raised(error)
         held = self._leases.release(work)
@@ -822,7 +822,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether this task is being cancelled from outside, by one of its scopes or by the event loop."""
     task = asyncio.current_task()
     return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)

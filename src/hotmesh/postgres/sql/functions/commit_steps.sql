@@ -9,6 +9,7 @@
 --            duplicate  a job to be created exists; taken holds its id
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
 --          held: of the rows to reserve, the positions (from 0) of those that p_member now holds.
+--          listeners, heard: members elsewhere, and for each a topic of p_published that it wants.
 --          woken: whether a signal or interrupt put a message on the engine stream, to be claimed.
 -- Plans    are made once, maybe while the tables are empty, when all jobs of an app look like one. So jobs are found by
 --          their ids, each in a lateral subquery or from an array, and never by a join that could also begin with
@@ -54,7 +55,7 @@ create or replace function mesh.commit_steps(
     -- other processes: wake text, sent as it is; topics on which results are announced
     p_wake text, p_published text[],
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
-    out listeners text[], out held integer[], out committed_at timestamptz
+    out listeners text[], out heard text[], out held integer[], out committed_at timestamptz
 ) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -387,9 +388,15 @@ begin
     end if;
 
     if p_published is not null then
-        select array_agg(distinct s.member) into listeners
-          from mesh.subscription as s
-         where s.app_id = p_app and s.topic = any (p_published) and s.expires_at > v_now and s.member <> p_member;
+        select array_agg(f.member), array_agg(f.topic) into listeners, heard
+          from (select s.member, s.topic from mesh.subscription as s
+                 where s.app_id = p_app and s.topic = any (p_published) and not s.by_pattern
+                   and s.expires_at > v_now and s.member <> p_member
+                 union
+                select s.member, t.topic
+                  from mesh.subscription as s
+                  join unnest(p_published) as t(topic) on t.topic like mesh.like_pattern(s.topic)
+                 where s.app_id = p_app and s.by_pattern and s.expires_at > v_now and s.member <> p_member) as f;
     end if;
     if p_wake is not null then
         perform pg_notify(mesh.channel(p_app), p_wake);

@@ -217,10 +217,15 @@ create table mesh.subscription (
     app_id      text        not null,
     member      text        not null,
     topic       text        not null,
+    by_pattern  boolean     not null default false,
     expires_at  timestamptz not null,
-    constraint subscription_pk primary key (app_id, topic, member)
+    constraint subscription_pk primary key (app_id, topic, member, by_pattern)
 );
 comment on table mesh.subscription is 'Processes that want the results published under a topic; renewed while they live.';
+comment on column mesh.subscription.by_pattern is 'The topic is a pattern: * stands for any run of characters.';
+-- Empty unless somebody subscribes by pattern, so that looking there costs a commit next to nothing.
+create index subscription_pattern on mesh.subscription (app_id) where by_pattern;
+create index subscription_expiry on mesh.subscription (expires_at);
 
 create table mesh.escalation (
     id                 uuid        not null default gen_random_uuid(),

@@ -54,6 +54,7 @@ from hotmesh.core.step import (
     Wait,
     Work,
 )
+from hotmesh.core.trace import Trace, TraceMode
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
 
@@ -82,6 +83,8 @@ class Limits(Struct, frozen=True):
     activities: int = STEP_LIMIT
     max_cycles: int = DEFAULT_MAX_CYCLES
     expire: float = DEFAULT_EXPIRE
+    trace: TraceMode | None = None
+    """Which spans are told of jobs that have a trace; None: none."""
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -184,6 +187,7 @@ class Run:
         self._consumed: list[Consumed] = []
         self._notices: list[Notice] = []
         self._interim = 0
+        self.trace = None if limits.trace is None else Trace(limits.trace, now, environment)
 
     def step(self) -> Step:
         """What has been worked out, as one immutable change."""
@@ -208,6 +212,8 @@ class Run:
                 RecordChange(draft.generation, activity_id, dimension, record)
                 for (activity_id, dimension), record in draft.touched.items()
             ]
+            if self.trace is not None and draft.ended and not draft.over:
+                self.trace.ended(draft)
         return Step(
             tuple(jobs),
             tuple(records),
@@ -223,6 +229,7 @@ class Run:
             tuple(self.released),
             tuple(self._consumed),
             tuple(self._notices),
+            () if self.trace is None else tuple(self.trace.spans),
         )
 
     def _drop(self) -> None:
@@ -306,6 +313,9 @@ class Run:
         if request.pending is not None:
             draft.status = PENDING_STATUS
             draft.expire = request.pending
+        if self.trace is not None:
+            self.trace.created(draft, view)
+        if request.pending is not None:
             return draft
         self._follow(draft, trigger, (0,), fired, announcement)
         return draft
@@ -347,6 +357,8 @@ class Run:
         """Apply one event, or consume it without effect if it comes too late."""
         if event.receipt is not None:
             self._consumed.append(Consumed(draft.generation, event.receipt))
+            if self.trace is not None:
+                self.trace.consumed(draft, event)
         if event.kind == "resume":
             self._resume_pending(draft)
             return
@@ -421,6 +433,8 @@ class Run:
         if not pending:
             self._stop_waiting(draft, activity, event)
         self.conclude(draft, activity, address, answered, pending=event if pending else None)
+        if self.trace is not None:
+            self.trace.answered(draft, activity, event, address, request_id(draft, activity, event.dimension))
 
     def _stop_waiting(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
         """The activity takes no more answers: a hook's timer and wait go, and its work item is done."""
@@ -456,7 +470,7 @@ class Run:
         if activity.join is not None and not activities.join.arrive(self, draft, activity, parent, branch):
             return
         index = draft.next_pass(activity.id, parent) if activity.reentrant else 0
-        self.begin(draft, activity, (*parent, index))
+        self.begin(draft, activity, (*parent, index), branch)
 
     def join(self, draft: Draft, activity: ActivityPlan, parent: Dimension) -> None:
         """Run a join that has gathered its branches, after what is already on its way."""
@@ -464,8 +478,8 @@ class Run:
             lambda: self.begin(draft, activity, (*parent, draft.next_pass(activity.id, parent)))
         )
 
-    def begin(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
-        """Run the first leg of an activity at its own address."""
+    def begin(self, draft: Draft, activity: ActivityPlan, dimension: Dimension, branch: str = "") -> None:
+        """Run the first leg of an activity at its own address. `branch`: by which transition, if by one."""
         if draft.ended or draft.status <= 0:
             return
         if draft.begun is not None:
@@ -480,6 +494,8 @@ class Run:
             activities.ENTER[activity.type](self, draft, activity, dimension)
         except MappingError as error:
             self.fail(draft, activity, dimension, mapping_failure(error))
+        if self.trace is not None:
+            self.trace.entered(draft, activity, dimension, branch)
 
     def fail(
         self,
@@ -677,6 +693,10 @@ class Run:
             bytes=draft_time(draft.generation) + blake2b(seed.encode(), digest_size=10).digest()
         )
         parent = Parent(draft.job_id, draft.generation, activity.id, dimension, severed)
+        span = draft.span_id
+        if self.trace is not None:
+            tells = self.trace.following if severed else self.trace.waiting
+            span = tells(draft, activity, dimension)
         return self.create(
             StartRequest(
                 topic=topic,
@@ -685,7 +705,7 @@ class Run:
                 default_id="H" + derived_id(seed),
                 parent=parent,
                 trace_id=draft.trace_id,
-                span_id=draft.span_id,
+                span_id=span,
             )
         )
 
@@ -829,6 +849,11 @@ class Run:
         """What the graph's own expressions see: of an activity that ran more than once, the latest pass."""
         view: View = {"output": {"data": draft.input}}
         return draft.context(draft.graph.trigger, (), view, self.environment)
+
+
+def request_id(draft: Draft, activity: ActivityPlan, dimension: Dimension) -> str:
+    """The id of what an activity asks for in one pass: the guid of its work."""
+    return f"{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"
 
 
 def error_of(event: Event) -> dict[str, Any]:

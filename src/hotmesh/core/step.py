@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Dimension, Job, Receipt, Record
+from hotmesh.core.trace import Span
 from hotmesh.core.values import Json
 
 
@@ -193,3 +194,5 @@ class Step(Struct, frozen=True):
     released: tuple[Place, ...] = ()
     consumed: tuple[Consumed, ...] = ()
     notices: tuple[Notice, ...] = ()
+    spans: tuple[Span, ...] = ()
+    """Nothing that is written: what is recorded once the step has committed."""

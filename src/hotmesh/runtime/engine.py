@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.telemetry import Telemetry
     from hotmesh.runtime.worker import Workers
 
 logger = logging.getLogger("hotmesh.engine")
@@ -65,6 +66,7 @@ class Engine:
         *,
         readonly: bool = False,
         events: Events | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._plans = plans
@@ -73,10 +75,22 @@ class Engine:
         self._environment = environment
         self._workers = workers
         self._readonly = readonly
-        self._limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire)
+        self._telemetry = telemetry
+        self._limits = Limits(
+            max_cycles=settings.max_cycles,
+            expire=settings.expire,
+            trace=None if telemetry is None else telemetry.mode,
+        )
         self._stream_wake = Wake(settings.poll)
         self._memory = Memory(
-            plans, workers, settings, tell, self._stream_wake, readonly=readonly, events=events
+            plans,
+            workers,
+            settings,
+            tell,
+            self._stream_wake,
+            readonly=readonly,
+            events=events,
+            telemetry=telemetry,
         )
         self._records = Records(store, plans)
         self._stream = EngineStream(
@@ -150,6 +164,15 @@ class Engine:
 
         Raises TopicNotFoundError, MappingError, DuplicateJobError, AppNotFoundError, ConnectionLostError.
         """
+        if self._telemetry is not None:
+            request = self._telemetry.begin(request)
+            try:
+                return await self._start(request)
+            finally:
+                self._telemetry.forget(request.generation)
+        return await self._start(request)
+
+    async def _start(self, request: StartRequest) -> Job:
         if self._closed:
             raise HotMeshError(STOPPED)
         plan = await self._plans.active()

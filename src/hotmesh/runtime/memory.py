@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.telemetry import Telemetry
     from hotmesh.runtime.wake import Wake
     from hotmesh.runtime.worker import Workers
 
@@ -48,9 +49,11 @@ class Memory:
         *,
         readonly: bool,
         events: Events | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._plans = plans
         self._events = events
+        self._telemetry = telemetry
         self._workers = workers
         self._settings = settings
         self._tell = tell
@@ -165,6 +168,8 @@ class Memory:
         if committed.escalations and self._events is not None:
             for change in step.jobs:
                 self._events.escalations(committed.escalations.get(change.job.job_id, ()))
+        if self._telemetry is not None and step.spans:
+            self._telemetry.record(step)
         if pending.done is not None:
             pending.done(step.jobs[0].job)
         if own is not None:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import anyio
 import anyio.abc
@@ -58,8 +58,12 @@ from hotmesh.runtime.reading import Reading
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
+from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
 from hotmesh.runtime.worker import Worker, Workers
+
+if TYPE_CHECKING:
+    from hotmesh.runtime.telemetry import Telemetry
 
 logger = logging.getLogger("hotmesh")
 
@@ -92,6 +96,7 @@ class HotMesh:
         workers: Iterable[Worker],
         pin_versions: bool = True,
         events: EventSink | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -110,7 +115,7 @@ class HotMesh:
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid)
         self._engine: Engine | None = None
-        self._workers = Workers(self._store, guid, settings, self._leases)
+        self._workers = Workers(self._store, guid, settings, self._leases, telemetry)
         self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
         self._operating = Operating(self._store, self._plans, self._environment, self._events)
         if engine:
@@ -124,6 +129,7 @@ class HotMesh:
                 self._announcer.tell,
                 readonly=readonly,
                 events=self._events,
+                telemetry=telemetry,
             )
             self._workers.deliver_to(self._engine.deliver, self._engine.place_free)
         for worker in workers:
@@ -156,6 +162,8 @@ class HotMesh:
         max_concurrency: int | None = None,
         max_payload: int | None = None,
         events: EventSink | None = None,
+        telemetry: TelemetryOption = None,
+        tracer_provider: Any = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Starting:
         """Connect this process to an app. Await the result, or use it as an async context manager.
@@ -166,8 +174,9 @@ class HotMesh:
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
         reserved work is safe from others without a sign of life. `events`: a function, or an object with `publish`,
-        that is told of what this process has committed, see `docs/observability.md`. Further `settings`: see
-        `docs/settings.md`.
+        that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
+        `debug` or False; by default `info` if the program has registered a tracer provider by now (or gives one as
+        `tracer_provider`). On both see `docs/observability.md`. Further `settings`: see `docs/settings.md`.
 
         Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
         """
@@ -192,11 +201,13 @@ class HotMesh:
         found = Settings.read(given)
         if events is not None:
             publisher(events)
+        spans = find_telemetry(app_id, telemetry, tracer_provider)
         serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
         return Starting(
             lambda: cls._begin(
                 app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
+                telemetry=spans,
             )
         )  # fmt: skip
 
@@ -216,6 +227,7 @@ class HotMesh:
         name: str | None,
         pin_versions: bool,
         events: EventSink | None,
+        telemetry: Telemetry | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
@@ -236,6 +248,7 @@ class HotMesh:
             workers=workers,
             pin_versions=pin_versions,
             events=events,
+            telemetry=telemetry,
         )
         await mesh._plans.refresh()
         await mesh._start()

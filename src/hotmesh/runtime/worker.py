@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.lease import LeaseKeeper
     from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.telemetry import Telemetry
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -128,11 +129,13 @@ class Workers:
         member: str,
         settings: Settings,
         leases: LeaseKeeper,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._member = member
         self._settings = settings
         self._leases = leases
+        self._telemetry = telemetry
         self._deliver: Deliver | None = None
         self._place_free: Callable[[], None] = _nothing
         self._served: dict[Lane, _Served] = {}
@@ -165,9 +168,10 @@ class Workers:
         if not _is_asynchronous(worker.callback):
             most = min(most, MOST_THREADS)
         most = worker.max_concurrency or most
-        self._served[lane] = _Served(
-            worker, most, retry_policy(worker.retry), _asynchronous(worker.callback, most)
-        )
+        callback = _asynchronous(worker.callback, most)
+        if self._telemetry is not None:
+            callback = self._telemetry.traced(callback)
+        self._served[lane] = _Served(worker, most, retry_policy(worker.retry), callback)
         if worker.workflow_name is not None:
             self._names.setdefault(worker.topic, []).append(worker.workflow_name)
         self._wake.set()

@@ -36,6 +36,8 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         draft.gathering.running(ancestor, parent)
     again = Record("closed", data, code=200, type=ancestor.type, started_at=run.now, ended_at=run.now)
     run.conclude(draft, ancestor, (*parent, index), again)
+    if run.trace is not None:
+        run.trace.cycled(draft, activity, dimension, ancestor, (*parent, index))
 
 
 def _depth(draft: Draft, activity: ActivityPlan, ancestor: ActivityPlan, dimension: Dimension) -> int:

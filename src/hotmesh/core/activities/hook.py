@@ -65,6 +65,8 @@ def _listen(
     item = None if activity.escalation is None else escalation(draft, activity, dimension, context, key)
     run.waits.append(Wait(draft.job_id, draft.generation, activity.id, dimension, hook.topic, key))
     if item is not None:
+        if run.trace is not None:
+            item.fields.setdefault("span_id", run.trace.waiting(draft, activity, dimension))
         run.escalations.append(item)
 
 

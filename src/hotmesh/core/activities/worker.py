@@ -51,7 +51,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
             {code: list(rule) for code, rule in activity.spec.retry.items()} if activity.spec.retry else None,
             policy,
             draft.trace_id,
-            draft.span_id,
+            draft.span_id if run.trace is None else run.trace.waiting(draft, activity, dimension),
         )
     )
 

@@ -482,7 +482,7 @@ async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> Non
             with pytest.raises(JobError):
                 await mesh.pubsub("one", {"x": 1}, timeout=60, extended={"id": caught.value.job_id})
         finally:
-            del loop.call_later  # type: ignore[method-assign]
+            del loop.call_later
             loop.set_exception_handler(None)
         assert mesh._announcer.waiting == 0
         assert all(handle.cancelled() or handle.when() <= loop.time() for handle in timers)

@@ -63,6 +63,24 @@ def test_the_program_of_the_readme_does_what_the_readme_says(database_url: str, 
     assert result.stdout == printed
 
 
+def test_the_program_about_functions_and_schedules_does_what_its_page_says(
+    database_url: str, tmp_path: Path
+) -> None:
+    page = (DOCS / "virtual.md").read_text(encoding="utf-8")
+    (tmp_path / "virtual.py").write_text(blocks(page, "python")[0], encoding="utf-8")
+
+    result = subprocess.run(
+        [sys.executable, tmp_path / "virtual.py"],
+        env={**os.environ, "HOTMESH_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", blocks(page, "text")[0])
+
+
 def test_the_program_of_the_readme_is_the_example() -> None:
     assert blocks(README, "yaml")[0] == (ROOT / "examples" / "order.yaml").read_text(encoding="utf-8")
     assert blocks(README, "python")[0] == (ROOT / "examples" / "order.py").read_text(encoding="utf-8")

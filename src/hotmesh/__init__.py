@@ -40,6 +40,7 @@ from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker
+from hotmesh.virtual import Virtual, VirtualContext
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,8 @@ __all__ = [
     "SystemEvent",
     "TopicNotFoundError",
     "VersionNotFoundError",
+    "Virtual",
+    "VirtualContext",
     "Worker",
     "evaluate",
     "evaluate_condition",

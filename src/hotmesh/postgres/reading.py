@@ -324,6 +324,12 @@ async def cancel_job(store: Store, job_id: str) -> None:
         await connection.execute(_query(store, "cancel_job"), store.app_id, job_id)
 
 
+async def forget_job(store: Store, job_id: str, generation: str) -> bool:
+    """Remove a job that has ended, unless its id has been used again since; whether there was one."""
+    row = await _row(store, "forget_job", store.app_id, job_id, generation)
+    return bool(row["count"])
+
+
 async def scrub_job(store: Store, job_id: str) -> list[dict[str, Any]]:
     """Remove the job if there is one; its work items that were cancelled by that."""
     async with store.connection() as connection, connection.transaction():

@@ -341,6 +341,15 @@ class HotMesh:
             logger.error("stopped with an error", exc_info=runner.exception())
         logger.info("stopped", extra={"app_id": self.app_id, "guid": self.guid_})
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` has been called, or a failure has ended this instance."""
+        return self._ended or self._runner is None
+
+    def add_worker(self, worker: Worker) -> None:
+        """Serve a further topic from now on. Raises ConfigError if this instance serves it already."""
+        self._workers.add(worker)
+
     @classmethod
     async def stop_all(cls, grace: Duration | None = None) -> None:
         """Stop every instance of this process. A new `init` afterwards works as the first did."""
@@ -746,6 +755,13 @@ class HotMesh:
     async def scrub(self, job_id: str) -> None:
         """Remove a job in any state, with everything that is stored or queued for it. No effect on no job."""
         await self._operating.scrub(job_id)
+
+    async def forget(self, job_id: str, generation: str) -> bool:
+        """Remove a job that has ended before its time is over, so that its id can be used again; whether it was there.
+
+        `generation` is `metadata.gid` of the job that is meant: a newer one of the same id stays.
+        """
+        return await self._operating.forget(job_id, generation)
 
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100

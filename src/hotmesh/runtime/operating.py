@@ -51,6 +51,10 @@ class Operating:
         if self._events is not None:
             self._events.escalations(cancelled)
 
+    async def forget(self, job_id: str, generation: str) -> bool:
+        """Remove a job that has ended, with everything of it; whether there was one."""
+        return await reading.forget_job(self._store, job_id, generation)
+
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100
     ) -> list[DeadLetter]:

@@ -165,7 +165,7 @@ class Workers:
             named = "" if worker.workflow_name is None else f" for workflow name {worker.workflow_name}"
             raise ConfigError(f"this instance already has a worker on topic {worker.topic}{named}")
         most = self._settings.max_concurrency
-        if not _is_asynchronous(worker.callback):
+        if not is_asynchronous(worker.callback):
             most = min(most, MOST_THREADS)
         most = worker.max_concurrency or most
         callback = _asynchronous(worker.callback, most)
@@ -837,14 +837,15 @@ def _timed_out(worker: Worker, limit: float) -> Response:
     return Response({"message": message, "code": 504}, status="error", code=504)
 
 
-def _is_asynchronous(callback: Callback) -> bool:
+def is_asynchronous(callback: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await; anything else runs in a thread."""
     target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
 
 
 def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
     """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
-    if _is_asynchronous(callback):
+    if is_asynchronous(callback):
         return callback
     limiter: anyio.CapacityLimiter | None = None
 

@@ -299,6 +299,28 @@ def test_cron(now: str, expression: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("now", "after", "expected"),
+    [
+        ("2024-02-28 12:00:00.250", 0, 59.75),
+        ("2024-02-28 12:00:59.999", 0, 0.001),
+        ("2024-02-28 12:00:59.999", "2024-02-28 12:01:00", 60.001),
+        ("2024-02-28 12:05:30", "2024-02-28 12:01:00", 30),
+    ],
+)
+def test_cron_after_a_moment_is_exact_and_never_gives_it_again(
+    now: str, after: str | int, expected: float
+) -> None:
+    last = ms(after) if isinstance(after, str) else after
+
+    assert call("cron.nextDelay", ["* * * * *", last], now=ms(now)) == expected
+
+
+@pytest.mark.parametrize("after", [1e300, float("inf"), float("nan"), True, "soon", None])
+def test_cron_after_nonsense_is_still_a_delay(after: object) -> None:
+    assert call("cron.nextDelay", ["* * * * *", after], now=ms("2024-02-28 12:00:00")) >= 60
+
+
+@pytest.mark.parametrize(
     "expression",
     [
         "61 * * * *", "* * * 13 *", "0 25 * * *", "not a cron", "5-1 * * * *", "22-2 * * * *", "", "* * * *",

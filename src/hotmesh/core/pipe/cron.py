@@ -24,22 +24,31 @@ NICKNAMES: Final = {
 }
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FARTHEST: Final = 100 * 365 * 86_400_000
+"""Milliseconds; so far ahead there are dates."""
+
 _EVERY: Final = re.compile(r"\*/([0-9]+)")
 
 
-def next_delay(environment: Environment, expression: Any = UNDEFINED) -> int:
+def next_delay(environment: Environment, expression: Any = UNDEFINED, after: Any = UNDEFINED) -> float:
     """Seconds until the next occurrence strictly after now, rounded, at least the fidelity floor (5 by default).
 
-    What is not text gives -1; text that is no cron expression is an error.
+    With `after`, in ms after 1970, the exact seconds until the first occurrence that lies after both: a schedule that
+    gives its last tick never gets the same one twice. What is not text gives -1; text that is no cron expression is
+    an error.
 
     Example: ("0 13 * * *") → 1503
+    Example: ("0 13 * * *", 1709211600000) → 87903.211
     Example: (null) → -1
     """
     if not isinstance(expression, str):
         return -1
     now = _EPOCH + timedelta(milliseconds=environment.now())
-    seconds = (next_occurrence(expression, now) - now).total_seconds()
-    return math.floor(max(seconds + 0.5, environment.fidelity))
+    if isinstance(after, bool) or not isinstance(after, int | float) or not math.isfinite(after):
+        seconds = (next_occurrence(expression, now) - now).total_seconds()
+        return math.floor(max(seconds + 0.5, environment.fidelity))
+    ahead = timedelta(milliseconds=min(max(after - environment.now(), 0), _FARTHEST))
+    return (next_occurrence(expression, now + ahead) - now).total_seconds()
 
 
 def next_occurrence(expression: str, after: datetime) -> datetime:

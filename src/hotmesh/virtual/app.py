@@ -1,0 +1,62 @@
+"""The app that calls and schedules are jobs of: one per namespace and app id, deployed by whoever comes first."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from hotmesh.errors import ConfigError
+from hotmesh.postgres.locks import alone
+from hotmesh.postgres.store import Store
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connection import Source
+    from hotmesh.runtime.mesh import HotMesh
+
+VERSION: Final = 2
+"""That of `app.yaml`."""
+
+DEPLOYING: Final = 7301
+"""The advisory lock of those who deploy it."""
+
+
+def document(app_id: str) -> str:
+    """The app as YAML, under this id."""
+    return files("hotmesh.virtual").joinpath("app.yaml").read_text(encoding="utf-8").replace("APP", app_id)
+
+
+async def ensure_active(mesh: HotMesh, source: Source) -> None:
+    """See to it that the app is active, in this version or a later one.
+
+    Any number of processes may do so at once, of different releases, too: they take turns by an advisory lock, and none
+    goes back to an older version. Raises ConfigError if the app id belongs to another app.
+    """
+    store = Store(source, mesh.namespace, mesh.app_id)
+    try:
+        if await _is_active(store):
+            return
+        async with alone(store, DEPLOYING):
+            if not await _is_active(store):
+                await mesh.deploy(document(mesh.app_id))
+                await mesh.activate(str(VERSION))
+    finally:
+        await store.close()
+
+
+async def _is_active(store: Store) -> bool:
+    """Whether nothing has to be done. Raises ConfigError if the active version is not one of this app's."""
+    state = await store.app_state()
+    version = None if state is None else state[1]
+    if version is None:
+        return False
+    stored = await store.graph(version)
+    if stored is None or f'"{store.app_id}.cron"' not in stored[0]:
+        raise ConfigError(
+            f"app {store.app_id} in namespace {store.schema} is an app of its own, not one for calls and schedules: "
+            "choose another app_id"
+        )
+    return _is_current(version)
+
+
+def _is_current(version: str | None) -> bool:
+    return version is not None and version.isdecimal() and int(version) >= VERSION

@@ -1,0 +1,175 @@
+"""Calls and schedules as jobs of one app: remembered results, single flight, and beginning again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from hotmesh.errors import (
+    DuplicateJobError,
+    GetStateError,
+    JobCompletedError,
+    JobError,
+    JobNotFoundError,
+    JobTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from hotmesh.runtime.announce import JobOutput
+    from hotmesh.runtime.mesh import HotMesh
+    from hotmesh.virtual.schedule import Rhythm
+
+KEPT: Final = 1.0
+"""Seconds that a result is kept if the call does not say."""
+
+
+class Calls:
+    """What the static methods do, on one instance."""
+
+    def __init__(self, mesh: HotMesh) -> None:
+        self._mesh = mesh
+        self._call = f"{mesh.app_id}.call"
+        self._cron = f"{mesh.app_id}.cron"
+
+    # -- calls -------------------------------------------------------------------------------------------
+
+    async def call(self, topic: str, args: Sequence[Any], *, kept: float, timeout: float) -> Any:
+        """Call a function once more, whatever was called before."""
+        return await self._run(self._mesh.guid(), topic, args, kept, timeout)
+
+    async def call_once(
+        self, call_id: str, topic: str, args: Sequence[Any], *, kept: float, timeout: float
+    ) -> Any:
+        """What the call of this id returned, if that is still kept; or will return, if it is running; else call.
+
+        A call that failed is not kept: it is made again. Raises DuplicateJobError if the id belongs to something else.
+        """
+        deadline = anyio.current_time() + timeout
+        while True:
+            found = await self._state(call_id)
+            left = max(deadline - anyio.current_time(), 0.0)
+            if found is None:
+                try:
+                    return await self._run(call_id, topic, args, kept, left)
+                except DuplicateJobError:
+                    # Somebody was faster.
+                    continue
+            self._check(found, self._call, topic)
+            if _runs(found):
+                found = await self._ended(found, left)
+                if found is not None:
+                    return _response(found)
+            elif "err" in found.metadata:
+                await self._mesh.forget(call_id, found.metadata["gid"])
+            else:
+                return _response(found)
+
+    async def flush(self, call_id: str, topic: str) -> None:
+        """Forget what the call of this id returned; if it is running, its answer will not count."""
+        found = await self._state(call_id)
+        if found is not None:
+            self._check(found, self._call, topic)
+            await self._mesh.scrub(call_id)
+
+    async def _run(self, call_id: str, topic: str, args: Sequence[Any], kept: float, timeout: float) -> Any:
+        payload = {"id": call_id, "topic": topic, "args": list(args), "expire": kept}
+        return (await self._mesh.pubsub(self._call, payload, timeout=timeout)).data["response"]
+
+    async def _ended(self, running: JobOutput, timeout: float) -> JobOutput | None:
+        """A call that somebody else has made, once it has ended; None if it has been flushed. Raises JobTimeoutError."""
+        metadata = running.metadata
+        delay = FIRST_LOOK
+        try:
+            with anyio.fail_after(timeout):
+                while True:
+                    await anyio.sleep(delay)
+                    delay = min(delay * 2, LAST_LOOK)
+                    found = await self._state(metadata["jid"])
+                    if found is None or found.metadata["gid"] != metadata["gid"]:
+                        return None
+                    if not _runs(found):
+                        return found
+        except TimeoutError:
+            raise JobTimeoutError(metadata["jid"]) from None
+
+    # -- schedules ---------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        schedule_id: str,
+        topic: str,
+        args: Sequence[Any],
+        rhythm: Rhythm,
+        *,
+        max_cycles: int,
+        on_error: str,
+    ) -> bool:
+        """Start a schedule; False if it is running. One that has ended begins again, and counts from 1."""
+        payload = {
+            "id": schedule_id,
+            "topic": topic,
+            "args": list(args),
+            "cron": rhythm.cron,
+            "interval": rhythm.interval,
+            "first": rhythm.first,
+            "max_cycles": max_cycles,
+            "on_error": on_error,
+        }
+        while True:
+            try:
+                await self._mesh.pub(self._cron, payload)
+                return True
+            except DuplicateJobError:
+                found = await self._state(schedule_id)
+            if found is None:
+                continue
+            self._check(found, self._cron, topic)
+            if _runs(found):
+                return False
+            await self._mesh.forget(schedule_id, found.metadata["gid"])
+
+    async def interrupt(self, schedule_id: str, topic: str) -> bool:
+        """End a schedule; False if none of this id was running."""
+        found = await self._state(schedule_id)
+        if found is None or not _runs(found):
+            return False
+        self._check(found, self._cron, topic)
+        try:
+            await self._mesh.interrupt(self._cron, schedule_id, reason="the schedule was stopped")
+        except (JobNotFoundError, JobCompletedError):
+            return False
+        return True
+
+    # -- jobs --------------------------------------------------------------------------------------------
+
+    async def _state(self, job_id: str) -> JobOutput | None:
+        try:
+            return await self._mesh.get_state(self._call, job_id)
+        except GetStateError:
+            return None
+
+    def _check(self, found: JobOutput, graph: str, topic: str) -> None:
+        """Raise DuplicateJobError if the id belongs to another topic, or to a schedule instead of a call."""
+        metadata = found.metadata
+        if (metadata["tpc"], metadata.get("key")) != (graph, topic):
+            raise DuplicateJobError(metadata["jid"])
+
+
+FIRST_LOOK: Final = 0.005
+LAST_LOOK: Final = 0.2
+"""Seconds between two looks at a call that another process has made."""
+
+
+def _runs(found: JobOutput) -> bool:
+    return bool(found.metadata["js"] > 0)
+
+
+def _response(found: JobOutput) -> Any:
+    """What a call has returned. Raises JobError with what it failed with."""
+    error = found.metadata.get("err")
+    if error is not None:
+        raise JobError(json.loads(error), found.metadata["jid"])
+    return found.data.get("response")

@@ -40,9 +40,8 @@ from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker
+from hotmesh.version import __version__
 from hotmesh.virtual import Virtual, VirtualContext
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DBA",
@@ -86,6 +85,7 @@ __all__ = [
     "Virtual",
     "VirtualContext",
     "Worker",
+    "__version__",
     "evaluate",
     "evaluate_condition",
 ]

@@ -62,7 +62,7 @@ class Telemetry:
             provider = self._provider or trace.get_tracer_provider()
             if isinstance(provider, trace.ProxyTracerProvider):
                 return None
-            from hotmesh import __version__
+            from hotmesh.version import __version__
 
             self._tracer = provider.get_tracer(NAME, __version__)
             self._steps = self._ids.given_to(self._tracer)

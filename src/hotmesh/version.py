@@ -1,0 +1,3 @@
+"""The version of this release, for those parts that the package itself imports."""
+
+__version__ = "0.1.0"

@@ -646,3 +646,38 @@ async def test_hot_statements_use_their_indexes_on_large_tables(database: Databa
             async with only_indexes(connection, f"{name} with statistics {statistics}"):
                 await statement()
         await connection.execute("analyze")
+
+
+async def test_a_chosen_id_in_an_open_transaction_is_not_waited_for(database: Database) -> None:
+    async with connected(database.url) as other:
+        await other.execute("update hotmesh.app set active_version = '1'")
+        transaction = other.transaction()
+        await transaction.start()
+        started = "select outcome from hotmesh.try_start_job('app', 't', '{}', 'chosen', null, null, null, null, null, 0)"
+        assert await other.fetchval(started) == "started"
+
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await database.commit(Step((created(make_job("chosen")),)))
+        assert (await database.commit(Step((created(make_job("other")),)))).refused == {}
+        assert await database.connection.fetchval("show lock_timeout") == "0"
+
+        await transaction.commit()
+        verdict = await database.commit(Step((created(make_job("chosen")),)))
+        assert verdict.refused == {0: ("duplicate", "chosen")}
+
+
+async def test_delayed_events_count_no_failure(database: Database) -> None:
+    job = make_job("a")
+    await database.commit(everything(created(job)))
+    connection = database.connection
+    await connection.execute("update hotmesh.timer set due_at = now()")
+
+    await database.store.delay_events(connection, job.generation, 30.0)
+
+    for query in (
+        "select attempt, visible_at - now() from hotmesh.engine_stream",
+        "select attempt, due_at - now() from hotmesh.timer",
+    ):
+        (row,) = await connection.fetch(query)
+        assert (row[0], round(row[1].total_seconds())) == (0, 30)
+    assert await database.store.lock_due_jobs(connection, 10) == []

@@ -26,6 +26,7 @@ from hotmesh.core import activities
 from hotmesh.core.column import column_text
 from hotmesh.core.compile import ActivityPlan, Edge, GraphPlan, Plan
 from hotmesh.core.draft import Draft, View, record_view, time_slice
+from hotmesh.core.gathering import Gathering
 from hotmesh.core.job import (
     INTERRUPTED,
     PENDING_STATUS,
@@ -72,6 +73,9 @@ LOST: Final = 598
 
 ERROR_IN_DATA: Final = 597
 """The code of an error that is written to the data of its job (where the graph maps `$error`)."""
+
+FAILED_START_KEPT: Final = 86_400.0
+"""Seconds for which a job that could not be started is kept at least: its caller had gone on, and was told nothing."""
 
 DEFAULT_EXPIRE: Final = 1.0
 DEFAULT_MAX_CYCLES: Final = 10_000
@@ -206,6 +210,7 @@ class Run:
                     draft.descend,
                     draft.data is not draft.base.data,
                     draft.search,
+                    draft.started,
                 )
             )
             records += [
@@ -267,8 +272,6 @@ class Run:
         job_id = self._job_id(graph, request, naming)
         if job_id in self._taken or job_id in self._job_ids:
             raise DuplicateJobError(job_id)
-        key = graph.statistics.key
-        key_value = None if key is None else key.evaluate(naming)
         base = Job(
             app_id=self.plan.app_id,
             job_id=job_id,
@@ -281,9 +284,6 @@ class Run:
             data={},
             created_at=self.now,
             updated_at=self.now,
-            key=None
-            if key_value in (None, UNDEFINED, "")
-            else column_text(key_value, "the job key of stats.key"),
             reply_to=request.reply_to,
             parent=request.parent,
             trace_id=request.trace_id,
@@ -292,6 +292,23 @@ class Run:
         )
         draft = Draft(base, graph, self.now, created=True)
         draft.search = None if request.search is None else dict(request.search)
+        fired, announcement = self._trigger(draft, request.entity, view, naming)
+        # Nothing can fail from here on: a child that cannot be created leaves no trace.
+        self._drafts[draft.generation] = draft
+        self._job_ids.add(job_id)
+        self._set_out(draft, fired, announcement, request.pending, view)
+        return draft
+
+    def _trigger(
+        self, draft: Draft, given_entity: str | None, view: View, naming: Mapping[Any, Any]
+    ) -> tuple[list[Edge], Announcement]:
+        """What the trigger makes of the job's input: key, data, entity, expiry, measures, and where it leads to."""
+        graph = draft.graph
+        trigger = graph.trigger
+        key = graph.statistics.key
+        key_value = None if key is None else key.evaluate(naming)
+        if key_value not in (None, UNDEFINED, ""):
+            draft.key = column_text(key_value, "the job key of stats.key")
         if "$self" in trigger.metadata_of:
             view["output"]["metadata"] = draft.trigger_metadata()
         context = draft.context(trigger, (0,), view, self.environment)
@@ -300,25 +317,54 @@ class Run:
             if trigger.uses_job:
                 context = draft.context(trigger, (0,), view, self.environment)
         fired = fired_edges(trigger.edges, context, 200)
-        entity = request.entity if request.entity is not None else self.value(trigger, "entity", context)
+        entity = given_entity if given_entity is not None else self.value(trigger, "entity", context)
         draft.entity = None if entity in (None, UNDEFINED) else column_text(entity, "the entity")
         draft.expire = self._expire(draft, context)
         announcement = self.tells(trigger, context)
         if draft.key is not None and graph.statistics.measures:
             self._measure(draft, draft.key, naming)
-        # Nothing can fail from here on: a child that cannot be created leaves no trace.
-        self._drafts[draft.generation] = draft
-        self._job_ids.add(job_id)
+        return fired, announcement
+
+    def _set_out(
+        self, draft: Draft, fired: list[Edge], announcement: Announcement, pending: float | None, view: View
+    ) -> None:
+        """Leave the trigger, or wait for `resume`, at most `pending` seconds."""
         draft.status = len(fired)
-        if request.pending is not None:
+        if pending is not None:
             draft.status = PENDING_STATUS
-            draft.expire = request.pending
+            draft.expire = pending
         if self.trace is not None:
             self.trace.created(draft, view)
-        if request.pending is not None:
-            return draft
-        self._follow(draft, trigger, (0,), fired, announcement)
-        return draft
+        if pending is not None:
+            return
+        self._follow(draft, draft.graph.trigger, (0,), fired, announcement)
+
+    def _start(self, draft: Draft, options: Mapping[str, Any]) -> None:
+        """Start a job that its caller created within a transaction; its id, entity and search fields are settled.
+
+        There is nobody left to raise to: what cannot be mapped becomes the job's error.
+        """
+        graph = draft.graph
+        draft.started = True
+        draft.version = self.plan.version
+        draft.gathering = Gathering({}) if graph.joins else None
+        draft.begun = None  # nothing has happened to it before, so all of it is here
+        view: View = {"input": {"data": draft.input}, "output": {"data": draft.input}}
+        naming = {"$self": view, graph.trigger.id: view, ENVIRONMENT: self.environment}
+        before = draft.data, draft.search
+        try:
+            if graph.topic not in self.plan.graphs:
+                raise TopicNotFoundError(graph.topic, self.plan.app_id, self.plan.version)
+            fired, announcement = self._trigger(draft, draft.entity, view, naming)
+        except (MappingError, TopicNotFoundError) as error:
+            draft.data, draft.search = before
+            draft.status = 0
+            self._uncaught(draft, {"message": str(error), "code": 500})
+            self._edge(draft, 0)
+            if draft.expire is not None and draft.expire > 0:
+                draft.expire = max(draft.expire, FAILED_START_KEPT)
+            return
+        self._set_out(draft, fired, announcement, options.get("pending"), view)
 
     def _measure(self, draft: Draft, key: str, context: Mapping[Any, Any]) -> None:
         """Note what the trigger's `stats.measures` count about this job."""
@@ -365,6 +411,8 @@ class Run:
         if draft.ended or draft.status <= 0:
             return
         match event.kind:
+            case "start":
+                self._start(draft, event.data if isinstance(event.data, dict) else {})
             case "interrupt":
                 self.interrupt(draft, event.data if isinstance(event.data, dict) else {})
             case "enter":

@@ -32,12 +32,14 @@ class Draft:
     __slots__ = (
         "app_id", "base", "begun", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
         "gathering", "generation", "graph", "input", "job_id", "key", "now", "over", "own_records", "parent", "passes", "records",
-        "reply_to", "search", "span_id", "status", "told", "touched", "trace_id", "version",
+        "reply_to", "search", "span_id", "started", "status", "told", "touched", "trace_id", "version",
     )  # fmt: skip
 
     def __init__(self, base: Job, graph: GraphPlan, now: datetime, *, created: bool) -> None:
         self.base = base
         self.created = created
+        self.started = False
+        """The job was there before, and this step starts it."""
         self.graph = graph
         self.now = now
         self.app_id = base.app_id

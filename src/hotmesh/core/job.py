@@ -114,7 +114,7 @@ class Job(Struct, frozen=True):
         return self.status > 0
 
 
-EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume"]
+EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start"]
 
 
 class WorkReceipt(Struct, frozen=True):

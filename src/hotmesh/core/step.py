@@ -28,6 +28,8 @@ class JobChange(Struct, frozen=True):
     """Whether the shared job data has to be written."""
     search: dict[str, Json] | None = None
     """Search fields and markers to set; those that the job has beside them stay."""
+    started: bool = False
+    """The job existed without having been started; version, key and entity are decided by this step."""
 
 
 class RecordChange(Struct, frozen=True):

@@ -17,7 +17,7 @@ from hotmesh.core.wire import dumps_text
 Text = str | None
 
 _WIDTHS: Final = {
-    "create": 13, "update": 10, "record": 13, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
+    "create": 14, "update": 10, "record": 13, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
     "wait": 7, "signal": 7, "drop": 4,
 }  # fmt: skip
 """Array parameters of each section of commit_steps, in its order."""
@@ -26,6 +26,9 @@ _PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDT
 
 COMMIT: Final = f"select * from mesh.commit_steps({_PARAMETERS})"  # noqa: S608 - only numbers are put in
 
+
+INVENTED_ID: Final = 23
+"""Length of a job id that nobody chose: `H` and 22 characters."""
 
 RECORD_BYTES: Final = 500
 """What a record without data takes in memory, roughly."""
@@ -201,6 +204,8 @@ class Batch:
                     "search": change.search,
                 }
                 self._extras.setdefault("searches", []).append(found)
+            if change.started:
+                self._extras.setdefault("starts", []).append(_start(number, change))
         for notice in step.notices:
             if notice.topic is not None:
                 self._published.add(notice.topic)
@@ -262,6 +267,7 @@ class Batch:
             job.expire,
             job.created_at,
             _extra(change),
+            None if len(job.job_id) == INVENTED_ID and job.job_id[0] == "H" else True,
         )
 
     def _changed(self, number: int, change: JobChange) -> tuple[Any, ...]:
@@ -305,6 +311,22 @@ def _extra(change: JobChange) -> Text:
         found["severed"] = job.parent.severed
     given = {name: value for name, value in found.items() if value is not None}
     return dumps_text(given) if given else None
+
+
+def _start(number: int, change: JobChange) -> dict[str, Any]:
+    """What is settled when a job that was there before is started."""
+    job = change.job
+    payload = job.input if isinstance(job.input, dict) else {}
+    return {
+        "step": number,
+        "job_id": job.job_id,
+        "generation": job.generation,
+        "version": job.version,
+        "job_key": job.key,
+        "entity": job.entity,
+        "origin_id": _text(payload.get("originJobId")),
+        "parent_id": _text(payload.get("parentWorkflowId")),
+    }
 
 
 def _text(value: Any) -> Text:

@@ -229,6 +229,12 @@ class Store:
             )
         )
 
+    async def delay_events(self, connection: Driver, generation: str, delay: float) -> None:
+        """Leave the job's due events alone for a while; no failure is counted."""
+        await connection.execute(
+            self.bound("select mesh.delay_events($1, $2, $3)"), self.app_id, generation, delay
+        )
+
     # -- work --------------------------------------------------------------------------------------------
 
     async def claim_work(

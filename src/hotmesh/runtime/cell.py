@@ -36,6 +36,7 @@ class Pending:
         "done",
         "epoch",
         "events",
+        "held_until",
         "local",
         "lost",
         "request",
@@ -69,5 +70,7 @@ class Pending:
         """Marks the commit it went out with."""
         self.sent = 0.0
         """When it was last sent, by `time.monotonic`."""
+        self.held_until: float | None = None
+        """Until when to wait for its id, which is in an open transaction, by `time.monotonic`."""
         self.lost = False
         """The answer to a commit of it was lost; it may yet come through."""

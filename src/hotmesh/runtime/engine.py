@@ -37,7 +37,7 @@ from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Cell, Pending
 from hotmesh.runtime.memory import Memory, Tell
 from hotmesh.runtime.records import Records
-from hotmesh.runtime.stream import EVENT_LIMIT, EngineStream, passing
+from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream, id_is_held, passing
 from hotmesh.runtime.wake import Wake
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Engine:
             events,
         )
         self._restarts: list[tuple[Pending, frozenset[str]]] = []
+        self._held: set[Pending] = set()
+        """Starts that wait because their id is in an open transaction."""
         self._commits = [store.link("commit 1"), store.link("commit 2")]
         self._loads = store.link("load")
         self._committing = 0
@@ -138,7 +140,8 @@ class Engine:
 
     async def close(self) -> None:
         self._closed = True
-        for item in (*self._memory.ready, *(pending for pending, _ in self._restarts)):
+        held, self._held = self._held, set()
+        for item in (*self._memory.ready, *(pending for pending, _ in self._restarts), *held):
             if isinstance(item, Pending):
                 self._finish(item, HotMeshError(STOPPED))
         for link in (*self._commits, self._loads):
@@ -284,6 +287,8 @@ class Engine:
             elif len(batch) > 1:
                 for pending in batch:
                     await self._commit(link, [pending])
+            elif id_is_held(error) and batch[0].request is not None:
+                self._wait_for_id(batch[0])
             elif passing(error) and batch[0].cell is not None:
                 self._try_later(batch[0], error)
             else:
@@ -454,6 +459,22 @@ class Engine:
         )
         asyncio.get_running_loop().call_later(delay, self._later, pending)
 
+    def _wait_for_id(self, pending: Pending) -> None:
+        """A transaction of somebody's has the id and is still open: whether it is taken is known when that ends."""
+        now = time.monotonic()
+        if pending.held_until is None:
+            pending.held_until = now + self._settings.connect_timeout
+        elif now >= pending.held_until:
+            self._finish(pending, DuplicateJobError(pending.step.jobs[0].job.job_id))
+            return
+        self._held.add(pending)
+        asyncio.get_running_loop().call_later(HELD, self._try_id_again, pending)
+
+    def _try_id_again(self, pending: Pending) -> None:
+        if pending in self._held:
+            self._held.remove(pending)
+            self._restart(pending, pending.taken)
+
     def _later(self, pending: Pending) -> None:
         self._retry_cell(pending, reload=True)
 
@@ -610,6 +631,7 @@ class Engine:
             return
         again = Pending(step, self._plans.epoch, request=pending.request, done=pending.done, taken=taken)
         again.lost = pending.lost
+        again.held_until = pending.held_until
         self._memory.submit(again)
 
     async def _load(self, waiting: Sequence[Cell]) -> None:

@@ -219,6 +219,10 @@ class _Branches:
         for work in self._situation.work:
             self._add(work.activity_id, work.dimension, self._work(work))
         for message in self._situation.messages:
+            if message.kind == "start":
+                trigger = "" if self._graph is None else self._graph.trigger.id
+                self._add(trigger or "start", (0,), self._message(message))
+                continue
             if message.kind in ("interrupt", "resume"):
                 self._add("", (), self._message(message))
                 continue
@@ -429,6 +433,7 @@ _MESSAGES = {
     "enter": "its beginning",
     "interrupt": "an interrupt",
     "resume": "the call to resume",
+    "start": "its start",
 }
 
 

@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 
 from hotmesh.core.activities.signal import key_by, lifetime
-from hotmesh.core.advance import StartRequest
+from hotmesh.core.advance import Limits, StartRequest
 from hotmesh.core.compile import GraphPlan, HookPlan
 from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
@@ -57,6 +57,7 @@ from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.reading import Reading
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
+from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
@@ -420,13 +421,26 @@ class HotMesh:
         data: Any = None,
         context: Mapping[str, Any] | None = None,
         extended: Mapping[str, Any] | None = None,
+        *,
+        connection: Any = None,
     ) -> str:
         """Start a job; returns its id once it is durable.
 
         `extended` may give `id`, `entity`, `search` (fields to query by), `marker` and `pending` (seconds to wait
         for `resume`). Raises AppNotFoundError, TopicNotFoundError, DuplicateJobError, MappingError, PayloadError.
+
+        `connection`: a connection or session of your own (asyncpg, psycopg, SQLAlchemy) to the same database. The job
+        then belongs to the transaction that is open there: it exists if and only if you commit, and starts at once
+        after that. Works without an engine, too; see `docs/transactions.md`.
         """
         request = self._request(topic, data, context, extended, None)
+        if connection is not None:
+            if self._ended:
+                raise self._over("pub")
+            limits = Limits(max_cycles=self.settings.max_cycles, expire=self.settings.expire)
+            return await start_within(
+                self._store, self._plans, self._environment, limits, connection, request
+            )
         job = await self._engine_or_raise("pub").start(request)
         return job.job_id
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from hotmesh.core.advance import Limits, advance
-from hotmesh.core.job import Job
+from hotmesh.core.compile import Plan
+from hotmesh.core.job import Event, Job
 from hotmesh.core.mapping import Environment
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError
 from hotmesh.postgres.steps import Batch, Committed
@@ -35,6 +36,9 @@ EVENT_LIMIT: Final = 500
 """Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
 
 CLAIM_LIMIT: Final = 100
+
+HELD: Final = 0.5
+"""Seconds between two tries to create a job whose id is taken by a transaction that is still open."""
 
 
 class EngineStream:
@@ -139,6 +143,9 @@ class EngineStream:
                 extra={"job_id": due[0].job.job_id if due else None},
                 exc_info=error,
             )
+            if due and id_is_held(error):
+                await self._store.delay_events(connection, due[0].job.generation, HELD)
+                return 1
             if not due or passing(error):
                 raise
             attempt = max((event.attempt for event in due[0].events), default=0)
@@ -178,10 +185,10 @@ class EngineStream:
                 batch = []
                 for generation in todo:
                     job = loaded[generation]
-                    plan = await self._records.plan_of(job)
+                    events = [item.event for item in jobs[generation].events]
+                    plan = await self._plan_of(job, events)
                     if plan is None:
                         continue
-                    events = [item.event for item in jobs[generation].events]
                     step = advance(
                         plan,
                         job,
@@ -201,6 +208,14 @@ class EngineStream:
         if any(len(item.events) >= EVENT_LIMIT for item in due):
             self._wake.set()  # there is more of it
         return len(due)
+
+    async def _plan_of(self, job: Job, events: Sequence[Event]) -> Plan | None:
+        """The job's plan; one that is still to be started takes the active one, if that still has its graph."""
+        if any(event.kind == "start" for event in events):
+            active = await self._plans.active()
+            if job.topic in active.graphs:
+                return active
+        return await self._records.plan_of(job)
 
     @asynccontextmanager
     async def _places_of(self, results: list[tuple[Pending, Committed, Batch]]) -> AsyncIterator[None]:
@@ -273,6 +288,11 @@ def passing(error: BaseException) -> bool:
     """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out."""
     sqlstate = getattr(error, "sqlstate", None) or ""
     return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
+
+
+def id_is_held(error: BaseException) -> bool:
+    """Whether the id of a job to be created is in a transaction of somebody's that has not ended yet."""
+    return getattr(error, "sqlstate", None) == "55P03"
 
 
 def _now() -> datetime:

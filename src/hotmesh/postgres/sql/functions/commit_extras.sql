@@ -1,8 +1,9 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
--- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […]}; each object names
---           its step.
--- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and the search fields of jobs that commit_steps has changed;
---           nothing of the refused steps.
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […]}; each
+--           object names its step.
+-- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and, of jobs that commit_steps has changed, search fields and
+--           what is settled when a job that was created in a caller's transaction is started; nothing of the refused
+--           steps.
 -- Returns   whether there is a broadcast to carry out.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
@@ -45,6 +46,16 @@ begin
            as x(step integer, job_id text, generation uuid, search jsonb)
      where j.app_id = p_app
        and j.job_id = any (array(select s ->> 'job_id' from json_array_elements(coalesce(p_extras -> 'searches', '[]')) as s))
+       and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
+
+    update mesh.job as j
+       set version = x.version, job_key = x.job_key, entity = x.entity, origin_id = x.origin_id, parent_id = x.parent_id,
+           input = coalesce(x.input, j.input)
+      from json_to_recordset(coalesce(p_extras -> 'starts', '[]'))
+           as x(step integer, job_id text, generation uuid, version text, job_key text, entity text, origin_id text,
+                parent_id text, input json)
+     where j.app_id = p_app
+       and j.job_id = any (array(select s ->> 'job_id' from json_array_elements(coalesce(p_extras -> 'starts', '[]')) as s))
        and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
 
     insert into mesh.measure (app_id, topic, job_key, slice, measure, facet, value, number, job_id, generation, created_at)

@@ -7,6 +7,8 @@
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
 --            duplicate  a job to be created exists; taken holds its id
+--          A job whose id somebody chose (c_named) may also be on its way in a transaction of a caller's (try_start_job)
+--          that stays open for long: 55P03 (lock_not_available) is raised then, and the caller tries again later.
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
 --          held: of the rows to reserve, the positions (from 0) of those that p_member now holds.
 --          listeners, heard: members elsewhere, and for each a topic of p_published that it wants.
@@ -21,7 +23,7 @@ create or replace function mesh.commit_steps(
     -- jobs to create
     c_step integer[], c_job_id text[], c_generation uuid[], c_version text[], c_topic text[], c_status integer[],
     c_input text[], c_data text[], c_error text[], c_ended boolean[], c_expire double precision[], c_created timestamptz[],
-    c_extra text[],
+    c_extra text[], c_named boolean[],
     -- jobs to change
     u_step integer[], u_job_id text[], u_generation uuid[], u_seq bigint[], u_status integer[], u_data text[],
     u_error text[], u_open text[], u_ended boolean[], u_expire double precision[],
@@ -65,6 +67,7 @@ declare
     v_step    integer;
     v_made    uuid[];
     v_all     boolean := true;
+    v_patience text;
 begin
     refused := '{}'; reasons := '{}'; taken := '{}'; woken := false; committed_at := v_now;
     select a.epoch into epoch from mesh.app as a where a.app_id = p_app;
@@ -93,6 +96,10 @@ begin
     end if;
 
     if c_step is not null then
+        if c_named is not null then
+            v_patience := current_setting('lock_timeout');
+            perform set_config('lock_timeout', '50ms', true);
+        end if;
         with wanted as materialized (
             select * from unnest(c_step, c_job_id, c_generation, c_version, c_topic, c_status, c_input, c_data, c_error,
                                  c_ended, c_expire, c_created, c_extra)
@@ -121,6 +128,9 @@ begin
             returning generation
         )
         select coalesce(array_agg(m.generation), '{}') into v_made from made as m;
+        if c_named is not null then
+            perform set_config('lock_timeout', v_patience, true);
+        end if;
         if cardinality(v_made) < cardinality(c_step) then
             select refused || coalesce(array_agg(f.step order by f.step), '{}'),
                    reasons || coalesce(array_agg('duplicate'::text), '{}'),
@@ -155,7 +165,8 @@ begin
                    error = w.error::json, open = w.open::json, expire = w.expire,
                    -- A step that finds its job at its end consumes what came late, and changes nothing else.
                    ended_at = case when w.ended then v_now when w.status <= 0 then j.ended_at end,
-                   expires_at = case when w.ended and w.expire > 0 then v_now + w.expire * interval '1 second'
+                   expires_at = case when (w.ended or w.status = -1 and j.status > 0) and w.expire > 0
+                                     then v_now + w.expire * interval '1 second'
                                      when not w.ended and w.status <= 0 then j.expires_at end
               from locked as w
              where j.app_id = p_app and j.job_id = any (u_job_id) and j.job_id = w.job_id

@@ -1,4 +1,5 @@
 -- free_expired_ids: remove jobs of these ids whose time is over, so that the ids can be used again.
+-- Locks    those job rows, but for any that somebody else is removing: maybe in a transaction that stays open for long.
 -- Returns  how many were removed.
 create or replace function mesh.free_expired_ids(p_app text, p_job_ids text[]) returns integer language plpgsql as $$
 declare
@@ -8,7 +9,7 @@ begin
         delete from mesh.job as j
          using (select k.job_id from mesh.job as k
                  where k.app_id = p_app and k.job_id = any (p_job_ids) and k.expires_at <= mesh.clock()
-                 order by k.job_id for update) as k
+                 order by k.job_id for update skip locked) as k
          where j.app_id = p_app and j.job_id = any (p_job_ids) and j.job_id = k.job_id
         returning j.generation
     )

@@ -146,7 +146,8 @@ create table mesh.engine_stream (
     visible_at     timestamptz not null,
     created_at     timestamptz not null,
     constraint engine_stream_pk primary key (generation, message_id),
-    constraint kind_is_known check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume')),
+    constraint kind_is_known
+        check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume', 'start')),
     constraint status_is_known check (status in ('success', 'pending', 'error'))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table mesh.engine_stream is 'Events for engines: answers from workers elsewhere, results of children, signals.';

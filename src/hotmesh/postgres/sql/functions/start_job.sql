@@ -1,0 +1,45 @@
+-- start_job: start a job from SQL, of any language, in the caller's transaction: it exists if that commits, and an engine
+-- starts it at once then. For everybody; see docs/transactions.md.
+-- data      what the graph gets as input.  job_id  null: an invented one.
+-- search    search fields of the job, by name.  pending  wait for `resume`, at most so long.
+-- Returns   the id of the job.
+-- Raises    MS409 a live job has the id; MS404 nothing is active under the app id, or nobody subscribes to the topic;
+--           MS400 the graph computes its ids, so that the caller has to give one. Nothing is written then.
+create or replace function mesh.start_job(
+    app_id text, topic text, data jsonb default '{}', job_id text default null, entity text default null,
+    search jsonb default null, pending interval default null, trace_id text default null, span_id text default null
+) returns text language plpgsql security definer
+  set search_path = pg_catalog, pg_temp as $$
+declare
+    v_search text;
+    v_made   record;
+begin
+    if length(start_job.job_id) not between 1 and 512 then
+        raise exception sqlstate 'MS400' using message = 'a job id is a text of 1 to 512 characters';
+    end if;
+    if search is not null then
+        select jsonb_object_agg('_' || f.name, f.value)::text into v_search from jsonb_each_text(search) as f(name, value);
+    end if;
+    select * into v_made
+      from mesh.try_start_job(start_job.app_id, start_job.topic, coalesce(data, '{}')::text, start_job.job_id, entity,
+                              v_search, extract(epoch from pending)::double precision, start_job.trace_id,
+                              start_job.span_id, null) as s;
+    case v_made.outcome
+        when 'started' then
+            return v_made.job_id;
+        when 'duplicate' then
+            raise exception sqlstate 'MS409' using message = format('Duplicate job: %s', start_job.job_id);
+        when 'app' then
+            raise exception sqlstate 'MS404' using message = format('no app found for id %s', start_job.app_id);
+        when 'topic' then
+            raise exception sqlstate 'MS404' using message = format(
+                'no subscription found for topic %s in app %s for app version %s', start_job.topic, start_job.app_id,
+                v_made.version);
+        else
+            raise exception sqlstate 'MS400' using message = format(
+                'the graph on topic %s computes the ids of its jobs from their data, which Postgres cannot do: give job_id',
+                start_job.topic);
+    end case;
+end
+$$;
+revoke all on function mesh.start_job(text, text, jsonb, text, text, jsonb, interval, text, text) from public;

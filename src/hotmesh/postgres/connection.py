@@ -248,9 +248,19 @@ def _without_password(dsn: str) -> str:
     return f"…@{tail}" if separator and head else dsn
 
 
+_USES = {"store", "stream", "sub"}
+
+
 def _flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """Driver options out of the forms users write: plain options, {"dsn": …} or {"options": {…}}."""
+    """Driver options out of the forms users write: plain options, {"dsn": …}, {"options": {…}}, or one for each use."""
     found = dict(connection)
+    if found.keys() & _USES:
+        missing = _USES - found.keys()
+        if missing:
+            raise ConfigError(f"connection= with one entry for each use lacks {', '.join(sorted(missing))}")
+        # All of an app is in one database, so one of them says where.
+        store = found["store"]
+        return _flatten(store if isinstance(store, Mapping) else {"dsn": store})
     options = found.pop("options", None)
     if isinstance(options, Mapping):
         found = {**options, **found}

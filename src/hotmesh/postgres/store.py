@@ -339,6 +339,14 @@ class Store:
             )
         )
 
+    async def give_back_work(self, connection: Driver, member: str, topics: Collection[str]) -> int:
+        """Let others have all work of these topics that the member holds; how much it was."""
+        return int(
+            await connection.fetchval(
+                self.bound("select mesh.give_back_work($1, $2, $3)"), self.app_id, member, list(topics)
+            )
+        )
+
     async def bury_work(
         self, connection: Driver, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
     ) -> bool:

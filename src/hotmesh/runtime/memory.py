@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from hotmesh.core.job import Event, MessageReceipt
-from hotmesh.core.step import Message, Notice, Work
+from hotmesh.core.step import Message, Notice, Step, Work
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.cell import Cell, Pending
 from hotmesh.runtime.events import touched
+from hotmesh.runtime.wake import with_events
 
 if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
@@ -106,7 +107,10 @@ class Memory:
                 if not local:
                     left.append(work)
             arguments.add(number, pending.step, local=pending.local, send_delay=self._send_delay)
-        return arguments, self._workers.wake_text(left)
+        wake = self._workers.wake_text(left)
+        if self._readonly and any(_for_engines(pending.step) for pending in batch):
+            wake = with_events(wake)
+        return arguments, wake
 
     def watched(self, batch: Sequence[Pending]) -> Sequence[str]:
         """The jobs of whose work items somebody wants to hear; none without a sink."""
@@ -239,3 +243,8 @@ class Memory:
             return
         if job.live:
             self.cells.setdefault(job.generation, Cell(job.job_id, job.generation))
+
+
+def _for_engines(step: Step) -> bool:
+    """Whether a step leaves something that an engine has to handle; one that handles nothing has to tell the others."""
+    return bool(step.messages or step.signals or step.timers or step.broadcasts)

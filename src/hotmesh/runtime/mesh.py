@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +84,8 @@ class HotMesh:
     """
 
     _live: ClassVar[set[HotMesh]] = set()
+    _places: ClassVar[set[Any]] = set()
+    """Database, namespace, app and guid of each instance that runs here: a guid is that of one instance."""
 
     def __init__(
         self,
@@ -132,7 +135,8 @@ class HotMesh:
                 events=self._events,
                 telemetry=telemetry,
             )
-            self._workers.deliver_to(self._engine.deliver, self._engine.place_free)
+            # An engine that processes nothing does not go on with answers, either: they go to the others.
+            self._workers.deliver_to(None if readonly else self._engine.deliver, self._engine.place_free)
         for worker in workers:
             self._workers.add(worker)
         self._runner: asyncio.Task[None] | None = None
@@ -141,6 +145,7 @@ class HotMesh:
         self._definitions_changed = anyio.Event()
         self._grace = settings.grace
         self._ended = False
+        self._place: Any = None
         self._failure: BaseException | None = None
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -171,7 +176,8 @@ class HotMesh:
 
         `connection`: a DSN, a dict of asyncpg options, or an asyncpg pool; omitted: `HOTMESH_DATABASE_URL`, else
         libpq's variables, else the embedded Postgres. `namespace`: the Postgres schema. `guid`: id of this
-        instance, generated. `engine=False`: workers only. `readonly`: creates and reads jobs, processes none.
+        instance, generated; no two that run at once may share one. `engine=False`: workers only. `readonly`: creates and
+        reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
         reserved work is safe from others without a sign of life. `events`: a function, or an object with `publish`,
@@ -186,12 +192,19 @@ class HotMesh:
             raise ConfigError("config.appId [a] is reserved")
         _check_name("namespace", namespace)
         given = dict(settings or {})
+        serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
+        if readonly:
+            serving = [replace(worker, readonly=True) for worker in serving]
         if isinstance(engine, Mapping):
             options = dict(engine)
             connection = options.pop("connection", connection)
-            readonly = bool(options.pop("readonly", readonly))
+            readonly = bool(options.pop("readonly", False)) or readonly
             given |= options
             engine = True
+        if isinstance(connection, Mapping) and connection.get("readonly"):
+            readonly = True
+        if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or "\0" in guid):
+            raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
         if lease is not None:
             given["lease"] = seconds(lease, name="lease")
         given |= {
@@ -203,7 +216,6 @@ class HotMesh:
         if events is not None:
             publisher(events)
         spans = find_telemetry(app_id, telemetry, tracer_provider)
-        serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
         return Starting(
             lambda: cls._begin(
                 app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
@@ -233,27 +245,39 @@ class HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
         )
+        place = source.key, namespace, app_id, guid
+        if place in cls._places:
+            raise ConfigError(
+                f"config.guid [{guid}] is in use by another instance of app {app_id} in this process: "
+                "leave it out, or stop that one first"
+            )
+        cls._places.add(place)
         created = False
-        if mode == "verify":
-            await verify(source, namespace)
-        else:
-            created = bool((await migrate(source, namespace)).migrations)
-        mesh = cls(
-            app_id,
-            source,
-            namespace,
-            guid,
-            settings,
-            engine=engine,
-            readonly=readonly,
-            workers=workers,
-            pin_versions=pin_versions,
-            events=events,
-            telemetry=telemetry,
-        )
-        await mesh._plans.refresh()
-        await mesh._start()
-        cls._live.add(mesh)
+        try:
+            if mode == "verify":
+                await verify(source, namespace)
+            else:
+                created = bool((await migrate(source, namespace)).migrations)
+            mesh = cls(
+                app_id,
+                source,
+                namespace,
+                guid,
+                settings,
+                engine=engine,
+                readonly=readonly,
+                workers=workers,
+                pin_versions=pin_versions,
+                events=events,
+                telemetry=telemetry,
+            )
+            mesh._place = place
+            await mesh._plans.refresh()
+            await mesh._start()
+            cls._live.add(mesh)
+        except BaseException:
+            cls._places.discard(place)
+            raise
         if mesh._events is not None:
             if created:
                 mesh._events.engine("deployed")
@@ -266,7 +290,12 @@ class HotMesh:
         loop = asyncio.get_running_loop()
         self._started = loop.create_future()
         self._runner = loop.create_task(self._serve(), name=f"hotmesh {self.app_id} {self.guid_}")
-        await self._started
+        try:
+            await self._started
+        except asyncio.CancelledError:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+            raise
 
     async def _serve(self) -> None:
         try:
@@ -301,6 +330,7 @@ class HotMesh:
             self._subscribers.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._close()
+            HotMesh._places.discard(self._place)
 
     async def _drain(self) -> None:
         await self._workers.drain(self._grace)
@@ -309,6 +339,8 @@ class HotMesh:
                 await self._engine.drain()
             # What the last commits reserved is given back, too.
             await self._workers.drain(0)
+        with anyio.move_on_after(1):
+            await self._workers.give_back_held()
         with anyio.move_on_after(1):
             await self._announcer.drain()
             await self._subscribers.drain()
@@ -330,12 +362,13 @@ class HotMesh:
 
         Idempotent. Other instances are not affected.
         """
-        if self._runner is None:
+        runner = self._runner
+        if runner is None or runner.done():
+            HotMesh._live.discard(self)
             return
         if grace is not None:
             self._grace = seconds(grace, name="grace")
         self._stop_requested.set()
-        runner, self._runner = self._runner, None
         HotMesh._live.discard(self)
         await asyncio.wait([runner])
         if not runner.cancelled() and runner.exception() is not None:

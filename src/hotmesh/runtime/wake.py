@@ -21,6 +21,11 @@ DEFINITIONS = '{"d":1}'
 EVERY_TOPIC = "*"
 
 
+def with_events(hint: str | None) -> str:
+    """The hint, and that there is something on the engine stream."""
+    return EVENTS if hint is None else EVENTS[:-1] + "," + hint[1:]
+
+
 def work_hint(topics: Collection[str]) -> str:
     """There is work on these topics."""
     text = json.dumps({"w": sorted(topics)}, separators=(",", ":"))

@@ -32,6 +32,7 @@ from hotmesh.errors import (
     ConfigError,
     ConnectionFailedError,
     ConnectionLostError,
+    DatabaseError,
     PayloadError,
 )
 from hotmesh.postgres.rows import HeldWork
@@ -236,6 +237,19 @@ class Workers:
             while self._busy():
                 self._idle = anyio.Event()
                 await self._idle.wait()
+
+    async def give_back_held(self) -> None:
+        """Give back whatever this instance still holds: of callbacks that do not end, of claims that were not answered."""
+        if not self._served:
+            return
+        try:
+            async with self._claims.use() as connection:
+                count = await self._store.give_back_work(connection, self._member, self.topics)
+            if count:
+                logger.warning("work given back unfinished", extra={"count": count})
+        except DatabaseError as error:
+            # The leases lapse.
+            logger.warning("work could not be given back", extra={"error": str(error)})
 
     def _busy(self) -> bool:
         return bool(

@@ -97,15 +97,15 @@ async def test_row_4_a_server_that_is_not_there(database_url: str) -> None:
 
 
 async def test_row_14_and_15_names_that_cannot_be(database_url: str) -> None:
-    options: dict[str, Any]
-    for options, words in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"app_id": "a"}, r"config\.appId \[a\] is reserved"),
         ({"app_id": "a_b"}, r"config\.appId \[a_b\] is invalid"),
         ({"app_id": ""}, r"config\.appId \[\] is invalid"),
         ({"app_id": "b", "namespace": "a_b"}, r"config\.namespace \[a_b\] is invalid"),
         ({"app_id": "b", "guid": "x\0"}, r"config\.guid is a text of 1 to 512 characters"),
         ({"app_id": "b", "guid": ""}, r"config\.guid is a text of 1 to 512 characters"),
-    ):
+    ]
+    for options, words in refused:
         with pytest.raises(ConfigError, match=words):
             await HotMesh.init(connection=database_url, **options)
 

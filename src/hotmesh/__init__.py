@@ -39,6 +39,7 @@ from hotmesh.runtime.dba import DBA, PruneResult
 from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.mesh import HotMesh
+from hotmesh.runtime.profile import QuorumProfile
 from hotmesh.runtime.worker import Worker
 from hotmesh.version import __version__
 from hotmesh.virtual import Virtual, VirtualContext
@@ -74,6 +75,7 @@ __all__ = [
     "PayloadError",
     "Problem",
     "PruneResult",
+    "QuorumProfile",
     "Response",
     "RetryPolicy",
     "SchemaError",

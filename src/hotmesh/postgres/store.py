@@ -395,10 +395,6 @@ class Store:
             )
         )
 
-    async def activate(self, version: str, wake: str) -> bool:
-        """Make a version active; False if it was never deployed."""
-        return bool(await self._value("select mesh.activate_version($1, $2, $3)", self.app_id, version, wake))
-
     # -- jobs, as others see them ------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> Job | None:

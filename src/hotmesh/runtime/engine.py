@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -35,9 +35,11 @@ from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Cell, Pending
+from hotmesh.runtime.duress import Duress
 from hotmesh.runtime.memory import Memory, Tell
 from hotmesh.runtime.records import Records
 from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream, id_is_held, passing
+from hotmesh.runtime.throttle import Pace
 from hotmesh.runtime.wake import Wake
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class Engine:
             events=events,
             telemetry=telemetry,
         )
+        self.duress = Duress(settings)
+        self.pace = Pace(floor=self.duress.floor)
         self._records = Records(store, plans)
         self._stream = EngineStream(
             store,
@@ -104,6 +108,9 @@ class Engine:
             self._stream_wake,
             self._limits,
             events,
+            self.pace,
+            self.duress,
+            self._obey,
         )
         self._restarts: list[tuple[Pending, frozenset[str]]] = []
         self._held: set[Pending] = set()
@@ -159,6 +166,34 @@ class Engine:
     def wake(self) -> None:
         """There may be something on the engine stream."""
         self._stream_wake.set()
+
+    def slow(self, rate: int) -> None:
+        """Take at most one message per `rate` milliseconds from now on, or none (-1). Starts by callers go on."""
+        if rate != self.pace.rate:
+            self.pace.change(rate)
+        self._obey()
+
+    def _obey(self) -> None:
+        """Use memory only as long as nothing slows this engine: what it may not take must be where others find it."""
+        slowed = self.pace.delay != 0
+        if slowed != self._memory.slowed:
+            self._memory.slowed = slowed
+            self._workers.answer_by_stream(slowed)
+
+    def hear_duress(self, message: Mapping[str, Any]) -> None:
+        """Another engine says how it fares. One that consumes nothing has nothing to slow."""
+        if not self._readonly and self.duress.heard(message):
+            self._obey()
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Starts and events that have become part of a committed step here, by code."""
+        return self._memory.counts
+
+    @property
+    def error_count(self) -> int:
+        """Failures in a row to read the engine stream."""
+        return self._stream.failures
 
     # -- beginnings --------------------------------------------------------------------------------------
 
@@ -345,6 +380,7 @@ class Engine:
             self._recompute(batch)
             return
         self._losses = 0
+        self._measure(batch, time.monotonic() - since)
         self._workers.taken(overflow, committed.held, since)
         overflow.clear()  # settled: whatever goes wrong from here on
         for number, pending in enumerate(batch):
@@ -356,6 +392,13 @@ class Engine:
                 await self._refused(pending, *refusal)
         if committed.woken:
             self._stream_wake.set()
+
+    def _measure(self, batch: Sequence[Pending], seconds: float) -> None:
+        """Note how long each event of a commit took; starts are not consumed, so they do not count."""
+        events = [event for pending in batch for event in pending.events]
+        if events:
+            self.duress.took(events, seconds)
+            self._obey()
 
     # -- verdicts ----------------------------------------------------------------------------------------
 

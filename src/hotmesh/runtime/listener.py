@@ -16,6 +16,7 @@ import anyio.abc
 
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
 from hotmesh.postgres.connection import is_closed, terminate, translated
+from hotmesh.postgres.quorum import join_mesh, leave_mesh
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Driver
@@ -33,14 +34,19 @@ class Listener:
         member: str,
         heard: Callable[[dict[str, Any]], None],
         connected: Callable[[], None],
+        *,
+        engine: bool = False,
     ) -> None:
         self._store = store
         self._member = member
         self._heard = heard
         self._connected = connected
+        self._engine = engine
         self._lost = anyio.Event()
         self._started = False
         self.channel = ""
+        self.session: int | None = None
+        """The session that listens, by which `live_members` knows this member; None while there is none."""
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled; "started" once the first connection listens."""
@@ -68,6 +74,8 @@ class Listener:
                 self.channel = await self._store.channel(connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
+                # Only now: who counts as a member hears everything.
+                self.session = await join_mesh(self._store, connection, engine=self._engine)
             self._connected()
             if not self._started:
                 self._started = True
@@ -82,6 +90,7 @@ class Listener:
         except TimeoutError as error:
             raise ConnectionLostError("the listening connection does not answer") from error
         finally:
+            self.session = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(connection, ended)
 
@@ -93,6 +102,7 @@ class Listener:
                     connection.remove_termination_listener(ended)
                     for channel in (self.channel, member_channel(self.channel, self._member)):
                         await connection.remove_listener(channel, self._receive)
+                    await leave_mesh(self._store, connection, engine=self._engine)
                     await self._store.source.release(connection)
         except (HotMeshError, OSError):
             terminate(connection)

@@ -66,6 +66,10 @@ class Memory:
         self.unloaded: list[Cell] = []
         self.work_to_do = anyio.Event()
         self.something_to_load = anyio.Event()
+        self.slowed = False
+        """The engine takes its messages one by one from the stream, and none from memory."""
+        self.counts: dict[int, int] = {}
+        """Starts and events that have become part of a committed step here, by code."""
 
     def deliver(self, job_id: str, generation: str, event: Event) -> None:
         """Something happened to a job, known to this process first."""
@@ -117,7 +121,8 @@ class Memory:
         return () if self._events is None else touched([pending.step for pending in batch])
 
     def _send_delay(self, generation: str | None) -> float:
-        return HANDOVER if generation is not None and generation in self.cells else 0.0
+        held = generation is not None and generation in self.cells and not self.slowed
+        return HANDOVER if held else 0.0
 
     def return_places(self, *batch: Pending) -> None:
         """Give back the places that were kept in local workers for steps that did not commit."""
@@ -131,6 +136,11 @@ class Memory:
         step = pending.step
         now = committed.committed_at
         own = pending.cell
+        counts = self.counts
+        if pending.request is not None:
+            counts[200] = counts.get(200, 0) + 1
+        for event in pending.events:
+            counts[event.code] = counts.get(event.code, 0) + 1
         for change in step.jobs:
             job = change.job
             if change.ended:
@@ -184,7 +194,7 @@ class Memory:
     def _handed_over(self, message: Message) -> None:
         """A message for a job that is in memory here is an event at once; others are found on the stream."""
         generation = message.generation
-        if generation is None or generation not in self.cells:
+        if generation is None or self.slowed or generation not in self.cells:
             self.stream_wake.set()
             return
         event = Event(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import anyio
 import anyio.abc
@@ -38,7 +38,6 @@ from hotmesh.errors import (
     JobNotFoundError,
     MappingError,
     SignalNotFoundError,
-    VersionNotFoundError,
 )
 from hotmesh.evaluate import system_environment
 from hotmesh.postgres import sql
@@ -46,7 +45,7 @@ from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import ids, statistics
+from hotmesh.runtime import activation, ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
 from hotmesh.runtime.engine import Engine
 from hotmesh.runtime.events import Events, EventSink, publisher
@@ -55,11 +54,14 @@ from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
 from hotmesh.runtime.operating import Operating
 from hotmesh.runtime.plans import Plans
+from hotmesh.runtime.profile import QuorumProfile
+from hotmesh.runtime.quorum import Quorum, QuorumSubscriber
 from hotmesh.runtime.reading import Reading
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
+from hotmesh.runtime.throttle import PAUSED, Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
 from hotmesh.runtime.worker import Worker, Workers
@@ -111,7 +113,7 @@ class HotMesh:
         self._store = Store(source, schema, app_id)
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
-        self._listener = Listener(self._store, guid, self._heard, self._connected)
+        self._listener = Listener(self._store, guid, self._heard, self._connected, engine=engine)
         self._subscribers = Subscribers(self._store, guid)
         self._announcer = Announcer(
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
@@ -139,6 +141,9 @@ class HotMesh:
             self._workers.deliver_to(None if readonly else self._engine.deliver, self._engine.place_free)
         for worker in workers:
             self._workers.add(worker)
+        self._quorum = Quorum(
+            self._store, guid, settings, self._plans, self._listener, self._engine, self._workers
+        )
         self._runner: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
         self._stop_requested = anyio.Event()
@@ -301,6 +306,7 @@ class HotMesh:
         try:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._listener.run)
+                await self._quorum.run(tasks)
                 self._leases.start()
                 if self._engine is not None:
                     await self._engine.run(tasks)
@@ -433,17 +439,15 @@ class HotMesh:
         return await anyio.to_thread.run_sync(read)
 
     async def activate(self, version: str, delay: Duration | None = None) -> bool:
-        """Make a deployed version the one that new jobs start on, in every process.
+        """Make a deployed version the one that new jobs start on, in every process; newer or older than what runs.
 
-        No job starts on an older version once this has returned. Raises VersionNotFoundError.
+        Every engine that is there loads it first; then all switch at once, and no job starts on another version once
+        this has returned. `delay`: how long an engine may take to answer before it is asked again, up to three times
+        and each time for twice as long; 0.25 seconds unless given. One that does not answer counts as away. Raises
+        VersionNotFoundError, and ActivationError if an engine cannot load the version: nothing has changed then.
         """
-        if delay is not None:
-            seconds(delay, name="delay")
-        version = str(version)
-        if not await self._store.activate(version, DEFINITIONS):
-            raise VersionNotFoundError(self.app_id, version)
-        await self._plans.refresh()
-        await self._plans.active()
+        waiting = activation.DELAY if delay is None else seconds(delay, name="delay")
+        await activation.activate(self._store, self._plans, self._quorum, str(version), waiting)
         return True
 
     # -- jobs --------------------------------------------------------------------------------------------
@@ -693,8 +697,32 @@ class HotMesh:
                 await anyio.sleep(delay)
                 delay = min(delay * 2, 0.2)
 
-    async def resume(self, job_id: str) -> None:
-        """Start a job that was created in pending mode. Raises JobNotFoundError if its time is over."""
+    @overload
+    async def resume(self, job_id: str) -> bool: ...
+
+    @overload
+    async def resume(
+        self, *, guid: str | None = None, topic: str | None = None, scope: Scope = "all"
+    ) -> bool: ...
+
+    async def resume(
+        self,
+        job_id: str | None = None,
+        *,
+        guid: str | None = None,
+        topic: str | None = None,
+        scope: Scope = "all",
+    ) -> bool:
+        """Start a job that was created in pending mode; or, without a job id, lift a pause or any other throttle.
+
+        `resume(job_id)` raises JobNotFoundError if the job's time is over. `resume()` takes what `pause` takes.
+        """
+        if job_id is None:
+            return await self.throttle(0, guid=guid, topic=topic, scope=scope)
+        if guid is not None or topic is not None or scope != "all":
+            raise ConfigError(
+                "resume takes either a job id, or guid=, topic= and scope= of what `pause` has paused"
+            )
         outcome = await self._store.send_message(
             job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
         )
@@ -702,6 +730,55 @@ class HotMesh:
             raise JobNotFoundError(job_id)
         if self._engine is not None:
             self._engine.wake()
+        return True
+
+    # -- the mesh ----------------------------------------------------------------------------------------
+
+    async def roll_call(self, delay: Duration = 0.25) -> list[QuorumProfile]:
+        """Who is there: one profile for each engine and each worker of all members that answer within `delay`.
+
+        Returns as soon as everybody has answered. What a profile says: `QuorumProfile`.
+        """
+        return await self._quorum.roll_call(seconds(delay, name="delay"))
+
+    async def throttle(
+        self, throttle: int, guid: str | None = None, topic: str | None = None, scope: Scope = "all"
+    ) -> bool:
+        """Let consumers start at most one message per `throttle` milliseconds; -1 pauses them, 0 is no limit.
+
+        Of everybody; or `scope="engines"` or `"workers"`; or the workers of a `topic`; or one instance (`guid`). It
+        holds within a second, also in processes that are yet to start, until it is changed; that of one instance as
+        long as the instance. One of all workers replaces those of topics. Jobs that callers start are never slowed:
+        what they need an engine for afterwards is. Raises ConfigError.
+        """
+        return await self._quorum.throttle(throttle, guid, topic, scope)
+
+    async def pause(self, guid: str | None = None, topic: str | None = None, scope: Scope = "all") -> bool:
+        """Start nothing new until `resume()`; `throttle(-1)` in plain words. What runs is finished."""
+        return await self.throttle(PAUSED, guid=guid, topic=topic, scope=scope)
+
+    async def get_throttle(
+        self, topic: str | None = None, scope: Literal["engines", "workers"] = "workers"
+    ) -> int:
+        """The stored rate of workers (of a topic), or of engines, in milliseconds; -1 is a pause, 0 no limit."""
+        return await self._quorum.stored_rate(topic, scope)
+
+    async def pub_quorum(self, message: Mapping[str, Any]) -> bool:
+        """Send a message to the members: `{"type": "user", "topic": …, "message": …}` to all of them.
+
+        Other types are those of the mesh itself, see `docs/mesh.md`; they go to the member of their `guid`, else to all.
+        A message reaches who listens now. Raises ConfigError, and MessageTooLargeError over `max_payload` bytes.
+        """
+        await self._quorum.publish(message)
+        return True
+
+    async def sub_quorum(self, callback: QuorumSubscriber) -> None:
+        """Call `callback(channel, message)` for every message between members that reaches this one."""
+        self._quorum.subscribe(callback)
+
+    async def unsub_quorum(self, callback: QuorumSubscriber) -> None:
+        """End a subscription to the messages between members."""
+        self._quorum.unsubscribe(callback)
 
     # -- results -----------------------------------------------------------------------------------------
 
@@ -854,6 +931,8 @@ class HotMesh:
             self._workers.wake(message["w"])
         if message.get("d"):
             self._definitions_changed.set()
+        if "q" in message or "qr" in message:
+            self._quorum.heard(message)
 
     def _connected(self) -> None:
         """Listening (again): look at everything once, so that nothing that was announced meanwhile is missed."""
@@ -862,6 +941,7 @@ class HotMesh:
         self._workers.wake_all()
         self._subscribers.connected()
         self._definitions_changed.set()
+        self._quorum.connected()
 
     async def _follow_definitions(self) -> None:
         from hotmesh.errors import DatabaseError

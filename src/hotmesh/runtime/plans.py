@@ -62,6 +62,15 @@ class Plans:
         known = self._plans.get(version)
         return known[1] if known is not None else await self.version(version)
 
+    async def prepare(self, version: str) -> str:
+        """Load and compile a version as it is deployed now; returns the checksum of its definition.
+
+        Raises VersionNotFoundError, and whatever is wrong with a definition that cannot be compiled.
+        """
+        await self.refresh()
+        await self.version(version)
+        return self._plans[version][0]
+
     def known(self, version: str) -> Plan | None:
         """The plan of a version if this process has it already."""
         found = self._plans.get(version)

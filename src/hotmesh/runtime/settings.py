@@ -40,6 +40,18 @@ class Settings:
     """Steps in one commit."""
     cache_jobs: int = 10_000
     cache_bytes: int = 64 * 1024 * 1024
+    duress_interval: int = 10
+    """Messages of an engine between two looks at how long they take; 0: it never looks."""
+    duress_alpha: float = 0.3
+    """Weight of the newest message in the average."""
+    duress_healthy: float = 0.2
+    """Below this average an engine is healthy; at or above each of the next two it is a level worse."""
+    duress_mild: float = 1.0
+    duress_moderate: float = 5.0
+    duress_broadcast: float = 5.0
+    """Least time between two messages to the other engines about it."""
+    duress_patience: int = 3
+    """Better looks in a row before an engine believes that it is better."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -74,6 +86,13 @@ _VARIABLES = {
     "poll": ("HOTMESH_POSTGRES_FALLBACK_INTERVAL", 0.001),
     "grace": ("HMSH_STOP_GRACE_MS", 0.001),
     "reconnect_max": ("HMSH_RECONNECT_MAX_MS", 0.001),
+    "duress_interval": ("HMSH_DURESS_EVAL_INTERVAL", 1),
+    "duress_alpha": ("HMSH_DURESS_ALPHA", 1),
+    "duress_healthy": ("HMSH_DURESS_HEALTHY_CEILING_MS", 0.001),
+    "duress_mild": ("HMSH_DURESS_MILD_CEILING_MS", 0.001),
+    "duress_moderate": ("HMSH_DURESS_MODERATE_CEILING_MS", 0.001),
+    "duress_broadcast": ("HMSH_DURESS_BROADCAST_INTERVAL_MS", 0.001),
+    "duress_patience": ("HMSH_DURESS_HYSTERESIS_COUNT", 1),
 }
 
 

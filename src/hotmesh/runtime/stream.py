@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -20,14 +21,17 @@ from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Pending
 from hotmesh.runtime.statistics import carry_out
+from hotmesh.runtime.throttle import RELOOK
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Driver
+    from hotmesh.runtime.duress import Duress
     from hotmesh.runtime.events import Events
     from hotmesh.runtime.memory import Memory
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.records import Records
     from hotmesh.runtime.settings import Settings
+    from hotmesh.runtime.throttle import Pace
     from hotmesh.runtime.wake import Wake
 
 logger = logging.getLogger("hotmesh.engine")
@@ -56,6 +60,9 @@ class EngineStream:
         wake: Wake,
         limits: Limits,
         events: Events | None,
+        pace: Pace,
+        duress: Duress,
+        obey: Callable[[], None],
     ) -> None:
         self._store = store
         self._plans = plans
@@ -67,6 +74,11 @@ class EngineStream:
         self._wake = wake
         self._limits = limits
         self._events = events
+        self._pace = pace
+        self._duress = duress
+        self._obey = obey
+        self.failures = 0
+        """Looks at the stream that have failed in a row."""
         self._link = store.link("stream")
         self._stopping = False
 
@@ -74,6 +86,7 @@ class EngineStream:
         """Take no more."""
         self._stopping = True
         self._wake.set()
+        self._pace.wake()
 
     async def close(self) -> None:
         await self._link.close()
@@ -83,9 +96,17 @@ class EngineStream:
         failures = 0
         while not self._stopping:
             try:
-                handled = await self.run_once()
-                failures = 0
-                while handled < CLAIM_LIMIT and not self._stopping:
+                most = CLAIM_LIMIT
+                if self._pace.delay or self._memory.slowed:
+                    if not await self._turn():
+                        continue
+                    most = 1 if self._pace.rate else CLAIM_LIMIT
+                began = time.monotonic()
+                handled = await self.run_once(most)
+                failures = self.failures = 0
+                if handled:
+                    self._pace.started(began)
+                while handled < most and not self._stopping and self._pace.left() <= 0:
                     async with self._link.use() as connection:
                         due, broadcasts = await self._store.next_event_at(connection)
                         if broadcasts and await carry_out(
@@ -98,20 +119,27 @@ class EngineStream:
                     if due is not None and due <= self._settings.poll:
                         break
             except (ConnectionLostError, ConnectionFailedError) as error:
-                failures += 1
+                failures = self.failures = failures + 1
                 logger.warning("engine stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
             except Exception as error:
-                failures += 1
+                failures = self.failures = failures + 1
                 logger.error("engine stream could not be read", exc_info=error)
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
 
-    async def run_once(self) -> int:
-        """Lock, load, advance and commit what is due; how many jobs there were."""
+    async def _turn(self) -> bool:
+        """Wait, at most for a moment, until this engine may take a message; whether it may."""
+        with anyio.move_on_after(RELOOK):
+            await self._pace.turn()
+        self._obey()
+        return not self._stopping and self._pace.left() <= 0
+
+    async def run_once(self, most: int = CLAIM_LIMIT) -> int:
+        """Lock, load, advance and commit what is due, of at most so many jobs; how many there were."""
         self._wake.clear()
         async with self._link.use() as connection:
             try:
-                return await self._handle_due(connection, CLAIM_LIMIT)
+                return await self._handle_due(connection, most)
             except (ConnectionLostError, ConnectionFailedError):
                 raise
             except AnsweredElsewhereError:
@@ -121,7 +149,7 @@ class EngineStream:
                 logger.warning("batch of due jobs failed, handling them one by one", exc_info=error)
         handled = 0
         async with self._link.use() as connection:
-            for _ in range(CLAIM_LIMIT):
+            for _ in range(most):
                 found = await self._handle_one(connection)
                 handled += found
                 if not found:
@@ -170,6 +198,7 @@ class EngineStream:
 
     async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
         results: list[tuple[Pending, Committed, Batch]] = []
+        since = time.monotonic()
         async with self._places_of(results), connection.transaction():
             due = await self._store.lock_due_jobs(connection, limit)
             if found is not None:
@@ -200,6 +229,8 @@ class EngineStream:
                     )
                     batch.append(Pending(step, self._plans.epoch, events=events))
                 todo = await self._commit_locked(connection, batch, taken, results)
+        self._duress.took([event.event for item in due for event in item.events], time.monotonic() - since)
+        self._obey()
         for pending, committed, arguments in results:
             self._memory.adopt(pending)
             self._memory.applied(pending, committed, arguments)

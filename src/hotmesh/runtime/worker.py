@@ -37,6 +37,7 @@ from hotmesh.errors import (
 )
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.callback import LEAST_CODE, MOST_CODE, Response, StreamData, read_response
+from hotmesh.runtime.throttle import Pace
 from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class _Served:
     most: int
     retry: RetryPolicy | None
     callback: Callable[[StreamData], Awaitable[Any]]
+    places: int
+    """Callbacks that may run at once. `most` is the same, unless a rate leaves only the next place open, or none."""
+    pace: Pace | None = None
+    counts: dict[int, int] = field(default_factory=dict)
+    """Answers so far, by code."""
     running: int = 0
     """Places taken: callbacks that run, and those kept for steps on their way to a commit."""
     backlog: bool = True
@@ -121,6 +127,16 @@ Claim = Callable[[Any, Mapping[Lane, int]], Awaitable[list[HeldWork]]]
 """Reserves work, at most so much of each lane."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """What there is to know about a worker: its answers by code, failed claims in a row, its rate."""
+
+    worker: Worker
+    counts: dict[int, int]
+    error_count: int
+    rate: int
+
+
 class Workers:
     """All workers of one app in one process. `run` is its lifetime."""
 
@@ -139,6 +155,10 @@ class Workers:
         self._telemetry = telemetry
         self._deliver: Deliver | None = None
         self._place_free: Callable[[], None] = _nothing
+        self._by_stream = False
+        self._rate_of: Callable[[str], int] = _unlimited
+        self.failures = 0
+        """Claims that have failed in a row."""
         self._served: dict[Lane, _Served] = {}
         self._names: dict[str, list[str]] = {}
         """Topic → the workflow names that have workers of their own here."""
@@ -172,9 +192,10 @@ class Workers:
         callback = _asynchronous(worker.callback, most)
         if self._telemetry is not None:
             callback = self._telemetry.traced(callback)
-        self._served[lane] = _Served(worker, most, retry_policy(worker.retry), callback)
+        served = self._served[lane] = _Served(worker, most, retry_policy(worker.retry), callback, most)
         if worker.workflow_name is not None:
             self._names.setdefault(worker.topic, []).append(worker.workflow_name)
+        self._slow(served, self._rate_of(worker.topic))
         self._wake.set()
 
     def deliver_to(self, deliver: Deliver | None, place_free: Callable[[], None]) -> None:
@@ -206,6 +227,64 @@ class Workers:
         if served is None:
             raise AssertionError(f"nobody here takes {work.workflow_name} of topic {work.topic}")
         return served
+
+    def figures(self) -> list[WorkerFigures]:
+        """What there is to know about each worker."""
+        return [
+            WorkerFigures(
+                served.worker,
+                dict(served.counts),
+                self.failures,
+                0 if served.pace is None else served.pace.rate,
+            )
+            for served in self._served.values()
+        ]
+
+    # -- rates -------------------------------------------------------------------------------------------
+
+    def obey(self, rate_of: Callable[[str], int]) -> None:
+        """The rates have changed: `rate_of` says that of a topic."""
+        self._rate_of = rate_of
+        for served in self._served.values():
+            self._slow(served, rate_of(served.worker.topic))
+
+    def answer_by_stream(self, by_stream: bool) -> None:
+        """Whether answers go to the engine stream even though this process has an engine, because that is slowed."""
+        self._by_stream = by_stream
+
+    def _slow(self, served: _Served, rate: int) -> None:
+        pace = served.pace
+        if rate == 0:
+            if pace is not None:
+                pace.silence()
+                served.pace = None
+                served.most = served.places
+                served.backlog = True
+                self._freed(served)
+            return
+        if pace is None:
+            served.pace = pace = Pace()
+            while served.queue:
+                served.running -= 1
+                work = served.queue.popleft()
+                self._leases.release(work)
+                self._give_up(work)
+        if pace.rate != rate:
+            pace.change(rate)
+        self._open(served, pace)
+
+    def _open(self, served: _Served, pace: Pace) -> None:
+        """Leave one place open if the next message may start, else none until it may."""
+        if served.pace is not pace:
+            return
+        if pace.left() > 0:
+            served.most = 0
+            pace.call(lambda: self._open(served, pace))
+            return
+        closed = served.most <= served.running
+        served.most = min(served.places, served.running + 1)
+        if closed and served.most > served.running:
+            self._tell_of_place(served)
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -262,6 +341,9 @@ class Workers:
         )
 
     async def close(self) -> None:
+        for served in self._served.values():
+            if served.pace is not None:
+                served.pace.silence()
         await self._claims.close()
         await self._answers_link.close()
 
@@ -344,7 +426,9 @@ class Workers:
         now = anyio.current_time()
         wanted = set()
         for topic, name in {(work.topic, work.workflow_name) for work in left}:
-            if self.serves(topic, name):
+            served = self._find(topic, name)
+            # A paused worker leaves its work to the others, who have to hear of it as if there were none here.
+            if served is not None and served.most:
                 if now - self._last_hint.get(topic, -1.0) < OVERFLOW_HINT:
                     continue
                 self._last_hint[topic] = now
@@ -372,7 +456,7 @@ class Workers:
         while not self._stopping:
             try:
                 claimed = await self.run_once()
-                failures = 0
+                failures = self.failures = 0
                 if claimed:
                     continue
                 due = await self._next_due()
@@ -381,11 +465,11 @@ class Workers:
                     for served in self._served.values():
                         served.backlog = True
             except (ConnectionLostError, ConnectionFailedError) as error:
-                failures += 1
+                failures = self.failures = failures + 1
                 logger.warning("worker stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
             except Exception as error:
-                failures += 1
+                failures = self.failures = failures + 1
                 logger.error("worker stream could not be read", exc_info=error)
                 await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
 
@@ -484,9 +568,16 @@ class Workers:
             # The instance was stopped while the reservation was on its way, or it has lapsed by now (the commit waited
             # for a lock, or this process stood still): others may have it at once, if they have not yet.
             served.running -= 1
-            self._postponed.append((work, -1.0))
-            self._answer_wake.set()
+            self._give_up(work)
             return
+        if served.pace is not None:
+            if not served.pace.admit():
+                # Reserved before the rate was set, or before it was lowered.
+                served.running -= 1
+                self._give_up(work)
+                self._open(served, served.pace)
+                return
+            served.most = 0
         self._leases.hold(work, since)
         served.queue.append(work)
         while served.idle:
@@ -494,9 +585,14 @@ class Workers:
             if not waiting.done():
                 waiting.set_result(None)
                 return
-        if served.slots < served.most:
+        if served.slots < served.places:
             served.slots += 1
             self._tasks.start_soon(self._slot, served, name=f"worker {served.worker.topic}")
+
+    def _give_up(self, work: HeldWork) -> None:
+        """Give work back that has not started: others may have it at once."""
+        self._postponed.append((work, -1.0))
+        self._answer_wake.set()
 
     async def _slot(self, served: _Served) -> None:
         """Run the callbacks of a topic, one after the other."""
@@ -510,6 +606,9 @@ class Workers:
             await self._call(served, served.queue.popleft())
 
     async def _call(self, served: _Served, work: HeldWork) -> None:
+        if served.pace is not None:
+            served.pace.started()
+            self._open(served, served.pace)
         message = message_from(work, self._store.app_id)
         scope = anyio.CancelScope()
         if served.worker.timeout is not None:
@@ -569,6 +668,11 @@ class Workers:
                     scope.cancel()
 
     def _freed(self, served: _Served) -> None:
+        if served.pace is not None:
+            self._open(served, served.pace)
+        self._tell_of_place(served)
+
+    def _tell_of_place(self, served: _Served) -> None:
         if served.overflow and served.running < served.most:
             self._place_free()
         elif served.backlog and not self._stopping:
@@ -595,7 +699,8 @@ class Workers:
                 self._postponed.append((work, delay))
                 self._answer_wake.set()
                 return
-        if self._deliver is None:
+        served.counts[code] = served.counts.get(code, 0) + 1
+        if self._deliver is None or self._by_stream:
             self._answers.append((work, status, code, dumps_text(data)))
             self._answer_wake.set()
             return
@@ -712,6 +817,12 @@ def _held(work: Work, created_at: datetime | None) -> HeldWork:
 
 def _nothing() -> None:
     """No engine, nothing overflows."""
+
+
+def _unlimited(topic: str) -> int:
+    """No rate is known yet."""
+    del topic
+    return 0
 
 
 MOST_THREADS = 10

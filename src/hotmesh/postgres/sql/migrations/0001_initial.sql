@@ -8,6 +8,7 @@
 --               subscription                       processes that listen to results
 --               escalation                         work items for humans
 --               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
+-- Mesh          throttle, quorum_message           how fast consumers may start, messages too large for a notification
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
 -- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
@@ -308,3 +309,27 @@ create table mesh.broadcast (
 );
 comment on table mesh.broadcast is 'Signals that flows have sent to all jobs listed under a facet, still to be carried out.';
 create index broadcast_app on mesh.broadcast (app_id, id);
+
+create table mesh.throttle (
+    app_id  text        not null,
+    scope   text        not null,
+    topic   text        not null default '',
+    rate    integer     not null,
+    set_at  timestamptz not null,
+    constraint throttle_pk primary key (app_id, scope, topic),
+    constraint throttle_scope_is_known check (scope in ('engines', 'workers')),
+    constraint only_workers_have_topics check (topic = '' or scope = 'workers'),
+    constraint rate_is_a_delay_or_a_pause check (rate >= -1)
+);
+comment on table mesh.throttle is 'Rates that the engines or workers of an app obey. Nothing stored: no limit.';
+comment on column mesh.throttle.topic is 'Of the workers of this topic only; empty: of all that have no rate of their own.';
+comment on column mesh.throttle.rate is 'Least milliseconds between two starts of one consumer; -1: paused.';
+
+create table mesh.quorum_message (
+    id          bigint      generated always as identity,
+    app_id      text        not null,
+    message     text        not null,
+    expires_at  timestamptz not null,
+    constraint quorum_message_pk primary key (id)
+);
+comment on table mesh.quorum_message is 'Messages between members that are too large for a notification, for a minute.';

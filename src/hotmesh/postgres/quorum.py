@@ -1,0 +1,166 @@
+"""What the members of a mesh share beside jobs: who is there, how fast they may go, what they tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from hotmesh.errors import ActivationError
+from hotmesh.postgres.connection import Driver
+from hotmesh.postgres.store import Store
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The sessions of the members that listen at one moment."""
+
+    engines: frozenset[int]
+    others: frozenset[int]
+
+    @property
+    def all(self) -> frozenset[int]:
+        return self.engines | self.others
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Stored rates: of engines, of workers, and of workers of single topics. Milliseconds; -1 is a pause."""
+
+    engines: int = 0
+    workers: int = 0
+    topics: dict[str, int] = field(default_factory=dict)
+
+
+async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int:
+    """Count this connection, which listens, among the members of the app as long as it lives; returns its session."""
+    return int(await connection.fetchval(store.bound("select mesh.join_mesh($1, $2)"), store.app_id, engine))
+
+
+async def leave_mesh(store: Store, connection: Driver, *, engine: bool) -> None:
+    """Count it no longer; a connection of a user's pool may live on."""
+    await connection.execute(
+        store.bound("select pg_advisory_unlock_shared(mesh.member_key($1, $2))"), store.app_id, engine
+    )
+
+
+async def live_members(store: Store) -> Live:
+    """Who listens on the app's channel now."""
+    async with store.connection() as connection:
+        rows = await connection.fetch(store.bound("select * from mesh.live_members($1)"), store.app_id)
+    engines = frozenset(row["session"] for row in rows if row["engine"])
+    return Live(engines, frozenset(row["session"] for row in rows) - engines)
+
+
+async def publish(store: Store, messages: Sequence[tuple[str, str]], limit: int) -> None:
+    """Send messages (channel, text); one of more than `limit` bytes is stored, and read by who hears of it."""
+    channels, texts = zip(*messages, strict=True)
+    async with store.connection() as connection:
+        await connection.execute(
+            store.bound("select mesh.publish_messages($1, $2, $3, $4)"), store.app_id, channels, texts, limit
+        )
+
+
+async def stored_message(store: Store, number: int) -> str | None:
+    """The text of a message that was stored because of its size; None if its time is over."""
+    async with store.connection() as connection:
+        text = await connection.fetchval(
+            store.bound("select mesh.stored_message($1, $2)"), store.app_id, number
+        )
+    return None if text is None else str(text)
+
+
+async def stream_depths(store: Store, topics: Collection[str]) -> tuple[int, dict[str, int]]:
+    """How many messages are on the engine stream, and how much work of each topic, waiting or reserved."""
+    async with store.connection() as connection:
+        events = await connection.fetchval(
+            store.bound("select count(*) from mesh.engine_stream where app_id = $1"), store.app_id
+        )
+        rows = await connection.fetch(
+            store.bound(
+                "select topic, count(*) as depth from mesh.worker_stream "
+                "where app_id = $1 and topic = any($2) group by topic"
+            ),
+            store.app_id,
+            list(topics),
+        )
+    return int(events), {row["topic"]: row["depth"] for row in rows}
+
+
+async def read_rates(store: Store) -> Rates:
+    """The rates that are stored for the app."""
+    async with store.connection() as connection:
+        rows = await connection.fetch(store.bound("select * from mesh.throttles($1)"), store.app_id)
+    found = {(row["scope"], row["topic"]): row["rate"] for row in rows}
+    topics = {topic: rate for (_, topic), rate in found.items() if topic}
+    return Rates(found.get(("engines", ""), 0), found.get(("workers", ""), 0), topics)
+
+
+async def store_rate(
+    store: Store, scopes: Collection[str], topic: str | None, rate: int, message: str
+) -> None:
+    """Store a rate, and send the message in the same transaction."""
+    async with store.connection() as connection:
+        await connection.execute(
+            store.bound("select mesh.set_throttle($1, $2, $3, $4, $5)"),
+            store.app_id,
+            list(scopes),
+            topic,
+            rate,
+            message,
+        )
+
+
+@asynccontextmanager
+async def activating(store: Store, wait: float, longest: float) -> AsyncIterator[Driver]:
+    """The right to activate a version, held by the session of this connection: it ends with it, however it ends.
+
+    Raises ActivationError if another session has it for more than `wait` seconds. A session that says nothing for
+    `longest` seconds is ended by the server, so that a process which stands still keeps it no longer than that.
+    """
+    link = store.link("activation")
+    try:
+        async with link.use() as connection:
+            await _take(store, connection, wait, longest)
+            try:
+                yield connection
+            finally:
+                if not connection.is_closed():
+                    await connection.execute(
+                        store.bound("select pg_advisory_unlock(mesh.activation_key($1))"), store.app_id
+                    )
+    finally:
+        await link.close()
+
+
+async def _take(store: Store, connection: Driver, wait: float, longest: float) -> None:
+    await connection.execute(
+        "select set_config('lock_timeout', $1, false), set_config('idle_session_timeout', $2, false)",
+        f"{max(int(wait * 1000), 1)}ms",
+        f"{int(longest * 1000)}ms",
+    )
+    try:
+        await connection.execute(
+            store.bound("select pg_advisory_lock(mesh.activation_key($1))"), store.app_id
+        )
+    except Exception as error:
+        if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise ActivationError(
+                f"another activation of app {store.app_id} has been under way for more than {wait:g} s; try again"
+            ) from error
+        raise
+
+
+async def switch(store: Store, connection: Driver, version: str, checksum: str, wake: str) -> str:
+    """Make a version the active one: `activated`, or why not (`missing`, `changed`, `busy`)."""
+    return str(
+        await connection.fetchval(
+            store.bound("select mesh.activate_version($1, $2, $3, $4)"),
+            store.app_id,
+            version,
+            checksum,
+            wake,
+        )
+    )

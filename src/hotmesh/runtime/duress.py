@@ -172,7 +172,8 @@ class Duress:
 
     def reading(self) -> Reading:
         """How the engine fares now; changes nothing."""
-        level = max(self._level, self._remote_level(), key=LEVELS.index)
+        remote = self._remote_level()
+        level = remote if LEVELS.index(remote) > LEVELS.index(self._level) else self._level
         averages = {kind: round(average, 3) for kind, average in self._averages.items()}
         return Reading(level, max(averages.values(), default=0.0), self.floor(), averages)
 

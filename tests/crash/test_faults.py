@@ -50,25 +50,25 @@ class Saboteur:
         assert runner is not None
         self.death = runner.cancel
 
-        async def commit(connection: Any, *arguments: Any) -> Any:
+        async def commit(connection: Any, *arguments: Any, **more: Any) -> Any:
             self._left -= 1
             if self._left:
-                return await honest(connection, *arguments)
+                return await honest(connection, *arguments, **more)
             self.struck.set()
             match self._mode:
                 case "lost before":
                     raise ConnectionLostError("lost before it was sent")
                 case "lost after":
-                    await honest(connection, *arguments)
+                    await honest(connection, *arguments, **more)
                     raise ConnectionLostError("the answer was lost")
                 case "killed":
-                    return await self._killed(connection, honest(connection, *arguments))
+                    return await self._killed(connection, honest(connection, *arguments, **more))
                 case "dies after":
-                    await honest(connection, *arguments)
+                    await honest(connection, *arguments, **more)
             runner.cancel()
             return await asyncio.get_running_loop().create_future()
 
-        store.commit = commit  # type: ignore[method-assign, assignment]
+        store.commit = commit  # type: ignore[method-assign]
 
     async def _killed(self, connection: asyncpg.Connection, committing: Any) -> Any:
         """Let the statement wait for a lock, and end its session there."""

@@ -147,6 +147,9 @@ class Link:
         self._lock = anyio.Lock()
         self._connection: Driver | None = None
         self.name = name
+        self.reconnects = 0
+        """How often the connection had to be made again."""
+        self._made = False
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Driver]:
@@ -155,6 +158,8 @@ class Link:
             connection = self._connection
             if connection is None or is_closed(connection):
                 connection = self._connection = await self._source.connect()
+                self.reconnects += self._made
+                self._made = True
             try:
                 with translated():
                     yield connection

@@ -43,11 +43,15 @@ class Store:
         self.schema = schema
         self.app_id = app_id
         self._link = Link(source, name="calls")
+        self.links = [self._link]
+        """Every connection of the instance."""
         self._sql: dict[str, str] = {}
 
     def link(self, name: str) -> Link:
         """A further dedicated connection."""
-        return Link(self.source, name=name)
+        found = Link(self.source, name=name)
+        self.links.append(found)
+        return found
 
     async def close(self) -> None:
         await self._link.close()
@@ -497,6 +501,10 @@ class Store:
             patterns,
             topics is None,
         )
+
+    async def queue_depth(self) -> list[Any]:
+        """What waits, by `stream` (worker, engine, timer; dead) and `topic`: `ready`, `held`, `delayed`, `oldest` (seconds)."""
+        return await self._rows(sql.read("queries")["queue_depth"], self.app_id)
 
     # -- what is counted ---------------------------------------------------------------------------------
 

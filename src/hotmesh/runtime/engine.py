@@ -37,6 +37,7 @@ from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Cell, Pending
 from hotmesh.runtime.duress import Duress
 from hotmesh.runtime.memory import Memory, Tell
+from hotmesh.runtime.metrics import add
 from hotmesh.runtime.records import Records
 from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream, id_is_held, passing
 from hotmesh.runtime.throttle import Pace
@@ -45,6 +46,7 @@ from hotmesh.runtime.wake import Wake
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Link
     from hotmesh.runtime.events import Events
+    from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
@@ -67,9 +69,11 @@ class Engine:
         tell: Tell,
         *,
         readonly: bool = False,
+        metrics: Metrics,
         events: Events | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._plans = plans
         self._member = member
@@ -91,6 +95,7 @@ class Engine:
             tell,
             self._stream_wake,
             readonly=readonly,
+            metrics=metrics,
             events=events,
             telemetry=telemetry,
         )
@@ -107,6 +112,7 @@ class Engine:
             self._records,
             self._stream_wake,
             self._limits,
+            metrics,
             events,
             self.pace,
             self.duress,
@@ -194,6 +200,11 @@ class Engine:
     def error_count(self) -> int:
         """Failures in a row to read the engine stream."""
         return self._stream.failures
+
+    @property
+    def load(self) -> tuple[int, int, int]:
+        """Jobs in memory, about how many bytes they take, and steps that wait for a commit."""
+        return len(self._memory.cells), self._memory.bytes, len(self._memory.ready)
 
     # -- beginnings --------------------------------------------------------------------------------------
 
@@ -376,9 +387,11 @@ class Engine:
             self._memory.return_places(*batch)
             self._workers.give_back(overflow)
             overflow.clear()
+            add(self._metrics.refused, "definitions", len(batch))
             await self._plans.refresh()
             self._recompute(batch)
             return
+        self._metrics.committed(len(batch), time.monotonic() - since, committed.refused.values())
         self._losses = 0
         self._measure(batch, time.monotonic() - since)
         self._workers.taken(overflow, committed.held, since)
@@ -469,6 +482,7 @@ class Engine:
             self._retry_cell(pending, reload=True)
             return
         for event in pending.events:
+            add(self._metrics.refused, "answered")
             logger.warning(
                 "event dropped, another process was first",
                 extra={"job_id": cell.job_id, "activity_id": event.activity_id, "kind": event.kind},

@@ -44,6 +44,7 @@ class Listener:
         self._engine = engine
         self._lost = anyio.Event()
         self._started = False
+        self.reconnects = 0
         self.channel = ""
         self.session: int | None = None
         """The session that listens, by which `live_members` knows this member; None while there is none."""
@@ -80,6 +81,8 @@ class Listener:
             if not self._started:
                 self._started = True
                 task_status.started()
+            else:
+                self.reconnects += 1
             while not lost.is_set():
                 with anyio.move_on_after(PROBE):
                     await lost.wait()

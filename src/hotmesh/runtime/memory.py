@@ -21,6 +21,7 @@ from hotmesh.runtime.wake import with_events
 
 if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
+    from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
@@ -49,10 +50,12 @@ class Memory:
         stream_wake: Wake,
         *,
         readonly: bool,
+        metrics: Metrics,
         events: Events | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._plans = plans
+        self._metrics = metrics
         self._events = events
         self._telemetry = telemetry
         self._workers = workers
@@ -134,6 +137,7 @@ class Memory:
 
     def applied(self, pending: Pending, committed: Committed, arguments: Batch) -> None:
         step = pending.step
+        self._metrics.applied(step)
         now = committed.committed_at
         own = pending.cell
         counts = self.counts

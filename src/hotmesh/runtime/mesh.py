@@ -45,13 +45,15 @@ from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import activation, ids, statistics
+from hotmesh.runtime import activation, exposition, ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
 from hotmesh.runtime.engine import Engine
 from hotmesh.runtime.events import Events, EventSink, publisher
 from hotmesh.runtime.explain import Explanation
+from hotmesh.runtime.figures import Figures
 from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
+from hotmesh.runtime.metrics import Metrics
 from hotmesh.runtime.operating import Operating
 from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.profile import QuorumProfile
@@ -103,6 +105,7 @@ class HotMesh:
         pin_versions: bool = True,
         events: EventSink | None = None,
         telemetry: Telemetry | None = None,
+        metrics: int | str | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -121,7 +124,8 @@ class HotMesh:
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid)
         self._engine: Engine | None = None
-        self._workers = Workers(self._store, guid, settings, self._leases, telemetry)
+        self._metrics = Metrics()
+        self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
         self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
         self._operating = Operating(self._store, self._plans, self._environment, self._events)
         if engine:
@@ -134,6 +138,7 @@ class HotMesh:
                 self._workers,
                 self._announcer.tell,
                 readonly=readonly,
+                metrics=self._metrics,
                 events=self._events,
                 telemetry=telemetry,
             )
@@ -144,6 +149,9 @@ class HotMesh:
         self._quorum = Quorum(
             self._store, guid, settings, self._plans, self._listener, self._engine, self._workers
         )
+        self._figures = Figures(self._store, guid, self._metrics, self._workers, self._listener, self._engine)
+        self._metrics_at = metrics
+        self._endpoint: exposition.Endpoint | None = None
         self._runner: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
         self._stop_requested = anyio.Event()
@@ -175,6 +183,7 @@ class HotMesh:
         events: EventSink | None = None,
         telemetry: TelemetryOption = None,
         tracer_provider: Any = None,
+        metrics: int | str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Starting:
         """Connect this process to an app. Await the result, or use it as an async context manager.
@@ -188,7 +197,8 @@ class HotMesh:
         reserved work is safe from others without a sign of life. `events`: a function, or an object with `publish`,
         that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
         `debug` or False; by default `info` if the program has registered a tracer provider by now (or gives one as
-        `tracer_provider`). On both see `docs/observability.md`. Further `settings`: see `docs/settings.md`.
+        `tracer_provider`). `metrics`: the port, or `host:port`, where Prometheus finds the metrics of this process. On
+        all three see `docs/observability.md`. Further `settings`: see `docs/settings.md`.
 
         Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
         """
@@ -221,11 +231,15 @@ class HotMesh:
         if events is not None:
             publisher(events)
         spans = find_telemetry(app_id, telemetry, tracer_provider)
+        if metrics is None and found.metrics_port:
+            metrics = found.metrics_port
+        if metrics is not None:
+            exposition.address(metrics)
         return Starting(
             lambda: cls._begin(
                 app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
-                telemetry=spans,
+                telemetry=spans, metrics=metrics,
             )
         )  # fmt: skip
 
@@ -246,6 +260,7 @@ class HotMesh:
         pin_versions: bool,
         events: EventSink | None,
         telemetry: Telemetry | None,
+        metrics: int | str | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
@@ -275,6 +290,7 @@ class HotMesh:
                 pin_versions=pin_versions,
                 events=events,
                 telemetry=telemetry,
+                metrics=metrics,
             )
             mesh._place = place
             await mesh._plans.refresh()
@@ -315,6 +331,9 @@ class HotMesh:
                 await self._subscribers.run(tasks)
                 if self._events is not None:
                     await self._events.run(tasks)
+                if self._metrics_at is not None:
+                    where = exposition.address(self._metrics_at)
+                    self._endpoint = exposition.join(where, self._figures)
                 tasks.start_soon(self._follow_definitions)
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)
@@ -356,6 +375,9 @@ class HotMesh:
 
     async def _close(self) -> None:
         self._leases.stop()
+        if self._endpoint is not None:
+            # It may be answering just now, and ask this loop for figures.
+            await anyio.to_thread.run_sync(exposition.leave, self._endpoint, self._figures)
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._store.close)
             closing.push_async_callback(self._announcer.close)
@@ -869,6 +891,19 @@ class HotMesh:
         `str()` of it is for people, `as_dict()` for programs. Raises JobNotFoundError.
         """
         return await self._reading.explain(job_id)
+
+    async def metrics(self, *, queues: bool = True) -> dict[str, Any]:
+        """What this instance has counted since it began, and what waits in the queues of its app (one statement).
+
+        The numbers of the endpoint for Prometheus, without `hotmesh_` before the names; by the values of their labels
+        where they have any. `queues=False` asks the database nothing.
+        """
+        return await self._figures.as_dict(queues=queues)
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where Prometheus finds the metrics of this process, `host:port`; None: nowhere."""
+        return None if self._endpoint is None else self._endpoint.address
 
     # -- operating ---------------------------------------------------------------------------------------
 

@@ -52,6 +52,8 @@ class Settings:
     """Least time between two messages to the other engines about it."""
     duress_patience: int = 3
     """Better looks in a row before an engine believes that it is better."""
+    metrics_port: int = 0
+    """Where Prometheus finds the metrics of this process, on 127.0.0.1; 0: nowhere."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -85,6 +87,7 @@ _VARIABLES = {
     "notify_limit": ("HMSH_NOTIFY_PAYLOAD_LIMIT", 1),
     "poll": ("HOTMESH_POSTGRES_FALLBACK_INTERVAL", 0.001),
     "grace": ("HMSH_STOP_GRACE_MS", 0.001),
+    "metrics_port": ("HOTMESH_METRICS_PORT", 1),
     "reconnect_max": ("HMSH_RECONNECT_MAX_MS", 0.001),
     "duress_interval": ("HMSH_DURESS_EVAL_INTERVAL", 1),
     "duress_alpha": ("HMSH_DURESS_ALPHA", 1),

@@ -20,6 +20,7 @@ from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Pending
+from hotmesh.runtime.metrics import add
 from hotmesh.runtime.statistics import carry_out
 from hotmesh.runtime.throttle import RELOOK
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.duress import Duress
     from hotmesh.runtime.events import Events
     from hotmesh.runtime.memory import Memory
+    from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.records import Records
     from hotmesh.runtime.settings import Settings
@@ -59,6 +61,7 @@ class EngineStream:
         records: Records,
         wake: Wake,
         limits: Limits,
+        metrics: Metrics,
         events: Events | None,
         pace: Pace,
         duress: Duress,
@@ -73,6 +76,7 @@ class EngineStream:
         self._records = records
         self._wake = wake
         self._limits = limits
+        self._metrics = metrics
         self._events = events
         self._pace = pace
         self._duress = duress
@@ -178,6 +182,8 @@ class EngineStream:
                 raise
             attempt = max((event.attempt for event in due[0].events), default=0)
             outcome = await self._postpone(connection, due[0].job, attempt, error)
+            if outcome == "buried":
+                add(self._metrics.dead_letters, "engine")
             logger.warning("events postponed", extra={"job_id": due[0].job.job_id, "outcome": outcome})
             return 1
 
@@ -267,6 +273,7 @@ class EngineStream:
         """Commit steps of locked jobs; returns the generations whose steps have to be computed again."""
         arguments, wake = self._memory.encode(batch)
         epoch = self._plans.epoch
+        since = time.monotonic()
         try:
             committed = await self._store.commit(
                 connection,
@@ -283,8 +290,10 @@ class EngineStream:
             raise
         if committed.epoch != epoch:
             self._memory.return_places(*batch)
+            add(self._metrics.refused, "definitions", len(batch))
             await self._plans.refresh()
             return [pending.step.jobs[0].job.generation for pending in batch]
+        self._metrics.committed(len(batch), time.monotonic() - since, committed.refused.values())
         again = []
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)

@@ -37,12 +37,14 @@ from hotmesh.errors import (
 )
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.callback import LEAST_CODE, MOST_CODE, Response, StreamData, read_response
+from hotmesh.runtime.metrics import add
 from hotmesh.runtime.throttle import Pace
 from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.lease import LeaseKeeper
+    from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
 
@@ -146,12 +148,14 @@ class Workers:
         member: str,
         settings: Settings,
         leases: LeaseKeeper,
+        metrics: Metrics,
         telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._member = member
         self._settings = settings
         self._leases = leases
+        self._metrics = metrics
         self._telemetry = telemetry
         self._deliver: Deliver | None = None
         self._place_free: Callable[[], None] = _nothing
@@ -175,7 +179,7 @@ class Workers:
         self._stopping = False
         self._idle = anyio.Event()
         self._last_hint: dict[str, float] = {}
-        self._running: dict[int, tuple[anyio.CancelScope, float]] = {}
+        self._running: dict[int, tuple[anyio.CancelScope, float, str]] = {}
 
     def add(self, worker: Worker) -> None:
         """Serve a topic, or one workflow name of it. Raises ConfigError if this instance serves it already."""
@@ -286,6 +290,10 @@ class Workers:
         if closed and served.most > served.running:
             self._tell_of_place(served)
 
+    def running_topics(self) -> list[str]:
+        """The topic of each callback that runs."""
+        return [topic for _, _, topic in self._running.copy().values()]
+
     # -- lifetime ----------------------------------------------------------------------------------------
 
     async def run(self, tasks: TaskGroup) -> None:
@@ -310,7 +318,7 @@ class Workers:
             while self._busy():
                 self._idle = anyio.Event()
                 await self._idle.wait()
-        for scope, _ in list(self._running.values()):
+        for scope, _, _ in list(self._running.values()):
             scope.cancel()
         with anyio.move_on_after(1.0):
             while self._busy():
@@ -614,7 +622,8 @@ class Workers:
         if served.worker.timeout is not None:
             scope.deadline = anyio.current_time() + served.worker.timeout
         key = id(scope)
-        self._running[key] = (scope, time.monotonic())
+        since = time.monotonic()
+        self._running[key] = (scope, since, work.topic)
         response: Response | None = None
         with scope:
             try:
@@ -629,9 +638,12 @@ class Workers:
         held = self._leases.release(work)
         del self._running[key]
         served.running -= 1
+        outcome = "cut off" if response is None else response.status
+        self._metrics.called(work.topic, outcome, time.monotonic() - since)
         if response is None:
             self._cut_off(served, work)
         elif not held:
+            add(self._metrics.lost_leases, work.topic)
             logger.warning(
                 "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
             )
@@ -663,7 +675,7 @@ class Workers:
         while True:
             await anyio.sleep(min(1.0, longest / 2))
             limit = time.monotonic() - longest
-            for scope, since in list(self._running.values()):
+            for scope, since, _ in list(self._running.values()):
                 if since < limit:
                     scope.cancel()
 
@@ -696,6 +708,7 @@ class Workers:
             code = data["code"]
             delay = retry_delay(served.retry, work, code)
             if delay is not None:
+                add(self._metrics.retries, work.topic)
                 self._postponed.append((work, delay))
                 self._answer_wake.set()
                 return
@@ -718,6 +731,7 @@ class Workers:
 
     def _bury(self, served: _Served, work: HeldWork) -> None:
         served.running -= 1
+        add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         logger.error(
             "stream-poison-message-detected",
@@ -765,6 +779,7 @@ class Workers:
             del self._answers[: len(answers)]
             for (work, *_), kept in zip(answers, held, strict=True):
                 if not kept:
+                    add(self._metrics.lost_leases, work.topic)
                     logger.warning(
                         "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
                     )

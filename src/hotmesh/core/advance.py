@@ -23,7 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotmesh.core import activities
-from hotmesh.core.column import column_text
+from hotmesh.core.column import LEAST_CODE, MOST_CODE, column_text, without_nul
 from hotmesh.core.compile import ActivityPlan, Edge, GraphPlan, Plan
 from hotmesh.core.draft import Draft, View, record_view, time_slice
 from hotmesh.core.gathering import Gathering
@@ -67,6 +67,9 @@ LONGEST_ID: Final = 512
 
 LONGEST_TIME: Final = 100 * 365 * 86_400.0
 """Seconds. What is to be kept or to sleep for longer is cut to this: Postgres can still add it to a date."""
+
+SEEN_LIMIT: Final = 1_000
+"""Answers that an activity which takes more of them remembers by their ids: a later one of these is a repetition."""
 
 LOST: Final = 598
 """The code of a message that cannot be carried out."""
@@ -384,7 +387,7 @@ class Run:
                     time_slice(draft.created_at, statistics.granularity),
                     measure,
                     facet,
-                    to_text(value),
+                    column_text(value, f"what the trigger counts as {measure} of {facet}"),
                     float(number) if math.isfinite(number) else None,
                 )
             )
@@ -456,8 +459,11 @@ class Run:
             # What somebody adds may be the first answer to a message that still waits for a worker.
             self.released.append(Place(draft.generation, activity.id, event.dimension))
         base = found or Record("open", type=activity.type, started_at=event.started_at or self.now)
-        seen = (*base.seen, event.message_id) if event.message_id else base.seen
         pending = event.status == "pending"
+        # One that takes no more answers need not recognise any, and of many answers the last ones will do.
+        seen = base.seen if pending else ()
+        if pending and event.message_id:
+            seen = (*seen, event.message_id)[-SEEN_LIMIT:]
         address = event.dimension
         state: RecordState = "pending" if pending else "closed"
         if base.state == "pending":
@@ -501,7 +507,8 @@ class Run:
                 activity.id,
                 event.dimension,
                 "expired" if expired else "resolved",
-                None if expired or event.data is UNDEFINED else event.data,
+                # A copy to query by; as it came it is in the record of the hook.
+                None if expired or event.data is UNDEFINED else without_nul(event.data),
             )
         )
 
@@ -570,7 +577,6 @@ class Run:
             type=activity.type,
             started_at=found.started_at if found is not None else self.now,
             ended_at=self.now,
-            seen=found.seen if found is not None else (),
         )
         self.conclude(draft, activity, dimension, failed)
 
@@ -914,6 +920,8 @@ def error_of(event: Event) -> dict[str, Any]:
     if isinstance(code, str) and code.isdecimal() and len(code) < 10:
         code = int(code)
     if isinstance(code, bool) or not isinstance(code, int) or code == 200:
+        code = 500
+    if not LEAST_CODE <= code <= MOST_CODE:
         code = 500
     message = given.get("message")
     error: dict[str, Any] = {

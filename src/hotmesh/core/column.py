@@ -1,11 +1,17 @@
-"""Resolved values that become columns of their own, not JSON."""
+"""Resolved values that become columns of their own, or JSON that Postgres takes apart, and what these cannot hold."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hotmesh.core.mapping import to_text
+from hotmesh.core.values import Json
+from hotmesh.core.wire import dumps_text
 from hotmesh.errors import MappingError
+
+LEAST_CODE = -(2**31)
+MOST_CODE = 2**31 - 1
+"""The outcome codes that a column holds."""
 
 
 def column_text(value: Any, what: str, longest: int | None = None) -> str:
@@ -21,3 +27,29 @@ def column_text(value: Any, what: str, longest: int | None = None) -> str:
             f"{what} has {len(text)} characters; it may have at most {longest}", expression=text[:80]
         )
     return text
+
+
+def column_json(value: Json, what: str) -> Json:
+    """The value as it is, if it is JSON that can be queried: raises MappingError for a NUL character anywhere in it."""
+    if has_nul(value):
+        raise MappingError(f"{what} has a NUL character, which Postgres cannot query", expression=value)
+    return value
+
+
+def has_nul(value: Json) -> bool:
+    """Whether a text in the value, or a key, has a NUL character."""
+    # Text that spells out an escape looks alike; what decides is the value itself.
+    return "\\u0000" in dumps_text(value) and value != without_nul(value)
+
+
+def without_nul(value: Json) -> Json:
+    """The value with U+FFFD, the replacement character, for each NUL character."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd")
+        case list():
+            return [without_nul(item) for item in value]
+        case dict():
+            return {key.replace("\0", "\ufffd"): without_nul(item) for key, item in value.items()}
+        case _:
+            return value

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from hotmesh.core.column import column_json
 from hotmesh.core.compile import ActivityPlan, GraphPlan
 from hotmesh.core.gathering import Gathering
 from hotmesh.core.job import (
@@ -170,7 +171,9 @@ class Draft:
         for path, value in writes:
             stored = to_json_value(value)
             if path[0][:1] in _SEARCHABLE:
-                self.search = {**(self.search or {}), "/".join(path): stored}
+                name = "/".join(path)
+                column_json([name, stored], f"search field or marker {path[0]}")
+                self.search = {**(self.search or {}), name: stored}
             else:
                 data.append((path, stored))
         if data:

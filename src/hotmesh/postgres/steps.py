@@ -330,7 +330,7 @@ def _start(number: int, change: JobChange) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Text:
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) and "\0" not in value else None
 
 
 def array(dimension: Dimension) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from hotmesh.errors import PayloadError
+from hotmesh.core.column import LEAST_CODE, MOST_CODE
+from hotmesh.errors import ConfigError, PayloadError
 
 
 class Attributes(dict[str, Any]):
@@ -36,9 +37,12 @@ class StreamData(Attributes):
         super().__init__(metadata=Attributes(metadata), data=data)
 
 
-LEAST_CODE = -(2**31)
-MOST_CODE = 2**31 - 1
-"""The codes that the database can hold."""
+def checked_code(code: Any) -> int:
+    """A code from outside: an integer of 32 bits, also as text. Raises ConfigError."""
+    number = int(code) if isinstance(code, str) and code.isdecimal() and len(code) < 11 else code
+    if isinstance(number, bool) or not isinstance(number, int) or not LEAST_CODE <= number <= MOST_CODE:
+        raise ConfigError(f"code must be an integer from {LEAST_CODE} to {MOST_CODE}, not {code!r}")
+    return number
 
 
 class Response:

@@ -19,6 +19,7 @@ import anyio.abc
 
 from hotmesh.core.activities.signal import key_by, lifetime
 from hotmesh.core.advance import Limits, StartRequest
+from hotmesh.core.column import has_nul
 from hotmesh.core.compile import GraphPlan, HookPlan
 from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
@@ -47,6 +48,7 @@ from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import activation, exposition, ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
+from hotmesh.runtime.callback import checked_code
 from hotmesh.runtime.engine import Engine
 from hotmesh.runtime.events import Events, EventSink, publisher
 from hotmesh.runtime.explain import Explanation
@@ -555,10 +557,10 @@ class HotMesh:
             default_id=ids.guid(),
             job_id=_job_id(more.get("id")),
             reply_to=reply_to,
-            trace_id=trace.get("trc"),
-            span_id=trace.get("spn"),
+            trace_id=_trace(trace, "trc"),
+            span_id=_trace(trace, "spn"),
             entity=more.get("entity"),
-            search=_search(more),
+            search=_search(more, self.settings.max_payload),
             pending=None if pending is None else seconds(pending, name="pending"),
         )
 
@@ -573,6 +575,7 @@ class HotMesh:
         payload = normalise(data, limit=self.settings.max_payload, what=f"data for signal {topic}")
         if status not in ("success", "pending", "error"):
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        code = checked_code(code)
         self._engine_or_raise("signal")
         rules = await self._plans.rules(topic)
         if not rules:
@@ -643,7 +646,7 @@ class HotMesh:
         if status not in ("success", "pending", "error"):
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
         guid = str(metadata.get("guid") or ids.guid())
-        code = message.get("code", {"success": 200, "pending": 202, "error": 500}[status])
+        code = checked_code(message.get("code", {"success": 200, "pending": 202, "error": 500}[status]))
         data = normalise(
             message.get("data", {}), limit=self.settings.max_payload, what=f"an answer for {metadata['aid']}"
         )
@@ -655,7 +658,7 @@ class HotMesh:
             metadata["aid"],
             dimension_of(metadata["dad"]),
             status,
-            int(code),
+            code,
             dumps_text(data),
             EVENTS,
         )
@@ -685,6 +688,7 @@ class HotMesh:
         `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
         """
         del topic
+        code = checked_code(code)
         status = await self._store.status(job_id)
         if status is None or status <= 0:
             if suppress:
@@ -1065,10 +1069,25 @@ def _job_id(value: Any) -> str | None:
     return value
 
 
-def _search(extended: Mapping[str, Any]) -> dict[str, Any] | None:
+def _search(extended: Mapping[str, Any], limit: int) -> dict[str, Any] | None:
     found = {f"_{key}": _plain(value) for key, value in dict(extended.get("search") or {}).items()}
     found |= {key: value for key, value in dict(extended.get("marker") or {}).items() if key.startswith("-")}
-    return found or None
+    if not found:
+        return None
+    fields: dict[str, Any] = normalise(found, limit=limit, what="extended search fields and markers")
+    for name, value in fields.items():
+        if has_nul([name, value]):
+            raise ConfigError(
+                f"search field or marker {name[1:]!r} has a NUL character, which Postgres cannot query"
+            )
+    return fields
+
+
+def _trace(context: Mapping[str, Any], name: str) -> str | None:
+    value = context.get(name)
+    if value is not None and (not isinstance(value, str) or "\0" in value):
+        raise ConfigError(f"context.metadata.{name} is a text without NUL characters, not {value!r}")
+    return value
 
 
 def _plain(value: Any) -> str:

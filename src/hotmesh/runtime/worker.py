@@ -24,6 +24,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Event, WorkReceipt, dimension_text
 from hotmesh.core.step import Work
@@ -36,7 +37,7 @@ from hotmesh.errors import (
     PayloadError,
 )
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.callback import LEAST_CODE, MOST_CODE, Response, StreamData, read_response
+from hotmesh.runtime.callback import Response, StreamData, read_response
 from hotmesh.runtime.metrics import add
 from hotmesh.runtime.throttle import Pace
 from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.mapping import to_json_value, to_number, to_text
+from hotmesh.core.column import column_json, column_text
+from hotmesh.core.mapping import to_json_value, to_number
 from hotmesh.core.step import Escalation
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.errors import MappingError
@@ -30,14 +31,14 @@ def escalation(
     """The work item, or None when role, type, priority and metadata all resolve to nothing."""
     values = {name: compiled.evaluate(context) for name, compiled in (activity.escalation or {}).items()}
     fields: dict[str, Json] = {
-        column: to_text(values[name])
+        column: column_text(values[name], f"escalation.{name} of hook {activity.id}")
         for name, column in _TEXTS.items()
         if values.get(name, UNDEFINED) not in _NOTHING
     }
     for name in ("metadata", "envelope"):
         value = to_json_value(values.get(name, UNDEFINED))
         if value not in _NOTHING:
-            fields[name] = value
+            fields[name] = column_json(value, f"escalation.{name} of hook {activity.id}")
     if values.get("priority", UNDEFINED) not in _NOTHING:
         fields["priority"] = _priority(values["priority"], activity)
     if not fields.keys() & {"role", "type", "priority", "metadata"}:

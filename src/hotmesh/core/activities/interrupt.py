@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hotmesh.core.column import column_text
 from hotmesh.core.job import Dimension, Record
 from hotmesh.core.mapping import to_number, to_text
 from hotmesh.core.step import Message
@@ -26,8 +27,9 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         output = run.maps(activity, "output_maps", context)
     record = Record("closed", output, code=200, type="interrupt", started_at=run.now, ended_at=run.now)
     if not own:
+        job_id = column_text(target, f"the target of interrupt {activity.id}")
         message_id = f"interrupt:{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"
-        run.messages.append(Message("interrupt", to_text(target), message_id, data=options))
+        run.messages.append(Message("interrupt", job_id, message_id, data=options))
         run.conclude(draft, activity, dimension, record)
         return
     if activity.job_maps is not None:

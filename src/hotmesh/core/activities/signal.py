@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.activities.hook import LONGEST_SLEEP, signal_key, signal_view
+from hotmesh.core.column import column_text
 from hotmesh.core.duration import seconds
 from hotmesh.core.job import Record
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
@@ -126,4 +127,5 @@ def _broadcast(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Bro
     if activity.spec.scrub:
         query = {**query, "scrub": True}
     data = run.maps(activity, "signal_maps", context)
-    return Broadcast(topic, f"{to_text(name)}:{to_text(value)}", query, data)
+    facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}")
+    return Broadcast(topic, facet, query, data)

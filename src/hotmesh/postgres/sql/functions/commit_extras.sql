@@ -1,6 +1,7 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
 -- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […]}; each
 --           object names its step.
+-- NUL characters are hidden in it (hide_nul).
 -- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and, of jobs that commit_steps has changed, search fields and
 --           what is settled when a job that was created in a caller's transaction is started; nothing of the refused
 --           steps.
@@ -50,7 +51,7 @@ begin
 
     update mesh.job as j
        set version = x.version, job_key = x.job_key, entity = x.entity, origin_id = x.origin_id, parent_id = x.parent_id,
-           input = coalesce(x.input, j.input)
+           input = coalesce(mesh.show_nul(x.input), j.input)
       from json_to_recordset(coalesce(p_extras -> 'starts', '[]'))
            as x(step integer, job_id text, generation uuid, version text, job_key text, entity text, origin_id text,
                 parent_id text, input json)
@@ -66,7 +67,7 @@ begin
      where not x.step = any (p_refused);
 
     insert into mesh.broadcast (app_id, topic, facet, query, data, created_at)
-    select p_app, x.topic, x.facet, x.query, x.data, p_now
+    select p_app, x.topic, x.facet, mesh.show_nul(x.query), mesh.show_nul(x.data), p_now
       from json_to_recordset(coalesce(p_extras -> 'broadcasts', '[]'))
            as x(step integer, topic text, facet text, query json, data json)
      where not x.step = any (p_refused);

@@ -393,7 +393,7 @@ begin
     end if;
 
     if p_extras is not null then
-        if mesh.commit_extras(p_app, p_extras::json, refused, v_now) then
+        if mesh.commit_extras(p_app, mesh.hide_nul(p_extras::json), refused, v_now) then
             woken := true;
         end if;
     end if;

@@ -242,9 +242,11 @@ async def test_a_nul_in_payloads_arrives_as_it_was_sent(database_url: str) -> No
         assert (await mesh.get_state("ask", asked)).data == {"got": NUL}
         exported = await mesh.export(counted)
         assert NUL in str(exported).replace("\\x00", "\0")
-        row = await connection.fetchrow("select origin_id, parent_id from hotmesh.job where job_id = 'o'")
+        row: Any = await connection.fetchrow(
+            "select origin_id, parent_id from hotmesh.job where job_id = 'o'"
+        )
         assert dict(row) == {"origin_id": None, "parent_id": "p"}
-        item = await connection.fetchrow(
+        item: Any = await connection.fetchrow(
             "select status, resolver_payload ->> 'got' as got from hotmesh.escalation"
         )
         assert dict(item) == {"status": "resolved", "got": "a\ufffdb"}

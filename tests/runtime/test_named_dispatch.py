@@ -104,8 +104,8 @@ async def test_work_of_an_unknown_name_waits_until_a_process_has_it(database_url
         explanation = await mesh.explain(waiting)
         assert "start a worker on topic w" in str(explanation)
 
-        async with mesh_on(database_url, named("beta"), engine=False):
-            await settled(connection, APP)
+        mesh.add_worker(named("beta"))
+        await settled(connection, APP)
         assert (await mesh.get_state("beta", waiting)).data == {"by": "beta"}
 
 
@@ -189,6 +189,8 @@ async def test_names_that_cannot_work_are_refused(database_url: str) -> None:
         async with mesh_on(database_url, named("alpha"), named("alpha")):
             raise AssertionError
     async with mesh_on(database_url, named(None, "plain")) as mesh:
+        with pytest.raises(ConfigError, match="one for alpha can only be there from the start"):
+            mesh.add_worker(named("alpha"))
         with pytest.raises(JobError, match="the workflow name of worker call has a NUL character"):
             await mesh.pubsub("go", {"name": "a\0b"}, timeout=10)
 

@@ -190,6 +190,16 @@ class Workers:
         if lane in self._served:
             named = "" if worker.workflow_name is None else f" for workflow name {worker.workflow_name}"
             raise ConfigError(f"this instance already has a worker on topic {worker.topic}{named}")
+        if (
+            worker.workflow_name is not None
+            and (worker.topic, None) in self._served
+            and self._tasks is not None
+        ):
+            # Work of the name may be with that one by now, and nobody could tell whose place it has.
+            raise ConfigError(
+                f"topic {worker.topic} has a worker that takes any workflow name; one for {worker.workflow_name} "
+                "can only be there from the start: name it in workers= of init"
+            )
         most = self._settings.max_concurrency
         if not is_asynchronous(worker.callback):
             most = min(most, MOST_THREADS)

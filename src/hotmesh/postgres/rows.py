@@ -164,5 +164,19 @@ def events_from(text: str) -> list[DueEvent]:
     return found
 
 
+class AnswerNotice(Struct):
+    """An answer as `answer_work` tells it to the engine that has the job in memory."""
+
+    job_id: str
+    generation: str
+    message_id: str
+    activity_id: str
+    dimension: tuple[int, ...]
+    status: str
+    code: int
+    data: Any
+    at: datetime
+
+
 def _json(text: str | None) -> Json:
     return None if text is None else loads(text)

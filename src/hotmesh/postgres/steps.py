@@ -22,7 +22,7 @@ _WIDTHS: Final = {
 }  # fmt: skip
 """Array parameters of each section of commit_steps, in its order."""
 
-_PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 3 + 1))
+_PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDTHS.values()) + 4 + 1))
 
 COMMIT: Final = f"select * from mesh.commit_steps({_PARAMETERS})"  # noqa: S608 - only numbers are put in
 
@@ -53,9 +53,13 @@ class Committed(Struct, frozen=True):
 
 
 class Batch:
-    """The arguments of one call. `local` says whether a step's work is reserved for this process at once."""
+    """The arguments of one call. `local` says whether a step's work is reserved for this process at once.
 
-    def __init__(self) -> None:
+    `reply_channel`: where the engine of this process hears of answers by others.
+    """
+
+    def __init__(self, reply_channel: str | None = None) -> None:
+        self._reply_channel = reply_channel
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _WIDTHS}
         self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
@@ -216,7 +220,13 @@ class Batch:
         self._rows["instance"].append((-1, "reserve", generation, activity_id, array(dimension)))
 
     def arguments(
-        self, app_id: str, member: str, epoch: int, token: int, lease: float, wake: str | None
+        self,
+        app_id: str,
+        member: str,
+        epoch: int,
+        token: int,
+        lease: float,
+        wake: str | None,
     ) -> list[Any]:
         """The arguments of `COMMIT`, in order."""
         found: list[Any] = [app_id, member, epoch, token, lease]
@@ -230,7 +240,12 @@ class Batch:
                 ]
             else:
                 found += (None,) * _WIDTHS[name]
-        found += (dumps_text(self._extras) if self._extras else None, wake, list(self._published) or None)
+        found += (
+            dumps_text(self._extras) if self._extras else None,
+            wake,
+            list(self._published) or None,
+            self._reply_channel,
+        )
         return found
 
     def _add_extras(self, number: int, step: Step) -> None:

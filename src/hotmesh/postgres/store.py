@@ -170,6 +170,25 @@ class Store:
         )
         return {row["job_id"]: (str(row["generation"]), row["seq"], row["token"]) for row in rows}
 
+    async def held_by(
+        self, connection: Driver, member: str, works: Collection[tuple[str, str, Dimension]]
+    ) -> set[tuple[str, str, Dimension]]:
+        """Of these pieces of work (generation, activity, address), those whose rows the member holds."""
+        generations, activities, dimensions = zip(*works, strict=True)
+        rows = await connection.fetch(
+            self.bound(
+                "select s.generation, s.activity_id, s.dimension "
+                "from unnest($1::uuid[], $2::text[], $3::text[]) as w(generation, activity, dimension) "
+                "join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity "
+                "and s.dimension = w.dimension::integer[] where s.reserved_by = $4"
+            ),
+            generations,
+            activities,
+            [array(dimension) for dimension in dimensions],
+            member,
+        )
+        return {(str(row["generation"]), row["activity_id"], tuple(row["dimension"])) for row in rows}
+
     async def free_expired_ids(self, job_ids: Sequence[str]) -> int:
         """Remove jobs of these ids whose time is over; how many there were."""
         return int(await self._value("select mesh.free_expired_ids($1, $2)", self.app_id, list(job_ids)))

@@ -7,6 +7,14 @@ from collections.abc import Callable, Sequence
 from hotmesh.core.advance import StartRequest
 from hotmesh.core.job import Event, Job
 from hotmesh.core.step import Step
+from hotmesh.runtime.lease import Key
+
+
+class HandedEvent(Event, frozen=True):
+    """An event whose row other engines may take from some moment on: after that it is theirs, or found by the stream."""
+
+    until: float = 0.0
+    """By `time.monotonic`."""
 
 
 class Cell:
@@ -74,3 +82,12 @@ class Pending:
         """Until when to wait for its id, which is in an open transaction, by `time.monotonic`."""
         self.lost = False
         """The answer to a commit of it was lost; it may yet come through."""
+
+    @property
+    def reserved(self) -> set[Key]:
+        """The work of the step that is, or is to be, reserved for this process."""
+        return {
+            (work.generation, work.activity_id, work.dimension)
+            for work, local in zip(self.step.work, self.local, strict=False)
+            if local
+        }

@@ -5,7 +5,7 @@ and the step goes out with the next group commit. Anything else arrives on the e
 jobs are locked, loaded, advanced and committed in one transaction. Both meet in the compare-and-set of the job row.
 
 Nothing in memory is needed for correctness. A process that dies leaves rows: work whose lease lapses, messages that
-become visible to others within `memory.HANDOVER` seconds, timers and waits.
+become visible to others within `HANDOVER` seconds, timers and waits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +31,7 @@ from hotmesh.errors import (
     DuplicateJobError,
     HotMeshError,
 )
-from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.cell import Cell, Pending
@@ -46,6 +46,7 @@ from hotmesh.runtime.wake import Wake
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Link
     from hotmesh.runtime.events import Events
+    from hotmesh.runtime.lease import Key
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
@@ -67,6 +68,7 @@ class Engine:
         environment: Environment,
         workers: Workers,
         tell: Tell,
+        reply_channel: Callable[[], str | None],
         *,
         readonly: bool = False,
         metrics: Metrics,
@@ -81,6 +83,8 @@ class Engine:
         self._environment = environment
         self._workers = workers
         self._readonly = readonly
+        self._stopping = False
+        self._own_channel = reply_channel
         self._telemetry = telemetry
         self._limits = Limits(
             max_cycles=settings.max_cycles,
@@ -94,6 +98,7 @@ class Engine:
             settings,
             tell,
             self._stream_wake,
+            self._reply_channel,
             readonly=readonly,
             metrics=metrics,
             events=events,
@@ -144,6 +149,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Take no more from the stream, and return once every step in memory has been committed."""
+        self._stopping = True
         self._stream.stop()
         while (
             self._memory.ready or self._committing or self._memory.unloaded or self._restarts or self._loading
@@ -161,6 +167,11 @@ class Engine:
             await link.close()
         await self._stream.close()
 
+    def _reply_channel(self) -> str | None:
+        """Where workers of other processes tell this one their answers; None: to all engines."""
+        unfit = self._readonly or self._stopping or self._memory.slowed
+        return None if unfit else self._own_channel()
+
     def place_free(self) -> None:
         """A local worker can take more of what overflowed."""
         self._memory.work_to_do.set()
@@ -169,9 +180,17 @@ class Engine:
         """Something happened to a job, known to this process first."""
         self._memory.deliver(job_id, generation, event)
 
-    def wake(self) -> None:
-        """There may be something on the engine stream."""
-        self._stream_wake.set()
+    def wake(self, delay: float = 0.0) -> None:
+        """There may be something on the engine stream, now or in some seconds."""
+        if delay:
+            self._stream_wake.set_in(delay)
+        else:
+            self._stream_wake.set()
+
+    def answered(self, answer: AnswerNotice) -> None:
+        """A worker elsewhere answered for a job that this process had in memory when it sent the work."""
+        if not (self._readonly or self._stopping or self._memory.slowed):
+            self._memory.answered_elsewhere(answer)
 
     def slow(self, rate: int) -> None:
         """Take at most one message per `rate` milliseconds from now on, or none (-1). Starts by callers go on."""
@@ -305,6 +324,10 @@ class Engine:
             cell.alone = bool(cell.events)
         else:
             events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
+        events = self._memory.still_ours(events)
+        if not events:
+            self._memory.released(cell)
+            return None
         try:
             step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
         except Exception as error:
@@ -317,8 +340,6 @@ class Engine:
         """Commit a batch; if it fails as a whole, one by one, so that a poisoned step harms no other."""
         try:
             await self._write(link, batch)
-        except (ConnectionLostError, ConnectionFailedError) as error:
-            await self._after_loss(link, batch, error)
         except AnsweredElsewhereError:
             if len(batch) > 1:
                 for pending in batch:
@@ -352,6 +373,10 @@ class Engine:
             return
         try:
             await self._send(link, batch, overflow, epoch)
+        except (ConnectionLostError, ConnectionFailedError) as error:
+            # What was reserved, if it was, waits for its lease: it cannot be told from what was claimed meanwhile.
+            self._workers.give_back(overflow)
+            await self._after_loss(link, batch, error)
         except BaseException:
             self._workers.give_back(overflow)
             raise
@@ -569,6 +594,8 @@ class Engine:
         Waiting callers get ConnectionLostError only once `connect_timeout` has passed without a connection.
         """
         written: dict[str, tuple[str, int, int]] = {}
+        held: set[Key] = set()
+        reserved = {key for pending in batch for key in pending.reserved}
         # Reading may work where writing does not: a server that is read-only must not be asked in a busy loop.
         delay, waited = min(0.1 * 2**self._losses, self._settings.reconnect_max), 0.0
         if self._losses:
@@ -584,6 +611,9 @@ class Engine:
                     written = await self._store.written(
                         connection, [pending.step.jobs[0].job.job_id for pending in batch]
                     )
+                    unknown = [key for key in reserved if not self._workers.knows(key)]
+                    if unknown:
+                        held = await self._store.held_by(connection, self._member, unknown)
                 break
             except (ConnectionLostError, ConnectionFailedError):
                 await anyio.sleep(delay)
@@ -594,7 +624,9 @@ class Engine:
                     waited = float("-inf")
         for pending in batch:
             job = pending.step.jobs[0].job
-            if written.get(job.job_id) == (job.generation, job.seq, pending.token):
+            # Held rows tell it, too, when the job has been advanced by others since.
+            if written.get(job.job_id) == (job.generation, job.seq, pending.token) or held & pending.reserved:
+                self._memory.keep_places(pending, held)
                 self._memory.applied(pending, self._unknown(), Batch())
             else:
                 pending.lost = True

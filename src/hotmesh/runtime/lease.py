@@ -47,6 +47,10 @@ class LeaseKeeper:
         """`since`: when the reservation was sent, by `time.monotonic`; the database's clock started no earlier."""
         self._held[work.generation, work.activity_id, work.dimension] = since
 
+    def holds(self, key: Key) -> bool:
+        """Whether this work is known here as held."""
+        return key in self._held
+
     def release(self, work: HeldWork) -> bool:
         """The callback is done; False if the lease was found lost."""
         key = (work.generation, work.activity_id, work.dimension)

@@ -6,14 +6,15 @@ one look at everything, so that nothing is missed.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
+import msgspec
 
+from hotmesh.core.wire import loads
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
 from hotmesh.postgres.connection import is_closed, terminate, translated
 from hotmesh.postgres.quorum import join_mesh, leave_mesh
@@ -48,6 +49,8 @@ class Listener:
         self.channel = ""
         self.session: int | None = None
         """The session that listens, by which `live_members` knows this member; None while there is none."""
+        self.own_channel: str | None = None
+        """This member's own channel, while it listens there."""
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled; "started" once the first connection listens."""
@@ -77,6 +80,7 @@ class Listener:
                     await connection.add_listener(channel, self._receive)
                 # Only now: who counts as a member hears everything.
                 self.session = await join_mesh(self._store, connection, engine=self._engine)
+            self.own_channel = member_channel(self.channel, self._member)
             self._connected()
             if not self._started:
                 self._started = True
@@ -94,6 +98,7 @@ class Listener:
             raise ConnectionLostError("the listening connection does not answer") from error
         finally:
             self.session = None
+            self.own_channel = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(connection, ended)
 
@@ -112,8 +117,8 @@ class Listener:
 
     def _receive(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         try:
-            message = json.loads(str(payload))
-        except ValueError:
+            message = loads(str(payload))
+        except msgspec.DecodeError:
             logger.warning("notification is not ours", extra={"channel": channel})
             return
         if isinstance(message, dict):

@@ -14,22 +14,21 @@ import anyio
 
 from hotmesh.core.job import Event, MessageReceipt
 from hotmesh.core.step import Message, Notice, Step, Work
+from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Batch, Committed
-from hotmesh.runtime.cell import Cell, Pending
+from hotmesh.runtime.cell import Cell, HandedEvent, Pending
 from hotmesh.runtime.events import touched
-from hotmesh.runtime.wake import with_events
+from hotmesh.runtime.wake import HANDOVER, with_events
 
 if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
+    from hotmesh.runtime.lease import Key
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
     from hotmesh.runtime.wake import Wake
     from hotmesh.runtime.worker import Workers
-
-HANDOVER: Final = 0.5
-"""Seconds after which others take a message that this process means to handle from memory."""
 
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
@@ -48,6 +47,7 @@ class Memory:
         settings: Settings,
         tell: Tell,
         stream_wake: Wake,
+        reply_channel: Callable[[], str | None],
         *,
         readonly: bool,
         metrics: Metrics,
@@ -63,6 +63,7 @@ class Memory:
         self._tell = tell
         self._readonly = readonly
         self.stream_wake = stream_wake
+        self._reply_channel = reply_channel
         self.cells: OrderedDict[str, Cell] = OrderedDict()
         self.bytes = 0
         self.ready: deque[Cell | Pending] = deque()
@@ -86,6 +87,30 @@ class Memory:
             cell.busy = True
             self.queue(cell)
 
+    def answered_elsewhere(self, answer: AnswerNotice) -> None:
+        """A worker of another process answered, and told this one, which has `HANDOVER` seconds for it."""
+        event = HandedEvent(
+            "answer",
+            answer.activity_id,
+            answer.dimension,
+            answer.status,
+            answer.code,
+            answer.data,
+            receipt=MessageReceipt(answer.message_id),
+            started_at=answer.at,
+            # Less than all of the time: a step takes some of it.
+            until=time.monotonic() + HANDOVER * 0.8,
+        )
+        self.deliver(answer.job_id, answer.generation, event)
+
+    def still_ours(self, events: Sequence[Event]) -> list[Event]:
+        """The events without those that came to this process alone, and lay here until they are for everybody."""
+        now = time.monotonic()
+        kept = [event for event in events if not isinstance(event, HandedEvent) or now < event.until]
+        if len(kept) < len(events):
+            self.stream_wake.set()
+        return kept
+
     def submit(self, item: Cell | Pending) -> None:
         self.ready.append(item)
         self.work_to_do.set()
@@ -105,7 +130,7 @@ class Memory:
         return job.covered is None or all(map(job.covers, cell.events))
 
     def encode(self, batch: list[Pending]) -> tuple[Batch, str | None]:
-        arguments = Batch()
+        arguments = Batch(self._reply_channel())
         left: list[Work] = []
         for number, pending in enumerate(batch):
             pending.sent = time.monotonic()
@@ -134,6 +159,13 @@ class Memory:
                 if local:
                     self._workers.unreserve(work)
             pending.local = []
+
+    def keep_places(self, pending: Pending, held: Collection[Key]) -> None:
+        """Of the places kept for a step whose commit was not answered, keep those whose work this process holds."""
+        for index, (work, local) in enumerate(zip(pending.step.work, pending.local, strict=True)):
+            if local and (work.generation, work.activity_id, work.dimension) not in held:
+                self._workers.unreserve(work)
+                pending.local[index] = False
 
     def applied(self, pending: Pending, committed: Committed, arguments: Batch) -> None:
         step = pending.step

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import anyio
 import anyio.abc
+import msgspec
 
 from hotmesh.core.activities.signal import key_by, lifetime
 from hotmesh.core.advance import Limits, StartRequest
@@ -45,6 +46,7 @@ from hotmesh.postgres import sql
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.reading import DeadLetter
+from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import activation, exposition, ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
@@ -139,6 +141,7 @@ class HotMesh:
                 self._environment,
                 self._workers,
                 self._announcer.tell,
+                lambda: self._listener.own_channel,
                 readonly=readonly,
                 metrics=self._metrics,
                 events=self._events,
@@ -964,8 +967,11 @@ class HotMesh:
     def _heard(self, message: dict[str, Any]) -> None:
         if "j" in message:
             self._announcer.heard(message)
-        if message.get("e") and self._engine is not None:
-            self._engine.wake()
+        if self._engine is not None:
+            if "a" in message:
+                self._engine.answered(msgspec.convert(message["a"], AnswerNotice))
+            if message.get("e"):
+                self._engine.wake(0.0 if message["e"] == 1 else message["e"])
         if "w" in message:
             self._workers.wake(message["w"])
         if message.get("d"):

@@ -15,6 +15,9 @@ import anyio
 EVENTS = '{"e":1}'
 """There is something on the engine stream."""
 
+HANDOVER = 0.5
+"""Seconds after which others take a message that one process means to handle from memory."""
+
 DEFINITIONS = '{"d":1}'
 """Something was deployed or activated."""
 

@@ -44,7 +44,7 @@ from hotmesh.runtime.wake import EVENTS, EVERY_TOPIC, Wake, work_hint
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
-    from hotmesh.runtime.lease import LeaseKeeper
+    from hotmesh.runtime.lease import Key, LeaseKeeper
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
@@ -420,6 +420,10 @@ class Workers:
             served = self._holder(work)
             served.running -= 1
             served.overflow.appendleft(work)
+
+    def knows(self, key: Key) -> bool:
+        """Whether this piece of work is being run here, or is about to be."""
+        return self._leases.holds(key)
 
     def unreserve(self, work: Work) -> None:
         """Give back a place that was kept for work."""

@@ -56,6 +56,8 @@ create or replace function mesh.commit_steps(
     p_extras text,
     -- other processes: wake text, sent as it is; topics on which results are announced
     p_wake text, p_published text[],
+    -- where p_member hears of answers to this work, while it has the jobs in memory
+    p_reply_channel text,
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
     out listeners text[], out heard text[], out held integer[], out committed_at timestamptz
 ) language plpgsql
@@ -298,13 +300,13 @@ begin
         v_count := cardinality(w_step);
         insert into mesh.worker_stream (
             app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, delivery, visible_at,
-            reserved_by, created_at, retry, retry_policy, trace_id, span_id)
+            reserved_by, reply_channel, created_at, retry, retry_policy, trace_id, span_id)
         -- Rows of one commit keep their order: the earlier, the sooner visible, by microseconds.
         select p_app, w.topic, w.generation, w.activity, w.dimension::integer[], w.job_id, w.data::json, w.name,
                w.local::integer,
                case when w.local then v_now + p_lease * interval '1 second'
                     else v_now - (v_count - w.ordinal) * interval '1 microsecond' end,
-               case when w.local then p_member end, v_now, x.retry, x.retry_policy, x.trace_id, x.span_id
+               case when w.local then p_member end, p_reply_channel, v_now, x.retry, x.retry_policy, x.trace_id, x.span_id
           from unnest(w_step, w_job_id, w_generation, w_activity, w_dimension, w_topic, w_data, w_name, w_local, w_extra)
                with ordinality
                as w(step, job_id, generation, activity, dimension, topic, data, name, local, extra, ordinal)

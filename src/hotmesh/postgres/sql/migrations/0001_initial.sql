@@ -123,11 +123,13 @@ create table mesh.worker_stream (
     delivery       integer     not null default 0,
     visible_at     timestamptz not null,
     reserved_by    text,
+    reply_channel  text,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_by holds it until visible_at.';
+comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
 create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
 

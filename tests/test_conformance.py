@@ -15,7 +15,7 @@ ROWS = {
 EXPECTED = [
     *range(46, 218),
     *range(278, 281),
-    *range(318, 336),
+    *range(318, 352),
     *range(357, 378),
 ]
 

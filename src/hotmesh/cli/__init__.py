@@ -9,6 +9,10 @@ import click
 COMMANDS = {
     "check": ("hotmesh.cli.check:check", "Check graph files as a deploy would, without a database."),
     "db": ("hotmesh.cli.db:db", "Start, stop and inspect the embedded Postgres."),
+    "dead-letters": (
+        "hotmesh.cli.dead_letters:dead_letters",
+        "List, requeue or discard what was given up.",
+    ),
     "demo": ("hotmesh.cli.demo:demo", "Run orders through a real flow and show what happened."),
     "eval": (
         "hotmesh.cli.evaluate:evaluate",
@@ -20,6 +24,7 @@ COMMANDS = {
     ),
     "jobs": ("hotmesh.cli.jobs:jobs", "List jobs, the newest first."),
     "migrate": ("hotmesh.cli.migrate:migrate", "Bring the tables of a namespace up to date."),
+    "prune": ("hotmesh.cli.prune:prune", "Delete what has been over for long enough; never a live job."),
     "status": ("hotmesh.cli.jobs:status", "Show a job: its state, its data, and what it waits for."),
     "timeline": ("hotmesh.cli.jobs:timeline", "Draw what a job did, and when."),
 }

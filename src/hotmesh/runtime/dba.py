@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import anyio.to_thread
 
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connection import ConnectionLike, Link, Source
+from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate
+from hotmesh.postgres.pruning import Pruned, Selection, prune_batch
 from hotmesh.postgres.store import Store
 
 
@@ -26,6 +31,19 @@ class PruneResult:
     marked: int = 0
     signals: int = 0
 
+    def plus(self, batch: Pruned) -> PruneResult:
+        """These and those of a further batch."""
+        return PruneResult(
+            self.jobs + batch.jobs,
+            self.streams + batch.engine_streams + batch.worker_streams,
+            self.engine_streams + batch.engine_streams,
+            self.worker_streams + batch.worker_streams,
+            self.attributes + batch.attributes,
+            self.transient + batch.transient,
+            self.marked + batch.marked,
+            self.signals + batch.signals,
+        )
+
 
 class DBA:
     """Housekeeping of an app's tables. All methods are static."""
@@ -34,9 +52,12 @@ class DBA:
     async def deploy(
         connection: ConnectionLike, app_id: str | None = None, *, namespace: str = "hotmesh"
     ) -> None:
-        """Bring the tables up to date, as `HotMesh.init` does; nothing happens if they are. `app_id` is not used."""
+        """Bring the tables and the stored function `prune` up to date, as `HotMesh.init` does; nothing happens if they are.
+
+        Any number of processes may do so at once: they take turns by an advisory lock. `app_id` is not used.
+        """
         del app_id
-        await migrate(Source.find(connection), namespace)
+        await migrate(await anyio.to_thread.run_sync(Source.find, connection), namespace)
 
     @staticmethod
     async def prune(
@@ -52,6 +73,7 @@ class DBA:
         engine_streams_expire: Duration | None = None,
         worker_streams_expire: Duration | None = None,
         attributes: bool = False,
+        keep_hmark: bool = False,
         entities: Sequence[str] | None = None,
         prune_transient: bool = False,
         signals: bool = True,
@@ -60,36 +82,43 @@ class DBA:
         """Delete what has been over for longer than `expire`; returns how many rows of each kind went.
 
         `jobs`: expired jobs with all that belongs to them. `streams` (or each of the two): dead letters.
-        `attributes`: what the activities of complete jobs left; the jobs keep their data. `entities` limits both.
-        `prune_transient`: expired jobs without an entity. `signals`: early signals whose time is over. Each batch
-        of `batch_size` rows is a transaction of its own, and skips rows that somebody is working on.
+        `attributes`: what the activities of complete jobs left; the jobs keep their data, and with `keep_hmark` also
+        what ran, when and with which outcome. `entities` limits jobs and attributes. `prune_transient`: expired jobs
+        without an entity. `signals`: early signals and subscriptions whose time is over, whatever `expire` says. Each
+        batch of `batch_size` rows of a kind is a transaction of its own, one at a time in an app, and skips rows that
+        somebody is working on. Raises ConfigError.
         """
-        if isinstance(batch_size, bool) or batch_size < 1:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
-        keep = seconds(expire, name="expire")
-        store = Store(Source.find(connection), namespace, app_id)
-        await migrate(store.source, namespace)
-        link = store.link("prune")
+        if isinstance(entities, str):
+            raise ConfigError(f"entities is a list of names, not the text {entities!r}")
+        selection = Selection(
+            _span(expire, "expire"),
+            jobs,
+            streams,
+            engine_streams,
+            worker_streams,
+            _span_or_none(engine_streams_expire, "engine_streams_expire"),
+            _span_or_none(worker_streams_expire, "worker_streams_expire"),
+            attributes,
+            keep_hmark,
+            None if entities is None else tuple(entities),
+            prune_transient,
+            signals,
+            batch_size,
+        )
+        source = await anyio.to_thread.run_sync(Source.find, connection)
+        await migrate(source, namespace)
+        store = Store(source, namespace, app_id)
+        result = PruneResult()
         try:
-            return await _prune(
-                store,
-                link,
-                keep=keep,
-                jobs=jobs,
-                engine=_stream(
-                    streams if engine_streams is None else engine_streams, engine_streams_expire, keep
-                ),
-                worker=_stream(
-                    streams if worker_streams is None else worker_streams, worker_streams_expire, keep
-                ),
-                attributes=attributes,
-                entities=None if entities is None else list(entities),
-                transient=prune_transient,
-                signals=signals,
-                size=batch_size,
-            )
+            async with store.connection() as driver:
+                while True:
+                    batch = await prune_batch(driver, store, selection)
+                    result = result.plus(batch)
+                    if not batch.more:
+                        return result
         finally:
-            await link.close()
             await store.close()
 
     @staticmethod
@@ -98,53 +127,13 @@ class DBA:
         return re.sub(r"[^a-z0-9]+", "_", name.lower())[:63].rstrip("_") or "connections"
 
 
-def _stream(wanted: bool, expire: Duration | None, otherwise: float) -> float | None:
-    """Seconds to keep the messages of a stream; None: it is left alone."""
-    if not wanted:
-        return None
-    return otherwise if expire is None else seconds(expire, name="expire of a stream")
+LONGEST: Final = 1_000 * 365 * 86_400.0
+"""Seconds; so far back there are dates, and no jobs."""
 
 
-async def _prune(
-    store: Store,
-    link: Link,
-    *,
-    keep: float,
-    jobs: bool,
-    engine: float | None,
-    worker: float | None,
-    attributes: bool,
-    entities: list[str] | None,
-    transient: bool,
-    signals: bool,
-    size: int,
-) -> PruneResult:
-    async with link.use() as connection:
+def _span(duration: Duration, name: str) -> timedelta:
+    return timedelta(seconds=min(seconds(duration, name=name), LONGEST))
 
-        async def all_of(statement: str, *arguments: object) -> int:
-            total = 0
-            while True:
-                count = int(await connection.fetchval(store.bound(statement), store.app_id, *arguments, size))
-                total += count
-                if count < size:
-                    return total
 
-        by_entity = "select mesh.prune_jobs($1, $2, $3, $4, $5)"
-        gone = await all_of(by_entity, keep, entities, False) if jobs else 0
-        without = await all_of(by_entity, keep, None, True) if transient else 0
-        messages = "select mesh.prune_messages($1, $2, $3, $4)"
-        engine_count = 0 if engine is None else await all_of(messages, "engine", engine)
-        worker_count = 0 if worker is None else await all_of(messages, "worker", worker)
-        marked = records = 0
-        while attributes:
-            row = await connection.fetchrow(
-                store.bound("select * from mesh.strip_jobs($1, $2, $3)"), store.app_id, entities, size
-            )
-            marked += row["jobs"] if row else 0
-            records += row["records"] if row else 0
-            if row is None or row["jobs"] < size:
-                break
-        early = await all_of("select mesh.prune_signals($1, $2)") if signals else 0
-    return PruneResult(
-        gone, engine_count + worker_count, engine_count, worker_count, records, without, marked, early
-    )
+def _span_or_none(duration: Duration | None, name: str) -> timedelta | None:
+    return None if duration is None else _span(duration, name)

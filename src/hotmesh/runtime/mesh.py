@@ -63,6 +63,7 @@ from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.profile import QuorumProfile
 from hotmesh.runtime.quorum import Quorum, QuorumSubscriber
 from hotmesh.runtime.reading import Reading
+from hotmesh.runtime.retention import Retention
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.starting import start_within
@@ -127,6 +128,11 @@ class HotMesh:
         )
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid)
+        self._retention = (
+            None
+            if settings.retention is None or readonly
+            else Retention(self._store, guid, settings.retention, settings.retention_interval)
+        )
         self._engine: Engine | None = None
         self._metrics = Metrics()
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
@@ -185,6 +191,7 @@ class HotMesh:
         lease: Duration | None = None,
         max_concurrency: int | None = None,
         max_payload: int | None = None,
+        retention: Duration | None = None,
         events: EventSink | None = None,
         telemetry: TelemetryOption = None,
         tracer_provider: Any = None,
@@ -199,8 +206,9 @@ class HotMesh:
         reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
-        reserved work is safe from others without a sign of life. `events`: a function, or an object with `publish`,
-        that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
+        reserved work is safe from others without a sign of life. `retention`: how long expired jobs stay in the tables
+        before this instance, or another one that is set to do so, deletes them; see `docs/retention.md`. `events`: a
+        function, or an object with `publish`, that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
         `debug` or False; by default `info` if the program has registered a tracer provider by now (or gives one as
         `tracer_provider`). `metrics`: the port, or `host:port`, where Prometheus finds the metrics of this process. On
         all three see `docs/observability.md`. Further `settings`: see `docs/settings.md`.
@@ -227,6 +235,8 @@ class HotMesh:
             raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
         if lease is not None:
             given["lease"] = seconds(lease, name="lease")
+        if retention is not None:
+            given["retention"] = seconds(retention, name="retention")
         given |= {
             key: value
             for key, value in (("max_concurrency", max_concurrency), ("max_payload", max_payload))
@@ -339,6 +349,8 @@ class HotMesh:
                 if self._metrics_at is not None:
                     where = exposition.address(self._metrics_at)
                     self._endpoint = exposition.join(where, self._figures)
+                if self._retention is not None:
+                    tasks.start_soon(self._retention.run, name="retention")
                 tasks.start_soon(self._follow_definitions)
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)

@@ -54,6 +54,11 @@ class Settings:
     """Better looks in a row before an engine believes that it is better."""
     metrics_port: int = 0
     """Where Prometheus finds the metrics of this process, on 127.0.0.1; 0: nowhere."""
+    retention: float | None = None
+    """How long expired jobs and dead letters stay in the tables before an instance of the mesh deletes them; None: they
+    are left to `DBA.prune` (`HMSH_RETENTION_S`)."""
+    retention_interval: float = 60.0
+    """Time between two looks for them, by whichever instance is first (`HMSH_RETENTION_INTERVAL_S`)."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -96,6 +101,8 @@ _VARIABLES = {
     "duress_moderate": ("HMSH_DURESS_MODERATE_CEILING_MS", 0.001),
     "duress_broadcast": ("HMSH_DURESS_BROADCAST_INTERVAL_MS", 0.001),
     "duress_patience": ("HMSH_DURESS_HYSTERESIS_COUNT", 1),
+    "retention": ("HMSH_RETENTION_S", 1),
+    "retention_interval": ("HMSH_RETENTION_INTERVAL_S", 1),
 }
 
 

@@ -1,8 +1,9 @@
 -- strip_jobs: of up to p_limit complete jobs, delete what their activities left, and keep the job with its data.
--- Writes   job.pruned_at, so that each is stripped once.
--- Returns  jobs stripped, and records deleted.
+-- p_keep_hmark: what ran stays on record, with its outcome and its times; only what it left is deleted.
+-- Writes   job.pruned_at, so that each is stripped once. A job with a dead letter stays whole: it may be requeued.
+-- Returns  jobs stripped, and records deleted (or emptied).
 create or replace function mesh.strip_jobs(
-    p_app text, p_entities text[], p_limit integer, out jobs integer, out records integer
+    p_app text, p_entities text[], p_keep_hmark boolean, p_limit integer, out jobs integer, out records integer
 ) language plpgsql as $$
 declare
     v_stripped uuid[];
@@ -12,6 +13,7 @@ begin
          where j.app_id = p_app and j.status = 0 and j.pruned_at is null
            and (j.expires_at is null or j.expires_at > mesh.clock())
            and (p_entities is null or j.entity = any (p_entities))
+           and not exists (select from mesh.dead_letter as d where d.generation = j.generation)
          limit p_limit
            for update skip locked
     ), stripped as (
@@ -21,7 +23,12 @@ begin
     )
     select coalesce(array_agg(s.generation), '{}') into v_stripped from stripped as s;
     jobs := cardinality(v_stripped);
-    delete from mesh.activity where generation = any (v_stripped);
+    if p_keep_hmark then
+        update mesh.activity as a set output = null, hook = null, error = null, seen = null
+         where a.generation = any (v_stripped);
+    else
+        delete from mesh.activity as a where a.generation = any (v_stripped);
+    end if;
     get diagnostics records = row_count;
 end
 $$;

@@ -9,6 +9,7 @@
 --               escalation                         work items for humans
 --               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
 -- Mesh          throttle, quorum_message           how fast consumers may start, messages too large for a notification
+--               upkeep                             whose turn it is to keep the tables small
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
 -- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
@@ -298,6 +299,16 @@ create table mesh.measure (
 );
 comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
 create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
+
+create table mesh.upkeep (
+    app_id      text        not null,
+    task        text        not null,
+    due_at      timestamptz not null,
+    held_by     text,
+    constraint upkeep_pk primary key (app_id, task)
+);
+comment on table mesh.upkeep is 'Tasks that one process of an app at a time does: the next turn is at due_at.';
+comment on column mesh.upkeep.held_by is 'Who is at it; due_at is then when its lease is over.';
 
 create table mesh.broadcast (
     id          bigint      generated always as identity,

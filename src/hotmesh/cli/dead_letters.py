@@ -1,0 +1,132 @@
+"""`hotmesh dead-letters`: what was given up, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any
+
+import anyio.to_thread
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.evaluate import system_environment
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.reading import DeadLetter
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.operating import Operating
+from hotmesh.runtime.plans import Plans
+
+app_option = click.option("--app", "app_id", metavar="ID", required=True, help="The app it belongs to.")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """List, requeue or discard what was given up."""
+
+
+@dead_letters.command("list")
+@app_option
+@click.option("--topic", help="Of this worker topic only.")
+@click.option("--job", "job_id", metavar="ID", help="Of this job only.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
+)
+@connection_option
+@namespace_option
+@json_option
+def list_(
+    app_id: str,
+    topic: str | None,
+    job_id: str | None,
+    limit: int,
+    connection: str | None,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """List what was given up, the newest first, with the reason."""
+
+    async def read() -> list[DeadLetter]:
+        async with _operating(connection, namespace, app_id) as operating:
+            return await operating.list_dead_letters(topic, job_id, limit)
+
+    found = run(read)
+    if as_json:
+        click.echo(json.dumps([_plain(letter) for letter in found], indent=2, ensure_ascii=False))
+        return
+    Console().print(_listed(found) if found else "no dead letters")
+
+
+@dead_letters.command()
+@click.argument("ids", metavar="ID", type=click.IntRange(1), nargs=-1, required=True)
+@app_option
+@connection_option
+@namespace_option
+def requeue(ids: tuple[int, ...], app_id: str, connection: str | None, namespace: str) -> None:
+    """Put back what was given up; a job that ended by it is live again."""
+
+    async def each() -> None:
+        async with _operating(connection, namespace, app_id) as operating:
+            for dead_letter_id in ids:
+                await operating.requeue(dead_letter_id)
+                click.echo(f"requeued {dead_letter_id}")
+
+    run(each)
+
+
+@dead_letters.command()
+@click.argument("ids", metavar="ID", type=click.IntRange(1), nargs=-1, required=True)
+@app_option
+@connection_option
+@namespace_option
+def discard(ids: tuple[int, ...], app_id: str, connection: str | None, namespace: str) -> None:
+    """Remove dead letters for good."""
+
+    async def each() -> None:
+        async with _operating(connection, namespace, app_id) as operating:
+            for dead_letter_id in ids:
+                await operating.discard(dead_letter_id)
+                click.echo(f"discarded {dead_letter_id}")
+
+    run(each)
+
+
+@asynccontextmanager
+async def _operating(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[Operating]:
+    source = await anyio.to_thread.run_sync(
+        lambda: Source.find(connection, application_name="hotmesh dead-letters")
+    )
+    store = Store(source, namespace, app_id)
+    try:
+        yield Operating(store, Plans(store), system_environment())
+    finally:
+        await store.close()
+
+
+def _listed(found: list[DeadLetter]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("id", justify="right", no_wrap=True)
+    table.add_column("job", no_wrap=True, min_width=max(len(letter.job_id) for letter in found))
+    table.add_column("topic", no_wrap=True)
+    table.add_column("given up (UTC)", no_wrap=True, min_width=14)
+    table.add_column("reason", overflow="fold")
+    for letter in found:
+        table.add_row(
+            str(letter.id),
+            Text(letter.job_id),
+            Text(letter.topic),
+            Text(f"{letter.dead_at.astimezone(UTC):%m-%d %H:%M:%S}"),
+            Text(letter.reason),
+        )
+    return table
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    return {**asdict(letter), "dead_at": letter.dead_at.astimezone(UTC).isoformat()}

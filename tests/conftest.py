@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,7 @@ import pytest
 
 import guard
 import tools
+from bouncer import Bouncer, run_bouncer
 from hotmesh.postgres import local
 from hotmesh.postgres.local import LocalServer, lock
 from hotmesh.postgres.migrate import migrate_template
@@ -92,6 +94,19 @@ def any_server(request: pytest.FixtureRequest) -> LocalServer:
     return found
 
 
+@pytest.fixture(scope="session")
+def bouncer(server: LocalServer) -> Iterator[Bouncer]:
+    """A PgBouncer in transaction mode before `server`; the test is left out where there is none."""
+    with run_bouncer(server) as bouncer:
+        yield bouncer
+
+
+@pytest.fixture
+def pooled_database_url(bouncer: Bouncer, database_url: str) -> str:
+    """The way to `database_url` through `bouncer`."""
+    return bouncer.url(database_url)
+
+
 @pytest.fixture
 def scratch() -> Path:
     """A new directory that the account which root's servers run as can enter, unlike pytest's `tmp_path`.
@@ -144,6 +159,21 @@ def template(server: LocalServer) -> str:
 def any_template(any_server: LocalServer) -> str:
     """As `template`, on each of `any_server`."""
     return _template(any_server)
+
+
+@pytest.fixture
+def make_database() -> Iterator[Callable[[LocalServer, str], str]]:
+    """Makes a database of a server from a template, and drops it after the test."""
+    with ExitStack() as stack:
+        yield lambda server, template: stack.enter_context(
+            contextmanager(_database)(server, template=template)
+        )
+
+
+@pytest.fixture(scope="session")
+def make_template() -> Callable[[LocalServer], str]:
+    """Names the template of a server, made if need be."""
+    return _template
 
 
 def _template(server: LocalServer) -> str:

@@ -236,6 +236,7 @@ class ConnectionFailedError(DatabaseError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"postgres-provider-connection-failed: {reason}")
+        self.reason = reason
 
 
 class ConnectionLostError(DatabaseError):

@@ -7,11 +7,14 @@ and nowhere else, by type and SQLSTATE.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 import asyncpg
@@ -25,11 +28,11 @@ from hotmesh.errors import (
     NotAuthorizedError,
     SchemaError,
 )
+from hotmesh.postgres.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
+from hotmesh.postgres.pooler import hears, is_behind_pooler, keeps_statements
 
 Driver = asyncpg.Connection
 """The driver's connection; only this package uses it."""
-
-ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | None
 
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 
@@ -45,39 +48,82 @@ _LOST = (
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.IdleSessionTimeoutError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a failover made this server a replica: connect again
-    ConnectionError,
+    OSError,  # with all that the system says about a broken line, and TimeoutError
     EOFError,
 )
 
 
 class Source:
-    """Where connections come from: a DSN, a dict of driver options, or a pool of the user's."""
+    """Where connections come from: a DSN, a dict of driver options, a pool of the user's, or a function that connects.
 
-    def __init__(self, connection: ConnectionLike, *, application_name: str = "hotmesh") -> None:
+    `direct` is where a session is kept, for LISTEN and migrations: this very source unless another one was given,
+    and None if there is no such way (`direct=False`).
+    """
+
+    def __init__(
+        self,
+        connection: ConnectionLike,
+        *,
+        direct: ConnectionLike | Literal[False] = None,
+        application_name: str = "hotmesh",
+    ) -> None:
         self._pool: asyncpg.Pool | None = None
+        self._factory: Factory | None = None
         self._options: dict[str, Any] = {}
         self._application_name = application_name
-        if isinstance(connection, asyncpg.Pool):
-            self._pool = connection
+        self.pooled: bool | None = None
+        """Whether a pooler holds the sessions; None until the first connection."""
+        self._prepares = True
+        self.reached = False
+        """Whether there has ever been a connection."""
+        connection, direct = split(connection, direct)
+        pool = pool_in(connection) if isinstance(connection, Mapping) else None
+        if isinstance(connection, asyncpg.Pool) or pool is not None:
+            self._pool = connection if isinstance(connection, asyncpg.Pool) else pool
         elif isinstance(connection, str):
-            self._options = {"dsn": _driver_dsn(connection)}
+            self._options = {"dsn": driver_dsn(connection)}
         elif isinstance(connection, Mapping):
-            self._options = _flatten(connection)
+            self._options = flatten(connection)
+        elif callable(connection):
+            self._factory = connection
         elif connection is not None:
             raise ConfigError(
-                f"connection= takes a DSN, a dict of driver options or an asyncpg pool, not {type(connection).__name__}"
+                "connection= takes a DSN, a dict of driver options, an asyncpg pool or a function that connects, "
+                f"not {type(connection).__name__}"
             )
+        self.direct: Source | None = self
+        if direct is False:
+            self.direct = None
+        elif direct is True:
+            raise ConfigError("direct_connection= takes what connection= takes, or False, not True")
+        elif direct is not None:
+            self.direct = Source(direct, application_name=application_name)
 
     @classmethod
-    def find(cls, connection: ConnectionLike, *, application_name: str = "hotmesh") -> Source:
-        """The given connection; else `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres."""
+    def find(
+        cls,
+        connection: ConnectionLike,
+        *,
+        direct: ConnectionLike | Literal[False] = None,
+        application_name: str = "hotmesh",
+    ) -> Source:
+        """The given connection; else `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres.
+
+        `direct`, likewise; `HOTMESH_DIRECT_URL` counts where `connection` is taken from the environment, too.
+        """
         if connection is not None:
-            return cls(connection, application_name=application_name)
+            return cls(connection, direct=direct, application_name=application_name)
+        if direct is None:
+            direct = os.environ.get("HOTMESH_DIRECT_URL") or None
         url = os.environ.get("HOTMESH_DATABASE_URL")
         if url:
-            return cls(url, application_name=application_name)
+            return cls(url, direct=direct, application_name=application_name)
         if any(os.environ.get(name) for name in _LIBPQ):
-            return cls({}, application_name=application_name)
+            return cls({}, direct=direct, application_name=application_name)
+        if direct is not None:
+            raise ConfigError(
+                "there is a direct connection, and none for everything else: set connection= or HOTMESH_DATABASE_URL"
+            )
         from hotmesh.postgres.local import ensure_running
 
         return cls(ensure_running().dsn, application_name=application_name)
@@ -85,7 +131,8 @@ class Source:
     @property
     def key(self) -> Any:
         """Equal for sources that lead to the same place."""
-        return id(self._pool) if self._pool is not None else repr(sorted(self._options.items(), key=repr))
+        given = self._pool or self._factory
+        return id(given) if given is not None else repr(sorted(self._options.items(), key=repr))
 
     def apart(self) -> Source:
         """A source of the same connections for another event loop, to which a pool of the user's does not belong."""
@@ -99,6 +146,59 @@ class Source:
             other._options["dsn"] = arguments[0]
         return other
 
+    def check_room(self, needed: int) -> None:
+        """Raise ConfigError if a pool of the user's can never hold `needed` connections at once."""
+        for source in {id(source): source for source in (self, self.direct) if source is not None}.values():
+            if source._pool is not None and source._pool.get_max_size() < needed:
+                raise ConfigError(
+                    f"the pool has room for {source._pool.get_max_size()} connections, and an instance keeps up to "
+                    f"{needed} for itself: create it with max_size={needed} or more, plus those of further "
+                    "instances and your own, or pass a URL instead of the pool"
+                )
+
+    async def check_sessions(self) -> None:
+        """Make sure that notifications arrive. Raises ConfigError, which names the way out, if they do not.
+
+        Costs one statement on a plain connection to Postgres, and a notification where there are two ways to it or
+        a pooler on the only one.
+        """
+        sender = await self.connect()
+        try:
+            heard = await self._hears(sender)
+            caches = _statement_cache(sender) > 0
+        finally:
+            await self.release(sender)
+        if self.direct is self and heard:
+            self._prepares = True  # no pooler, or one that keeps whole sessions
+        if not self._prepares and caches and "statement_cache_size" not in self._options:
+            raise ConfigError(
+                "the connections given lead through a pooler that loses prepared statements, and use them: create "
+                "the pool with statement_cache_size=0, or pass the URL instead; if the pooler keeps sessions, leave "
+                "direct_connection out"
+            )
+        if heard:
+            return
+        if self.direct is self:
+            raise ConfigError(
+                "connection= leads through a pooler that keeps no sessions (PgBouncer in transaction mode?), where "
+                "notifications get lost: give a direct one as well, as direct_connection= or HOTMESH_DIRECT_URL; or "
+                "say direct_connection=False to do without, at the price that docs/connections.md names"
+            )
+        raise ConfigError(
+            "direct_connection= does not hear what is sent through connection=: it leads to another database, or "
+            "through a pooler that keeps no sessions"
+        )
+
+    async def _hears(self, sender: Driver) -> bool:
+        if self.direct is None or (self.direct is self and not self.pooled):
+            return True
+        listener = await self.direct.connect()
+        try:
+            with translated():
+                return await hears(listener, sender)
+        finally:
+            await self.direct.release(listener)
+
     async def connect(self, *, timeout: float = 10.0) -> Driver:
         """A connection of its own. Raises ConnectionFailedError, and SchemaError if the server is too old."""
         connection = await self._open(timeout)
@@ -108,25 +208,62 @@ class Source:
             raise SchemaError(
                 f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
             )
+        if self.pooled is None:
+            connection = await self._recognise(connection, timeout)
+        self.reached = True
+        return connection
+
+    async def _recognise(self, connection: Driver, timeout: float) -> Driver:
+        """Look once whether a pooler is in the way, and whether statements may be prepared there."""
+        try:
+            with translated():
+                pooled = await is_behind_pooler(connection)
+                prepares = not pooled or await keeps_statements(connection)
+        except HotMeshError as error:
+            terminate(connection)
+            raise ConnectionFailedError(str(error)) from error
+        self.pooled = pooled
+        if not prepares and "statement_cache_size" not in self._options:
+            self._prepares = False
+            if self._pool is None and self._factory is None:
+                await self.release(connection)
+                return await self._open(timeout)
         return connection
 
     async def _open(self, timeout: float) -> Driver:
         try:
             if self._pool is not None:
                 # A proxy that behaves as the connection itself; nothing else of it is used.
-                return cast("Driver", await self._pool.acquire(timeout=timeout))
-            settings = {
-                "application_name": self._application_name,
-                **self._options.get("server_settings", {}),
-            }
-            options = {**self._options, "server_settings": settings}
-            options.setdefault("timeout", timeout)
-            return await asyncpg.connect(**options)
+                connection = cast("Driver", await self._pool.acquire(timeout=timeout))
+            elif self._factory is not None:
+                with anyio.fail_after(timeout):
+                    connection = await self._factory()
+            else:
+                connection = await asyncpg.connect(**self._arguments(timeout))
         except (OSError, TimeoutError, EOFError, ValueError, *_DRIVER_ERRORS) as error:
-            silent = (
-                f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
-            )
-            raise ConnectionFailedError(str(error) or silent) from error
+            raise ConnectionFailedError(self._why(error, timeout)) from error
+        keep_alive(connection)
+        return connection
+
+    def _arguments(self, timeout: float) -> dict[str, Any]:
+        options = {"timeout": timeout, **self._options}
+        if not self._prepares:
+            options["statement_cache_size"] = 0
+        options["server_settings"] = {
+            "application_name": self._application_name,
+            **self._options.get("server_settings", {}),
+        }
+        return options
+
+    def _why(self, error: BaseException, timeout: float) -> str:
+        if isinstance(error, TimeoutError) and self._pool is not None:
+            return f"no connection of the pool became free within {timeout:g} s (max_size={self._pool.get_max_size()})"
+        if isinstance(error, asyncpg.exceptions.TooManyConnectionsError):
+            return f"{error}; raise max_connections of the server, or put a pooler in front of it"
+        silent = (
+            f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+        )
+        return str(error) or silent
 
     async def release(self, connection: Driver) -> None:
         """Close a connection, or hand it back to the user's pool."""
@@ -140,12 +277,26 @@ class Source:
 
 
 class Link:
-    """One dedicated connection, used by one task at a time; made when needed, and made again after a loss."""
+    """One dedicated connection, used by one task at a time; made when needed, and made again after a loss.
 
-    def __init__(self, source: Source, *, name: str = "") -> None:
+    `patience`: seconds after which a connection that does not answer counts as lost, so that a half-open one is found
+    out; None: it may take any time. `wait`: how long to try when there is no connection; 0: once, because whoever
+    uses it has a pause of its own.
+    """
+
+    def __init__(
+        self, source: Source, *, name: str = "", patience: float | None = None, wait: float = 0.0
+    ) -> None:
         self._source = source
         self._lock = anyio.Lock()
         self._connection: Driver | None = None
+        self._patience = patience
+        self._wait = wait
+        self._failed_at = float("-inf")
+        self._failure: ConnectionFailedError | None = None
+        self._silent = False
+        self.used_at = float("-inf")
+        """When it was last used, by the event loop's clock."""
         self.name = name
         self.reconnects = 0
         """How often the connection had to be made again."""
@@ -154,25 +305,154 @@ class Link:
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Driver]:
         """The connection, for the length of the block. Errors leave it as ours; a broken one is thrown away."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         async with self._lock:
             connection = self._connection
             if connection is None or is_closed(connection):
-                connection = self._connection = await self._source.connect()
+                connection = self._connection = await self._connected(since)
                 self.reconnects += self._made
                 self._made = True
+            self._silent = False
+            guard = self._guard(loop, connection)
             try:
                 with translated():
                     yield connection
-            except (ConnectionLostError, anyio.get_cancelled_exc_class()):
-                # Cancelled in the middle of a statement, its state is unknown: a fresh one is safer than a reset.
-                self._connection = None
-                terminate(connection)
+            except ConnectionLostError as error:
+                self._drop(connection)
+                if self._silent:
+                    raise ConnectionLostError(
+                        f"Postgres did not answer within {self._patience:g} s: the connection counts as lost"
+                    ) from error
                 raise
+            except anyio.get_cancelled_exc_class():
+                # Cancelled in the middle of a statement, its state is unknown: a fresh one is safer than a reset.
+                self._drop(connection)
+                raise
+            finally:
+                self.used_at = loop.time()
+                if guard is not None:
+                    guard.cancel()
+
+    async def _connected(self, since: float) -> Driver:
+        """A new connection. Who waited in line while the one before tried in vain does not try as long again."""
+        loop = asyncio.get_running_loop()
+        if self._failure is not None and since < self._failed_at:
+            raise self._failed(self._failure)
+        failures = 0
+        while True:
+            try:
+                return await self._source.connect()
+            except ConnectionFailedError as error:
+                delay = backoff(failures, longest=1.0)
+                failures += 1
+                if not self._source.reached or loop.time() + delay - since >= self._wait:
+                    self._failed_at, self._failure = loop.time(), error
+                    raise self._failed(error) from error
+                await anyio.sleep(delay)
+
+    def _failed(self, error: ConnectionFailedError) -> DatabaseError:
+        """A place that was reached before has been lost; one that never was could not be reached."""
+        if not self._source.reached:
+            return ConnectionFailedError(error.reason)
+        return ConnectionLostError(
+            f"the connection to Postgres is lost, and a new one could not be made: {error.reason}"
+        )
+
+    def _guard(self, loop: asyncio.AbstractEventLoop, connection: Driver) -> _Guard | None:
+        return None if self._patience is None else _Guard(loop, self._patience, self._give_up, connection)
+
+    def _give_up(self, connection: Driver) -> None:
+        self._silent = True
+        terminate(connection)
+
+    def _drop(self, connection: Driver) -> None:
+        self._connection = None
+        terminate(connection)
+
+    async def close_if_idle(self, idle: float) -> None:
+        """Close the connection if nobody has used it for `idle` seconds; the next use opens another."""
+        loop = asyncio.get_running_loop()
+        if self._connection is not None and not self._lock.locked() and loop.time() - self.used_at >= idle:
+            async with self._lock:
+                await self.close()
+                self._made = False  # no loss
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and not is_closed(connection):
             await self._source.release(connection)
+
+
+class _Guard:
+    """Calls `give_up(connection)` after `patience` seconds, unless cancelled before.
+
+    An event loop that stood still may have the answer at hand, unread: it gets a moment to read it.
+    """
+
+    __slots__ = ("_connection", "_due", "_give_up", "_handle", "_loop")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience: float,
+        give_up: Callable[[Driver], None],
+        connection: Driver,
+    ) -> None:
+        self._loop = loop
+        self._give_up = give_up
+        self._connection = connection
+        self._due = loop.time() + patience
+        self._handle = loop.call_at(self._due, self._over)
+
+    def _over(self) -> None:
+        now = self._loop.time()
+        if now - self._due > STOOD_STILL:
+            self._due = now + STOOD_STILL
+            self._handle = self._loop.call_at(self._due, self._over)
+        else:
+            self._give_up(self._connection)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+
+STOOD_STILL = 1.0
+"""Seconds by which a timer of a blocked event loop is late."""
+
+
+def backoff(failures: int, *, longest: float) -> float:
+    """Seconds to pause after so many failures in a row: from 0.1 doubled to `longest`, up to a fifth less by chance.
+
+    By chance, so that processes that lost the same server do not come back to it in step.
+    """
+    return float(min(0.1 * 2.0 ** min(failures, 16), longest) * (1 - random.random() / 5))  # noqa: S311 - no secret
+
+
+def _statement_cache(connection: Driver) -> int:
+    """How many prepared statements the driver keeps on a connection."""
+    return int(getattr(getattr(connection, "_config", None), "statement_cache_size", 0))
+
+
+def keep_alive(connection: Driver) -> None:
+    """Let the system look after the peer of a TCP connection: one that is silent for half a minute has gone."""
+    transport = getattr(connection, "_transport", None)
+    found = None if transport is None else transport.get_extra_info("socket")
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        if hasattr(socket, name):
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+_KEEPALIVE = (
+    ("TCP_KEEPIDLE", 15),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+    ("TCP_USER_TIMEOUT", 30_000),
+)
+"""Seconds, but for the last: milliseconds that sent bytes may stay unacknowledged."""
 
 
 def is_closed(connection: Driver) -> bool:
@@ -235,44 +515,15 @@ class StatementError(DatabaseError):
         super().__init__(f"Postgres refused a statement ({self.sqlstate}): {error}")
 
 
-def _driver_dsn(dsn: str) -> str:
-    """Drops the driver part of SQLAlchemy-style URLs (`postgresql+asyncpg://`)."""
-    scheme, separator, rest = dsn.partition("://")
-    if not separator:
-        raise ConfigError(
-            f"connection= is not a Postgres URL: {_without_password(dsn)!r}; write postgresql://…"
-        )
-    base = scheme.partition("+")[0]
-    if base not in ("postgresql", "postgres"):
-        raise ConfigError(f"connection= must start with postgresql://, not {scheme}://")
-    return f"{base}://{rest}"
-
-
-def _without_password(dsn: str) -> str:
-    head, separator, tail = dsn.rpartition("@")
-    return f"…@{tail}" if separator and head else dsn
-
-
-_USES = {"store", "stream", "sub"}
-
-
-def _flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """Driver options out of the forms users write: plain options, {"dsn": …}, {"options": {…}}, or one for each use."""
-    found = dict(connection)
-    if found.keys() & _USES:
-        missing = _USES - found.keys()
-        if missing:
-            raise ConfigError(f"connection= with one entry for each use lacks {', '.join(sorted(missing))}")
-        # All of an app is in one database, so one of them says where.
-        store = found["store"]
-        return _flatten(store if isinstance(store, Mapping) else {"dsn": store})
-    options = found.pop("options", None)
-    if isinstance(options, Mapping):
-        found = {**options, **found}
-    for name in ("class", "provider", "readonly", "retry"):
-        found.pop(name, None)
-    if "connectionString" in found:
-        found["dsn"] = found.pop("connectionString")
-    if isinstance(found.get("dsn"), str):
-        found["dsn"] = _driver_dsn(found["dsn"])
-    return found
+__all__ = [
+    "ConnectionLike",
+    "Driver",
+    "Link",
+    "Source",
+    "StatementError",
+    "backoff",
+    "is_closed",
+    "terminate",
+    "translate",
+    "translated",
+]

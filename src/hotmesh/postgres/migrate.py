@@ -123,6 +123,8 @@ async def pending(connection: Driver, schema: str) -> Pending:
 
 async def migrate(source: Source, schema: str) -> Pending:
     """Bring the schema up to date; returns what was done. Safe when many processes call it at once."""
+    # Not through a pooler if there is another way: it may end what takes long.
+    source = source.direct or source
     connection = await source.connect()
     try:
         wanted = await pending(connection, schema)

@@ -120,7 +120,11 @@ async def activating(store: Store, wait: float, longest: float) -> AsyncIterator
     Raises ActivationError if another session has it for more than `wait` seconds. A session that says nothing for
     `longest` seconds is ended by the server, so that a process which stands still keeps it no longer than that.
     """
-    link = store.link("activation")
+    if not store.keeps_sessions:
+        async with activating_in_transaction(store, wait, longest) as connection:
+            yield connection
+        return
+    link = store.session_link("activation")
     try:
         async with link.use() as connection:
             await _take(store, connection, wait, longest)
@@ -135,15 +139,34 @@ async def activating(store: Store, wait: float, longest: float) -> AsyncIterator
         await link.close()
 
 
-async def _take(store: Store, connection: Driver, wait: float, longest: float) -> None:
+@asynccontextmanager
+async def activating_in_transaction(store: Store, wait: float, longest: float) -> AsyncIterator[Driver]:
+    """As `activating` where a pooler keeps no session: the right belongs to a transaction, which ends with the block."""
+    link = store.link("activation")
+    try:
+        async with link.use() as connection, connection.transaction():
+            await _take(store, connection, wait, longest, in_transaction=True)
+            yield connection
+    finally:
+        await link.close()
+
+
+async def _take(
+    store: Store, connection: Driver, wait: float, longest: float, *, in_transaction: bool = False
+) -> None:
+    silence = "idle_in_transaction_session_timeout" if in_transaction else "idle_session_timeout"
     await connection.execute(
-        "select set_config('lock_timeout', $1, false), set_config('idle_session_timeout', $2, false)",
+        "select set_config('lock_timeout', $1, $4), set_config($2, $3, $4)",
         f"{max(int(wait * 1000), 1)}ms",
+        silence,
         f"{int(longest * 1000)}ms",
+        in_transaction,
     )
+    take = "pg_advisory_xact_lock" if in_transaction else "pg_advisory_lock"
     try:
         await connection.execute(
-            store.bound("select pg_advisory_lock(mesh.activation_key($1))"), store.app_id
+            store.bound(f"select {take}(mesh.activation_key($1))"),
+            store.app_id,
         )
     except Exception as error:
         if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:

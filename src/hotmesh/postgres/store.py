@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
 from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal
 from hotmesh.core.wire import dumps_text, loads
+from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
@@ -38,23 +40,39 @@ class DueJob:
 class Store:
     """One app in one schema. Methods that take no connection share a general one."""
 
-    def __init__(self, source: Source, schema: str, app_id: str) -> None:
+    def __init__(self, source: Source, schema: str, app_id: str, *, patience: float | None = None) -> None:
+        """`patience`: seconds after which a silent database counts as lost, and how long a call waits for one."""
         self.source = source
+        self._patience = patience
         self.schema = schema
         self.app_id = app_id
-        self._link = Link(source, name="calls")
-        self.links = [self._link]
-        """Every connection of the instance."""
+        self._link = Link(source, name="calls", patience=patience, wait=patience or 0.0)
+        self.links = WeakSet((self._link,))
+        """Every connection of the instance but the one that listens."""
         self._sql: dict[str, str] = {}
 
     def link(self, name: str) -> Link:
         """A further dedicated connection."""
-        found = Link(self.source, name=name)
-        self.links.append(found)
-        return found
+        link = Link(self.source, name=name, patience=self._patience)
+        self.links.add(link)
+        return link
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether there is a way to Postgres on which a session is kept."""
+        return self.source.direct is not None
+
+    def session_link(self, name: str) -> Link:
+        """A dedicated connection for what belongs to a session: where there is no such way, the one there is."""
+        return Link(self.source.direct or self.source, name=name, patience=self._patience)
 
     async def close(self) -> None:
         await self._link.close()
+
+    async def close_idle(self, idle: float) -> None:
+        """Close the connections that nobody has used for `idle` seconds."""
+        for link in list(self.links):
+            await link.close_if_idle(idle)
 
     def bound(self, statement: str) -> str:
         """The statement with the schema put in; the same text each time, so that it is prepared once."""
@@ -74,8 +92,13 @@ class Store:
             return await connection.fetchval(self.bound(statement), *arguments)
 
     async def _rows(self, statement: str, *arguments: Any) -> list[Any]:
-        async with self._link.use() as connection:
-            return await connection.fetch(self.bound(statement), *arguments)
+        """The rows of a statement that only reads: if its connection breaks, it is asked once more."""
+        try:
+            async with self._link.use() as connection:
+                return await connection.fetch(self.bound(statement), *arguments)
+        except ConnectionLostError:
+            async with self._link.use() as connection:
+                return await connection.fetch(self.bound(statement), *arguments)
 
     # -- steps -------------------------------------------------------------------------------------------
 
@@ -431,13 +454,13 @@ class Store:
         return job_from(rows[0]) if rows else None
 
     async def status(self, job_id: str) -> int | None:
-        value = await self._value(
+        rows = await self._rows(
             "select status from mesh.job where app_id = $1 and job_id = $2 "
             "and (expires_at is null or expires_at > mesh.clock())",
             self.app_id,
             job_id,
         )
-        return None if value is None else int(value)
+        return int(rows[0]["status"]) if rows else None
 
     async def hook_rules(self, topic: str) -> list[dict[str, Any]]:
         """The first rule on a hook topic of every deployed version, each different one once: `to` and `actual`."""

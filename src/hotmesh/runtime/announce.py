@@ -19,7 +19,14 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.step import Notice
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError, DatabaseError, JobTimeoutError
+from hotmesh.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    DatabaseError,
+    HotMeshError,
+    JobTimeoutError,
+)
+from hotmesh.postgres.connection import backoff
 from hotmesh.runtime import ids
 from hotmesh.runtime.callback import Attributes
 from hotmesh.runtime.listener import Listener, member_channel
@@ -69,6 +76,9 @@ class _Caller:
 REREAD = 5.0
 """Seconds between two looks at a job that somebody waits for."""
 
+REREAD_DEAF = 0.5
+"""The same where no notification can arrive."""
+
 FETCHES = 8
 """How often a state that was too large to be sent is asked for before it is given up."""
 
@@ -116,7 +126,6 @@ class Announcer:
         """Generation → what was told of the job and has to wait, because a state before it must be read first."""
         self._wake = anyio.Event()
         self._fetch_wake = anyio.Event()
-        self._link = store.link("results")
 
     # -- callers -----------------------------------------------------------------------------------------
 
@@ -224,9 +233,6 @@ class Announcer:
         tasks.start_soon(self._fetch_loop, name="fetch results")
         tasks.start_soon(self._reread_loop, name="reread jobs")
 
-    async def close(self) -> None:
-        await self._link.close()
-
     async def drain(self) -> None:
         """Send what is still to be sent, once."""
         try:
@@ -237,9 +243,10 @@ class Announcer:
 
     async def _reread_loop(self) -> None:
         """A notification may be missed (a broken connection): jobs that callers wait for are read now and then."""
+        pause = REREAD if self._listener.hears else REREAD_DEAF
         while True:
-            await anyio.sleep(REREAD)
-            before = asyncio.get_running_loop().time() - REREAD
+            await anyio.sleep(pause)
+            before = asyncio.get_running_loop().time() - pause
             for generation, caller in list(self._waiting.items()):
                 if caller.job_id is None or caller.since > before or caller.answer.done():
                     continue
@@ -247,6 +254,9 @@ class Announcer:
                     found = await self._read(caller.job_id)
                 except DatabaseError:
                     break
+                except HotMeshError as error:
+                    logger.error("job could not be read", extra={"job_id": caller.job_id}, exc_info=error)
+                    continue
                 if found is None or found[0].metadata["gid"] != generation:
                     continue
                 output = found[0]
@@ -269,7 +279,7 @@ class Announcer:
                 logger.warning("results not announced to other processes", extra={"error": str(error)})
                 while len(self._outbox) > MOST_UNSENT:
                     self._outbox.popleft()
-                await anyio.sleep(min(0.1 * 2**failures, 5.0))
+                await anyio.sleep(backoff(failures, longest=5.0))
             except Exception as error:
                 # Nothing is wrong with the connection, but with one of these: they go one by one.
                 if refused:
@@ -285,7 +295,7 @@ class Announcer:
         for number, notice, members in batch:
             text = self._encode(number, notice)
             messages += [(member_channel(channel, member), text) for member in members]
-        async with self._link.use() as connection:
+        async with self._store.connection() as connection:
             await self._store.notify(connection, messages)
         for sent in batch:
             if self._outbox and self._outbox[0] is sent:
@@ -330,7 +340,7 @@ class Announcer:
                 logger.warning(
                     "result could not be read", extra={"job_id": told.metadata["jid"], "error": str(error)}
                 )
-                await anyio.sleep(min(0.1 * 2**failures, 5.0))
+                await anyio.sleep(backoff(failures, longest=5.0))
         else:
             return
         if found is None or found[0].metadata["gid"] != told.metadata["gid"]:

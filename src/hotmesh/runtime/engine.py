@@ -31,6 +31,7 @@ from hotmesh.errors import (
     DuplicateJobError,
     HotMeshError,
 )
+from hotmesh.postgres.connection import backoff
 from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
@@ -535,7 +536,7 @@ class Engine:
         if cell is None:
             raise AssertionError("a start is not tried again: its caller is told")
         cell.failures += 1
-        delay = min(0.05 * 2**cell.failures, self._settings.reconnect_max)
+        delay = backoff(cell.failures, longest=self._settings.reconnect_max)
         logger.warning(
             "step not stored yet", extra={"job_id": cell.job_id, "delay": delay, "error": str(error)}
         )
@@ -597,14 +598,13 @@ class Engine:
         held: set[Key] = set()
         reserved = {key for pending in batch for key in pending.reserved}
         # Reading may work where writing does not: a server that is read-only must not be asked in a busy loop.
-        delay, waited = min(0.1 * 2**self._losses, self._settings.reconnect_max), 0.0
         if self._losses:
-            await anyio.sleep(delay)
-            if asyncio.get_running_loop().time() - self._lost_since >= self._settings.connect_timeout:
-                self._give_up_starts(batch, error)
+            await anyio.sleep(backoff(self._losses, longest=self._settings.reconnect_max))
+            self._give_up_starts(batch, error)
         else:
-            self._lost_since = asyncio.get_running_loop().time()
-        self._losses = min(self._losses + 1, 10)
+            self._lost_since = min((pending.sent for pending in batch), default=time.monotonic())
+        self._losses += 1
+        failures = 0
         while True:
             try:
                 async with link.use() as connection:
@@ -616,12 +616,9 @@ class Engine:
                         held = await self._store.held_by(connection, self._member, unknown)
                 break
             except (ConnectionLostError, ConnectionFailedError):
-                await anyio.sleep(delay)
-                waited += delay
-                delay = min(delay * 2, self._settings.reconnect_max)
-                if waited >= self._settings.connect_timeout:
-                    self._give_up_starts(batch, error)
-                    waited = float("-inf")
+                self._give_up_starts(batch, error)
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
+                failures += 1
         for pending in batch:
             job = pending.step.jobs[0].job
             # Held rows tell it, too, when the job has been advanced by others since.
@@ -650,6 +647,9 @@ class Engine:
         return pending.request is not None and written.get(job.job_id, ("",))[0] == job.generation
 
     def _give_up_starts(self, batch: list[Pending], error: BaseException) -> None:
+        """Tell those who wait for a start, once there has been no database for `connect_timeout`."""
+        if time.monotonic() - self._lost_since < self._settings.connect_timeout:
+            return
         for pending in batch:
             if pending.request is not None:
                 self._finish(pending, ConnectionLostError(str(error)))
@@ -659,6 +659,9 @@ class Engine:
         ]:
             self._memory.ready.remove(item)
             self._finish(item, ConnectionLostError(str(error)))
+        restarts, self._restarts = self._restarts, []
+        for pending, _ in restarts:
+            self._finish(pending, ConnectionLostError(str(error)))
 
     def _finish(self, pending: Pending, error: BaseException) -> None:
         if pending.done is not None:
@@ -668,6 +671,7 @@ class Engine:
 
     async def _load_loop(self) -> None:
         """Load the jobs that have events but are not in memory, all that wait at once."""
+        failures = 0
         while True:
             if not self._memory.unloaded and not self._restarts:
                 self._memory.something_to_load = anyio.Event()
@@ -681,19 +685,33 @@ class Engine:
                     restarts.pop()
                 if waiting:
                     await self._load(waiting)
-            except (ConnectionLostError, ConnectionFailedError):
-                self._restarts += restarts
+                failures = 0
+            except (ConnectionLostError, ConnectionFailedError) as error:
+                self._restarts += self._still_patient(restarts, error)
                 self._memory.unloaded = [
                     *(cell for cell in waiting if cell.busy and cell.events),
                     *self._memory.unloaded,
                 ]
-                await anyio.sleep(0.1)
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
+                failures += 1
             except Exception as error:
                 logger.error("jobs could not be loaded, loading them one by one", exc_info=error)
                 self._restarts += restarts
                 await self._load_singly(waiting)
             self._loading = False
             self._memory.work_to_do.set()
+
+    def _still_patient(
+        self, restarts: list[tuple[Pending, frozenset[str]]], error: BaseException
+    ) -> list[tuple[Pending, frozenset[str]]]:
+        """Those of the starts that have not waited for `connect_timeout` yet; the callers of the others are told."""
+        patient = []
+        for pending, taken in restarts:
+            if time.monotonic() - pending.sent < self._settings.connect_timeout:
+                patient.append((pending, taken))
+            else:
+                self._finish(pending, ConnectionLostError(str(error)))
+        return patient
 
     async def _load_singly(self, waiting: Sequence[Cell]) -> None:
         """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again."""

@@ -15,19 +15,22 @@ import anyio.abc
 import msgspec
 
 from hotmesh.core.wire import loads
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
-from hotmesh.postgres.connection import is_closed, terminate, translated
+from hotmesh.errors import ConnectionLostError, HotMeshError
+from hotmesh.postgres.connection import backoff, is_closed, terminate, translated
 from hotmesh.postgres.quorum import join_mesh, leave_mesh
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connection import Driver
+    from hotmesh.postgres.connection import Driver, Source
     from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.listener")
 
 
 class Listener:
-    """Listens on the app's channel and on the member's own."""
+    """Listens on the app's channel and on the member's own, on a connection that keeps its session.
+
+    Where there is none (`direct_connection=False`) nothing is heard, and all is found by polling.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Listener:
         connected: Callable[[], None],
         *,
         engine: bool = False,
+        longest_pause: float = 5.0,
     ) -> None:
         self._store = store
         self._member = member
         self._heard = heard
         self._connected = connected
         self._engine = engine
+        self._longest_pause = longest_pause
         self._lost = anyio.Event()
         self._started = False
         self.reconnects = 0
@@ -52,21 +57,44 @@ class Listener:
         self.own_channel: str | None = None
         """This member's own channel, while it listens there."""
 
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled; "started" once the first connection listens."""
-        delay = 0.1
-        while True:
-            try:
-                await self._listen(task_status)
-            except (ConnectionFailedError, ConnectionLostError) as error:
-                logger.warning("listener: no connection", extra={"error": str(error)})
-                await anyio.sleep(delay)
-                delay = min(delay * 2, 5.0)
-            else:
-                delay = 0.1
+    @property
+    def hears(self) -> bool:
+        """Whether there is a way to hear anything."""
+        return self._store.source.direct is not None
 
-    async def _listen(self, task_status: anyio.abc.TaskStatus[None]) -> None:
-        connection = await self._store.source.connect()
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; "started" once there is a connection."""
+        source = self._store.source.direct
+        if source is None:
+            await self._go_without(task_status)
+            return
+        failures = 0
+        while True:
+            since = anyio.current_time()
+            try:
+                await self._listen(source, task_status)
+            except HotMeshError as error:
+                if not self._started:
+                    raise
+                logger.warning("listener: no connection", extra={"error": str(error)})
+            if anyio.current_time() - since > STEADY:
+                failures = 0
+            else:
+                await anyio.sleep(backoff(failures, longest=self._longest_pause))
+                failures += 1
+
+    async def _go_without(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        logger.warning(
+            "no notifications: what other processes do is found by polling, and their messages to subscribers are lost"
+        )
+        async with self._store.connection() as connection:
+            self.channel = await self._store.channel(connection)
+        self._started = True
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def _listen(self, source: Source, task_status: anyio.abc.TaskStatus[None]) -> None:
+        connection = await source.connect()
 
         def ended(_connection: object) -> None:
             lost.set()
@@ -74,7 +102,7 @@ class Listener:
         try:
             self._lost = lost = anyio.Event()
             connection.add_termination_listener(ended)
-            with translated():
+            with translated(), anyio.fail_after(PROBE):
                 self.channel = await self._store.channel(connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
@@ -91,18 +119,25 @@ class Listener:
                 with anyio.move_on_after(PROBE):
                     await lost.wait()
                 if not lost.is_set():
-                    # A half-open connection says nothing for ever; a statement finds out.
-                    with translated(), anyio.fail_after(PROBE):
-                        await connection.fetchval("select 1")
-        except TimeoutError as error:
-            raise ConnectionLostError("the listening connection does not answer") from error
+                    await self._probe(connection)
         finally:
             self.session = None
             self.own_channel = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await self._close(connection, ended)
+                await self._close(source, connection, ended)
 
-    async def _close(self, connection: Driver, ended: Callable[[object], None]) -> None:
+    async def _probe(self, connection: Driver) -> None:
+        """A half-open connection says nothing for ever; a statement finds out.
+
+        It also finds a server that a failover left behind: nothing is announced there any more.
+        """
+        with translated(), anyio.fail_after(PROBE):
+            if await connection.execute(WRITABLE) == "SELECT 0":
+                raise ConnectionLostError(
+                    "the listening connection leads to a server that is read-only by now"
+                )
+
+    async def _close(self, source: Source, connection: Driver, ended: Callable[[object], None]) -> None:
         """Close the connection; one of a user's pool goes back as it came."""
         try:
             with translated():
@@ -111,7 +146,7 @@ class Listener:
                     for channel in (self.channel, member_channel(self.channel, self._member)):
                         await connection.remove_listener(channel, self._receive)
                     await leave_mesh(self._store, connection, engine=self._engine)
-                    await self._store.source.release(connection)
+                    await source.release(connection)
         except (HotMeshError, OSError):
             terminate(connection)
 
@@ -133,4 +168,9 @@ def member_channel(channel: str, member: str) -> str:
 
 
 PROBE = 15.0
-"""Seconds between two checks that the connection is alive."""
+"""Seconds between two checks that the connection is alive, and for its answer."""
+
+STEADY = 5.0
+"""Seconds after which a connection was a good one, and its loss is the first."""
+
+WRITABLE = "select 1 where current_setting('transaction_read_only') = 'off'"

@@ -45,6 +45,7 @@ from hotmesh.evaluate import system_environment
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
+from hotmesh.postgres.options import is_readonly
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.store import Store
@@ -79,6 +80,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hotmesh")
 
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
+
+CONNECTIONS = 9
+"""Connections that an instance has at most: one that listens, two that commit, one each for the stream, for jobs to be
+loaded, for claims, for answers, for calls, and for an activation. See `docs/connections.md`."""
 
 Migrate = Literal["auto", "verify"]
 
@@ -118,10 +123,17 @@ class HotMesh:
         self.guid_ = guid
         self.settings = settings
         self._readonly = readonly
-        self._store = Store(source, schema, app_id)
+        self._store = Store(source, schema, app_id, patience=settings.connect_timeout)
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
-        self._listener = Listener(self._store, guid, self._heard, self._connected, engine=engine)
+        self._listener = Listener(
+            self._store,
+            guid,
+            self._heard,
+            self._connected,
+            engine=engine,
+            longest_pause=settings.reconnect_max,
+        )
         self._subscribers = Subscribers(self._store, guid)
         self._announcer = Announcer(
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
@@ -180,6 +192,7 @@ class HotMesh:
         app_id: str,
         *,
         connection: ConnectionLike = None,
+        direct_connection: ConnectionLike | Literal[False] = None,
         namespace: str = "hotmesh",
         guid: str | None = None,
         engine: bool | Mapping[str, Any] = True,
@@ -200,8 +213,9 @@ class HotMesh:
     ) -> Starting:
         """Connect this process to an app. Await the result, or use it as an async context manager.
 
-        `connection`: a DSN, a dict of asyncpg options, or an asyncpg pool; omitted: `HOTMESH_DATABASE_URL`, else
-        libpq's variables, else the embedded Postgres. `namespace`: the Postgres schema. `guid`: id of this
+        `connection`: a DSN, a dict of asyncpg options, an asyncpg pool, or a function that connects; omitted:
+        `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres. `direct_connection`: a way past a
+        pooler that keeps no sessions, see `docs/connections.md`. `namespace`: the Postgres schema. `guid`: id of this
         instance, generated; no two that run at once may share one. `engine=False`: workers only. `readonly`: creates and
         reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
@@ -226,11 +240,11 @@ class HotMesh:
         if isinstance(engine, Mapping):
             options = dict(engine)
             connection = options.pop("connection", connection)
+            direct_connection = options.pop("direct_connection", direct_connection)
             readonly = bool(options.pop("readonly", False)) or readonly
             given |= options
             engine = True
-        if isinstance(connection, Mapping) and connection.get("readonly"):
-            readonly = True
+        readonly = readonly or is_readonly(connection)
         if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or "\0" in guid):
             raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
         if lease is not None:
@@ -252,7 +266,7 @@ class HotMesh:
             exposition.address(metrics)
         return Starting(
             lambda: cls._begin(
-                app_id, connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
+                app_id, connection, direct_connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics,
             )
@@ -263,6 +277,7 @@ class HotMesh:
         cls,
         app_id: str,
         connection: ConnectionLike,
+        direct_connection: ConnectionLike | Literal[False],
         namespace: str,
         guid: str,
         settings: Settings,
@@ -278,8 +293,12 @@ class HotMesh:
         metrics: int | str | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
-            lambda: Source.find(connection, application_name=name or f"hotmesh {app_id}")
+            lambda: Source.find(
+                connection, direct=direct_connection, application_name=name or f"hotmesh {app_id}"
+            )
         )
+        source.check_room(CONNECTIONS)
+        await source.check_sessions()
         place = source.key, namespace, app_id, guid
         if place in cls._places:
             raise ConfigError(
@@ -391,13 +410,13 @@ class HotMesh:
             await self._events.drain(self._grace)
 
     async def _close(self) -> None:
-        self._leases.stop()
         if self._endpoint is not None:
             # It may be answering just now, and ask this loop for figures.
             await anyio.to_thread.run_sync(exposition.leave, self._endpoint, self._figures)
         async with AsyncExitStack() as closing:
+            # Last, and not on this loop: its thread may be waiting for a database that does not answer.
+            closing.push_async_callback(anyio.to_thread.run_sync, self._leases.stop)
             closing.push_async_callback(self._store.close)
-            closing.push_async_callback(self._announcer.close)
             closing.push_async_callback(self._workers.close)
             if self._engine is not None:
                 closing.push_async_callback(self._engine.close)

@@ -16,6 +16,7 @@ from hotmesh.core.compile import Plan
 from hotmesh.core.job import Event, Job
 from hotmesh.core.mapping import Environment
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.postgres.connection import backoff
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
@@ -125,11 +126,11 @@ class EngineStream:
             except (ConnectionLostError, ConnectionFailedError) as error:
                 failures = self.failures = failures + 1
                 logger.warning("engine stream: no connection", extra={"error": str(error)})
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
             except Exception as error:
                 failures = self.failures = failures + 1
                 logger.error("engine stream could not be read", exc_info=error)
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
 
     async def _turn(self) -> bool:
         """Wait, at most for a moment, until this engine may take a message; whether it may."""
@@ -190,7 +191,7 @@ class EngineStream:
     async def _postpone(self, connection: Driver, job: Job, attempt: int, error: Exception) -> str:
         arguments = (
             job.generation,
-            min(0.1 * 4**attempt, 60.0),
+            min(0.1 * 4 ** min(attempt, 16), 60.0),
             f"Poison message detected: the engine could not handle it ({error})",
             self._settings.poison_threshold,
         )

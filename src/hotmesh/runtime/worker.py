@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import logging
 import math
-import random
 import time
 import traceback
 from collections import deque
@@ -36,6 +35,7 @@ from hotmesh.errors import (
     DatabaseError,
     PayloadError,
 )
+from hotmesh.postgres.connection import backoff
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.callback import Response, StreamData, read_response
 from hotmesh.runtime.metrics import add
@@ -490,11 +490,11 @@ class Workers:
             except (ConnectionLostError, ConnectionFailedError) as error:
                 failures = self.failures = failures + 1
                 logger.warning("worker stream: no connection", extra={"error": str(error)})
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
             except Exception as error:
                 failures = self.failures = failures + 1
                 logger.error("worker stream could not be read", exc_info=error)
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
 
     async def run_once(self) -> int:
         """Claim what there are free places for; how much was claimed."""
@@ -772,12 +772,12 @@ class Workers:
                 failures = 0
             except (ConnectionLostError, ConnectionFailedError):
                 failures += 1
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
             except Exception as error:
                 failures += 1
                 logger.error("answers could not be written", exc_info=error)
                 self._isolate()
-                await anyio.sleep(min(0.1 * 2**failures, self._settings.reconnect_max))
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
 
     async def _write_answers(self, connection: Any) -> None:
         answers = self._answers[:ANSWER_BATCH]
@@ -1013,8 +1013,3 @@ def _asynchronous(callback: Callback, most: int) -> Callable[[StreamData], Await
         return await result if inspect.isawaitable(result) else result
 
     return in_thread
-
-
-def jitter(duration: float) -> float:
-    """The duration, up to a tenth more, so that processes do not poll in step."""
-    return duration * (1 + random.random() / 10)  # noqa: S311 - no secret

@@ -1,0 +1,106 @@
+"""The forms in which users write where their database is, and what the driver takes instead of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from typing import Any
+
+import asyncpg
+
+from hotmesh.errors import ConfigError
+
+Factory = Callable[[], Awaitable[asyncpg.Connection]]
+"""Makes a new connection each time it is called."""
+
+ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | Factory | None
+
+LONG_FORM = ("store", "stream", "sub")
+"""One connection for each purpose; ours are two: statements (`store`, `stream`), and what needs a session (`sub`)."""
+
+_MARKS = ("class", "provider", "readonly", "retry")
+"""Keys that tell other drivers something, and ours nothing."""
+
+
+def split(connection: ConnectionLike, direct: ConnectionLike | bool) -> tuple[ConnectionLike, Any]:
+    """The connection for statements and the direct one, out of the long form if it is one; `{}` is as `store`.
+
+    Raises ConfigError if the long form lacks a part, or if its parts cannot be one database.
+    """
+    if not is_long_form(connection) or not isinstance(connection, Mapping):
+        return connection, direct
+    missing = [name for name in LONG_FORM if connection.get(name) is None]
+    if missing:
+        raise ConfigError(
+            f"engine must include `store`, `stream`, and `sub` fields; connection= lacks {', '.join(missing)}"
+        )
+    if connection["stream"] not in ({}, connection["store"]):
+        raise ConfigError(
+            "connection= has a `stream` that differs from its `store`: one transaction writes to both, so they "
+            "must be the same; only `sub`, the direct connection for notifications, may differ"
+        )
+    if direct is None and connection["sub"] not in ({}, connection["store"]):
+        direct = connection["sub"]
+    return connection["store"], direct
+
+
+def is_long_form(connection: ConnectionLike) -> bool:
+    """Whether it has a connection for each purpose."""
+    return isinstance(connection, Mapping) and any(name in connection for name in LONG_FORM)
+
+
+def is_readonly(connection: ConnectionLike) -> bool:
+    """Whether the connection is marked as one that consumes nothing."""
+    if not isinstance(connection, Mapping):
+        return False
+    return bool(connection.get("readonly")) or is_readonly(connection.get("store"))
+
+
+def pool_in(connection: Mapping[str, Any]) -> asyncpg.Pool | None:
+    """The ready pool that the short form names as its `class`."""
+    found = connection.get("class")
+    return found if isinstance(found, asyncpg.Pool) else None
+
+
+def driver_dsn(dsn: str) -> str:
+    """Drops the driver part of SQLAlchemy-style URLs (`postgresql+asyncpg://`). Raises ConfigError."""
+    scheme, separator, rest = dsn.partition("://")
+    if not separator:
+        raise ConfigError(
+            f"connection= is not a Postgres URL: {_without_password(dsn)!r}; write postgresql://…"
+        )
+    base = scheme.partition("+")[0]
+    if base not in ("postgresql", "postgres"):
+        raise ConfigError(f"connection= must start with postgresql://, not {scheme}://")
+    return f"{base}://{rest}"
+
+
+def flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """Driver options out of the forms users write: plain options, {"dsn": …} or {"options": {…}}. Raises ConfigError."""
+    found = dict(connection)
+    options = found.pop("options", None)
+    if isinstance(options, Mapping):
+        found = {**options, **found}
+    for name in _MARKS:
+        found.pop(name, None)
+    if "connectionString" in found:
+        found["dsn"] = found.pop("connectionString")
+    if isinstance(found.get("dsn"), str):
+        found["dsn"] = driver_dsn(found["dsn"])
+    unknown = found.keys() - _known()
+    if unknown:
+        raise ConfigError(
+            f"connection= has no option {min(unknown)!r}; known are {', '.join(sorted(_known()))}"
+        )
+    return found
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(inspect.signature(asyncpg.connect).parameters) - {"loop"}
+
+
+def _without_password(dsn: str) -> str:
+    head, separator, tail = dsn.rpartition("@")
+    return f"…@{tail}" if separator and head else dsn

@@ -98,7 +98,7 @@ class Duress:
         """Work out the level from the averages, and tell the others if there is something to tell."""
         self._since_look, self._looked_at = 0, self._clock()
         for kind, seen_at in list(self._seen_at.items()):
-            if seen_at < self._looked_at - STALE:
+            if seen_at <= self._looked_at - STALE:
                 del self._averages[kind], self._seen_at[kind]
         score = max(self._averages.values(), default=0.0)
         level, floor = self.grade(score)

@@ -27,7 +27,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.wire import dumps_text, loads, normalise
-from hotmesh.errors import ActivationError, ConfigError, DatabaseError, HotMeshError
+from hotmesh.errors import ActivationError, ConfigError, DatabaseError
 from hotmesh.postgres.quorum import (
     live_members,
     publish,
@@ -60,6 +60,9 @@ TYPES: Final = frozenset(
 
 ROLL_CALL_CYCLES: Final = 12
 """How often a member repeats its profile for a roll call that does not say."""
+
+RECOUNT: Final = 0.25
+"""Seconds after which who waits for answers looks again who is there."""
 
 
 class Ballot:
@@ -223,12 +226,17 @@ class Quorum:
         missing: frozenset[int] = frozenset()
         try:
             for delay in delays:
-                missing = await self.other_engines() - ballot.answers.keys()
-                if missing:
-                    await self.publish(ping)
-                    await ballot.wait(missing, delay)
-                if not await self.other_engines() - ballot.answers.keys():
-                    return list(ballot.answers.values())
+                await self.publish(ping)
+                until = anyio.current_time() + delay
+                while True:
+                    missing = await self.other_engines() - ballot.answers.keys()
+                    if not missing:
+                        return list(ballot.answers.values())
+                    left = until - anyio.current_time()
+                    if left <= 0:
+                        break
+                    # Not all of the time at once: one of them may be gone by now.
+                    await ballot.wait(missing, min(left, RECOUNT))
         finally:
             del self._ballots[question]
         if self._listener.session is None:
@@ -345,9 +353,10 @@ class Quorum:
             self._called.set()
         try:
             self._take(message)
-        except (HotMeshError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
+            # It came from outside, and may be anything.
             logger.warning(
-                "quorum message cannot be used", extra={"type": message.get("type"), "error": str(error)}
+                "quorum message cannot be used", extra={"type": message.get("type")}, exc_info=error
             )
 
     def _take(self, message: Message) -> None:

@@ -230,3 +230,36 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
 async def test_a_bad_delay_is_refused(mesh: HotMesh) -> None:
     with pytest.raises(ConfigError, match="delay"):
         await mesh.activate("2", delay=-1)
+
+
+async def test_row_42_an_idle_engine_runs_what_another_brought(mesh: HotMesh, other: HotMesh) -> None:
+    assert await runs(other) == "1"
+    await mesh.deploy(f"""
+app:
+  id: {APP}
+  version: '3'
+  graphs:
+    - subscribes: start
+      expire: 3600
+      activities:
+        t1: {{type: trigger, job: {{maps: {{brandNew: '{{$self.output.data.from}}'}}}}}}
+        fresh: {{type: hook, output: {{maps: {{field: 7}}}}, job: {{maps: {{told: '{{$self.hook.data.word}}'}}}}}}
+      transitions:
+        t1: [{{to: fresh}}]
+      hooks:
+        fresh.topic:
+          - to: fresh
+            conditions: {{match: [{{expected: '{{$job.metadata.jid}}', actual: '{{$self.hook.data.id}}'}}]}}
+""")
+    await mesh.activate("3")
+
+    job_id = await other.pub("start", {"from": "other"})
+    await other.signal("fresh.topic", {"id": job_id, "word": "hello"})
+
+    async def ended() -> bool:
+        return await mesh.get_status(job_id) == 0
+
+    await eventually(ended)
+    for member in (mesh, other):
+        found = await member.get_state("start", job_id)
+        assert (found.metadata.vrs, found.data) == ("3", {"brandNew": "other", "told": "hello"})

@@ -23,9 +23,19 @@ COMMANDS = {
         "Say what a job waits for, since when, and what would unblock it.",
     ),
     "jobs": ("hotmesh.cli.jobs:jobs", "List jobs, the newest first."),
+    "members": ("hotmesh.cli.members:members", "List the engines and workers that are there."),
     "migrate": ("hotmesh.cli.migrate:migrate", "Bring the tables of a namespace up to date."),
+    "pause": (
+        "hotmesh.cli.members:pause",
+        "Let engines and workers start nothing new, until they are resumed.",
+    ),
     "prune": ("hotmesh.cli.prune:prune", "Delete what has been over for long enough; never a live job."),
+    "resume": ("hotmesh.cli.members:resume", "Lift a pause, or any other throttle."),
     "status": ("hotmesh.cli.jobs:status", "Show a job: its state, its data, and what it waits for."),
+    "throttle": (
+        "hotmesh.cli.members:throttle",
+        "Let each engine and worker start at most one message per so many milliseconds; 0 is no limit, -1 a pause.",
+    ),
     "timeline": ("hotmesh.cli.jobs:timeline", "Draw what a job did, and when."),
 }
 """Name → where the command is, and the first line of its help."""

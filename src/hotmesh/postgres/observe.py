@@ -131,6 +131,10 @@ class Observer:
         with translated():
             return int(await self._connection.fetchval(self._sql("forget_ended_jobs"), app_id))
 
+    async def apps(self) -> list[str]:
+        """The apps of the namespace."""
+        return [row["app_id"] for row in await self._rows("list_apps")]
+
     async def server_version(self) -> str:
         """Such as `18.1`."""
         with translated():

@@ -38,6 +38,7 @@ from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
 from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
+from hotmesh.runtime.logs import JsonFormatter, log_json
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.profile import QuorumProfile
 from hotmesh.runtime.worker import Worker
@@ -68,6 +69,7 @@ __all__ = [
     "JobNotFoundError",
     "JobOutput",
     "JobTimeoutError",
+    "JsonFormatter",
     "LeaseExpiredError",
     "MappingError",
     "MessageTooLargeError",
@@ -90,4 +92,5 @@ __all__ = [
     "__version__",
     "evaluate",
     "evaluate_condition",
+    "log_json",
 ]

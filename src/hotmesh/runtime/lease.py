@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import anyio
@@ -40,7 +41,9 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, name="hotmesh leases", daemon=True)
+        # In the context of the instance, so that what it logs says whose leases they are.
+        watch = copy_context().run
+        self._thread = threading.Thread(target=watch, args=(self._watch,), name="hotmesh leases", daemon=True)
         self._thread.start()
 
     def hold(self, work: HeldWork, since: float) -> None:

@@ -58,6 +58,7 @@ from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.figures import Figures
 from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
+from hotmesh.runtime.logs import speak_for
 from hotmesh.runtime.metrics import Metrics
 from hotmesh.runtime.operating import Operating
 from hotmesh.runtime.plans import Plans
@@ -353,6 +354,7 @@ class HotMesh:
             raise
 
     async def _serve(self) -> None:
+        speak_for(self.app_id, self.guid_)
         try:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._listener.run)

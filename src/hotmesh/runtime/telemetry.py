@@ -159,10 +159,16 @@ class Telemetry:
             metadata = message["metadata"]
             trace_id, parent = _number(metadata.get("trc"), 32), _number(metadata.get("spn"), 16)
             tracer = self._find()
-            if tracer is None or trace_id is None:
+            if tracer is None:
                 return read_response(await callback(message))
+            if trace_id is None:
+                return await _within(callback, message, trace.INVALID_SPAN)
             if metadata.get("spn") == UNSAMPLED:
-                return await _unsampled(callback, message, trace_id)
+                # What the callback begins is not sampled, either.
+                unsampled = SpanContext(
+                    trace_id, 1, is_remote=True, trace_flags=TraceFlags(TraceFlags.DEFAULT)
+                )
+                return await _within(callback, message, NonRecordingSpan(unsampled))
             span = tracer.start_span(
                 f"EXECUTE/{self._app_id}/{metadata['aid']}/{metadata['topic']}",
                 context=contexts.Context() if parent is None else _remote(trace_id, parent),
@@ -193,10 +199,9 @@ class Telemetry:
         return call
 
 
-async def _unsampled(callback: Callback, message: StreamData, trace_id: int) -> Response:
-    """Run a callback of a job that is not sampled, so that what it begins is not sampled, either."""
-    parent = SpanContext(trace_id, 1, is_remote=True, trace_flags=TraceFlags(TraceFlags.DEFAULT))
-    token = contexts.attach(trace.set_span_in_context(NonRecordingSpan(parent)))
+async def _within(callback: Callback, message: StreamData, span: trace.Span) -> Response:
+    """Run a callback that has no span of its own, and not in the one that was current when the instance began."""
+    token = contexts.attach(trace.set_span_in_context(span))
     try:
         return read_response(await callback(message))
     finally:

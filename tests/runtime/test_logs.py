@@ -1,0 +1,111 @@
+"""Log records: every one is documented, and says what it is about."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import eventually
+from hotmesh import ConfigError, HotMesh, JsonFormatter, log_json
+from hotmesh.runtime.logs import LOGGERS
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+
+
+def logged() -> Iterator[tuple[str, str, str]]:
+    """Logger, level and event of each call that logs."""
+    for path in sorted((ROOT / "src" / "hotmesh").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {
+            ast.unparse(node.targets[0]): ast.literal_eval(node.value.args[0])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and ast.unparse(node.value.func) == "logging.getLogger"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = names.get(ast.unparse(node.func.value))
+                if name is not None and node.func.attr in ("debug", "info", "warning", "error", "critical"):
+                    yield name, node.func.attr, ast.literal_eval(node.args[0])
+
+
+def test_every_log_event_is_documented() -> None:
+    rows = re.findall(r"^\| `(hotmesh[.a-z]*)` \| ([a-z, ]+) \| `([^`]+)` \|", PAGE, re.MULTILINE)
+    documented = {(name, level, event) for name, levels, event in rows for level in levels.split(", ")}
+    found = set(logged())
+
+    assert sorted(found - documented) == [], "docs/observability.md lacks these"
+    assert sorted(documented - found) == [], "docs/observability.md lists what is not logged"
+    assert {name for name, _, _ in found} <= set(LOGGERS)
+
+
+@pytest.mark.anyio
+async def test_the_records_of_two_instances_can_be_told_apart(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(event: Any) -> None:
+        raise RuntimeError("no room")
+
+    with caplog.at_level(logging.INFO, "hotmesh"):
+        async with (
+            HotMesh.init("one", connection=database_url, events=refuses) as one,
+            HotMesh.init("two", connection=database_url, events=refuses) as two,
+        ):
+            await eventually(lambda: len(raised(caplog)) == 2)
+
+    assert {(r.app_id, r.guid) for r in raised(caplog)} == {("one", one.guid_), ("two", two.guid_)}
+
+
+def raised(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    records: list[Any] = caplog.records
+    return [
+        record
+        for record in records
+        if record.message == "event sink raised" and record.type.endswith(".started")
+    ]
+
+
+def test_records_as_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    root = logging.getLogger("hotmesh")
+    before = root.level
+    monkeypatch.setenv("HMSH_LOGLEVEL", "warning")
+    handler = log_json(stream)
+    try:
+        logging.getLogger("hotmesh.engine").info("not told")
+        try:
+            raise ValueError("wrong")
+        except ValueError as error:
+            logging.getLogger("hotmesh.engine").error(
+                "step refused", extra={"job_id": "J1", "what": {1}}, exc_info=error
+            )
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+    assert isinstance(handler.formatter, JsonFormatter)
+    (line,) = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert line.pop("ts").endswith("+00:00")
+    assert line.pop("error")["stack"].endswith("ValueError: wrong\n")
+    assert line == {
+        "level": "error",
+        "logger": "hotmesh.engine",
+        "message": "step refused",
+        "job_id": "J1",
+        "what": "{1}",
+    }
+
+
+def test_a_level_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="loud"):
+        log_json(level="loud")

@@ -13,11 +13,9 @@ ROWS = {
     int(number): proof for number, proof in re.findall(r"^\| (\d+) \| .* \| (.*) \|$", PAGE, re.MULTILINE)
 }
 EXPECTED = [
-    *range(26, 30),
-    *range(31, 37),
-    *range(40, 248),
-    *range(278, 281),
-    *range(318, 352),
+    *range(1, 18),
+    *range(19, 291),
+    *range(318, 357),
     *range(357, 378),
 ]
 
@@ -36,7 +34,7 @@ def _named() -> dict[int, set[str]]:
 
 
 def test_every_row_is_listed() -> None:
-    assert sorted(ROWS) == EXPECTED
+    assert sorted(ROWS) == sorted(EXPECTED)
 
 
 @pytest.mark.parametrize("row", EXPECTED)

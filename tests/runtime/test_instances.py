@@ -23,6 +23,7 @@ from hotmesh import (
     StreamData,
     Worker,
 )
+from hotmesh.postgres.connection import Link, Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,11 +126,17 @@ async def test_row_17_an_instance_without_an_engine_says_so(database_url: str) -
                 await call
 
 
-async def test_row_22_a_pool_of_the_users(database_url: str) -> None:
+async def test_row_6_closing_what_was_never_opened(database_url: str) -> None:
+    await Link(Source(database_url)).close()
+
+
+async def test_row_11_and_12_and_22_a_pool_of_the_users(database_url: str) -> None:
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=20)
+    slow = {"poll": 30}
+    worker = Worker("w", double)
     async with (
-        mesh_on(pool, engine={"poll": 30}) as mesh,
-        mesh_on(database_url, Worker("w", double), engine=False),
+        mesh_on(pool, settings=slow) as mesh,
+        HotMesh.init(APP, connection=pool, workers=[worker], engine=False, settings=slow),
     ):
         await mesh.pubsub("one", {"x": 1}, timeout=10)
         began = time.monotonic()

@@ -132,6 +132,7 @@ class Engine:
         self._committing = 0
         self._closed = False
         self._loading = False
+        self._in_load = 0
         """Jobs are on their way into memory, with events that are in neither queue meanwhile."""
         self._losses = 0
         """Connections lost in a row, without a commit in between."""
@@ -172,6 +173,13 @@ class Engine:
         """Where workers of other processes tell this one their answers; None: to all engines."""
         unfit = self._readonly or self._stopping or self._memory.slowed
         return None if unfit else self._own_channel()
+
+    def behind(self) -> bool:
+        """Whether the events of many jobs wait for a commit."""
+        waiting = len(self._memory.unloaded) + self._in_load
+        if waiting + len(self._memory.ready) <= ANSWERS_AHEAD:
+            return False
+        return waiting + sum(isinstance(item, Cell) for item in self._memory.ready) > ANSWERS_AHEAD
 
     def place_free(self) -> None:
         """A local worker can take more of what overflowed."""
@@ -679,6 +687,7 @@ class Engine:
             restarts, self._restarts = self._restarts, []
             waiting, self._memory.unloaded = self._memory.unloaded, []
             self._loading = True
+            self._in_load = len(waiting)
             try:
                 while restarts:
                     await self._start_again(*restarts[-1])
@@ -699,6 +708,7 @@ class Engine:
                 self._restarts += restarts
                 await self._load_singly(waiting)
             self._loading = False
+            self._in_load = 0
             self._memory.work_to_do.set()
 
     def _still_patient(
@@ -760,6 +770,9 @@ class Engine:
             cell.job = job
             self._memory.submit(cell)
 
+
+ANSWERS_AHEAD: Final = 300
+"""Jobs whose events may wait for a commit before workers claim more: enough for the next commits."""
 
 SECOND_COMMIT: Final = 8
 """Ready steps from which a second commit runs beside the first."""

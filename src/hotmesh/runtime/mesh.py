@@ -167,7 +167,9 @@ class HotMesh:
                 telemetry=telemetry,
             )
             # An engine that processes nothing does not go on with answers, either: they go to the others.
-            self._workers.deliver_to(None if readonly else self._engine.deliver, self._engine.place_free)
+            self._workers.deliver_to(
+                None if readonly else self._engine.deliver, self._engine.place_free, self._engine.behind
+            )
         for worker in workers:
             self._workers.add(worker)
         self._quorum = Quorum(

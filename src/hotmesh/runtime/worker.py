@@ -160,6 +160,7 @@ class Workers:
         self._telemetry = telemetry
         self._deliver: Deliver | None = None
         self._place_free: Callable[[], None] = _nothing
+        self._behind: Callable[[], bool] = _never
         self._by_stream = False
         self._rate_of: Callable[[str], int] = _unlimited
         self.failures = 0
@@ -213,13 +214,17 @@ class Workers:
         self._slow(served, self._rate_of(worker.topic))
         self._wake.set()
 
-    def deliver_to(self, deliver: Deliver | None, place_free: Callable[[], None]) -> None:
+    def deliver_to(
+        self, deliver: Deliver | None, place_free: Callable[[], None], behind: Callable[[], bool]
+    ) -> None:
         """Where answers go: the engine of this process; None: to the engine stream.
 
-        `place_free` is called when there is a place for work that overflowed.
+        `place_free` is called when there is a place for work that overflowed. `behind`: whether many answers still
+        wait for their commits.
         """
         self._deliver = deliver
         self._place_free = place_free
+        self._behind = behind
 
     @property
     def topics(self) -> list[str]:
@@ -499,6 +504,9 @@ class Workers:
     async def run_once(self) -> int:
         """Claim what there are free places for; how much was claimed."""
         self._wake.clear()
+        while (self._behind() or len(self._answers) > ANSWERS_AHEAD) and not self._stopping:  # noqa: ASYNC110 - a commit takes as long as a look
+            # More would be held, answered and wait in memory until it is committed: others can have it meanwhile.
+            await anyio.sleep(0.005)
         if self._stopping:
             return 0
         wanted = [
@@ -849,6 +857,11 @@ def _nothing() -> None:
     """No engine, nothing overflows."""
 
 
+def _never() -> bool:
+    """No engine, no commits."""
+    return False
+
+
 def _unlimited(topic: str) -> int:
     """No rate is known yet."""
     del topic
@@ -865,6 +878,9 @@ OVERFLOW_HINT = 0.05
 """Seconds between two hints about a topic that this process serves, too."""
 
 ANSWER_BATCH = 200
+
+ANSWERS_AHEAD = 400
+"""Answers that may wait to be written before more work is claimed."""
 
 LONGEST_STACK = 20_000
 """Characters of a stack trace that are kept, the last ones."""

@@ -333,6 +333,11 @@ def test_cron_refuses(expression: str) -> None:
         call("cron.nextDelay", [expression])
 
 
+@pytest.mark.parametrize("given", [None, 5, True, [], {}])
+def test_row_354_what_is_no_text_has_no_next_time(given: object) -> None:
+    assert call("cron.nextDelay", [given]) == -1
+
+
 def test_without_an_environment_the_expression_says_what_is_missing() -> None:
     compiled = compile_expression("{@date.now}", where="graph.yaml:3:7")
 

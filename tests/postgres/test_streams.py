@@ -1,0 +1,167 @@
+"""The worker stream as consumers see it: reserve, hold, lose, answer, postpone. The clock is set, nothing sleeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from harness import connected
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hotmesh.postgres.rows import HeldWork
+
+pytestmark = pytest.mark.anyio
+
+APP = "app"
+
+BEGIN = 1_900_000_000
+"""When the tests begin, in seconds."""
+
+
+class Stream:
+    """One connection to a database whose clock stands where it is told to."""
+
+    def __init__(self, connection: Any, url: str) -> None:
+        self.connection = connection
+        self.store = Store(Source(url), "hotmesh", APP)
+        self.generation = str(uuid4())
+
+    async def at(self, seconds: float) -> None:
+        await self.connection.execute(
+            "select set_config('hotmesh.now', to_timestamp($1::float8)::text, false)", BEGIN + seconds
+        )
+
+    async def put(self, *numbers: int, topic: str = "t", visible_at: float = 0) -> None:
+        await self.connection.executemany(
+            "insert into hotmesh.worker_stream (app_id, topic, generation, activity_id, dimension, job_id, "
+            "workflow_name, visible_at, created_at) "
+            "values ($1, $2, $3, 'a', array[0, $4::integer], 'j', 'n', to_timestamp($5::float8), now())",
+            [(APP, topic, self.generation, number, BEGIN + visible_at) for number in numbers],
+        )
+
+    async def claim(
+        self, member: str, limit: int = 10, *, lease: float = 2, topic: str = "t"
+    ) -> list[HeldWork]:
+        found = await self.store.claim_work(self.connection, member, {topic: limit}, lease)
+        return sorted(found, key=lambda work: work.dimension)
+
+    async def extend(self, member: str, number: int, lease: float) -> bool:
+        kept = await self.connection.fetchval(
+            "select hotmesh.extend_work($1, $2, $3, $4, $5)",
+            member, [self.generation], ["a"], [f"{{0,{number}}}"], lease,
+        )  # fmt: skip
+        return bool(kept[0])
+
+    async def answer(self, member: str, number: int) -> bool:
+        held = await self.store.answer_work(
+            self.connection, member, [(self.generation, "a", (0, number), "success", 200, "{}")], "{}"
+        )
+        return held[0]
+
+    async def depths(self) -> dict[str, int]:
+        rows = await self.connection.fetch(
+            "select topic, total from hotmesh.open_work where app_id = $1", APP
+        )
+        return {row["topic"]: row["total"] for row in rows}
+
+
+@pytest.fixture
+async def stream(database_url: str) -> AsyncIterator[Stream]:
+    async with connected(database_url) as connection:
+        found = Stream(connection, database_url)
+        await found.at(0)
+        yield found
+
+
+def numbers(works: list[HeldWork]) -> list[int]:
+    return [work.dimension[1] for work in works]
+
+
+async def test_row_248_the_depths_of_queues(stream: Stream) -> None:
+    assert await stream.depths() == {}
+    await stream.put(1, 2)
+    await stream.put(3, topic="other")
+    assert await stream.depths() == {"t": 2, "other": 1}
+
+
+async def test_row_250_and_251_what_is_claimed_and_answered_is_gone(stream: Stream) -> None:
+    await stream.put(1, 2)
+    assert numbers(await stream.claim("me", 2)) == [1, 2]
+    assert [await stream.answer("me", number) for number in (1, 2)] == [True, True]
+    assert await stream.depths() == {}
+
+
+async def test_row_255_and_256_and_262_and_269_a_lapsed_reservation_is_rescued(stream: Stream) -> None:
+    await stream.put(1)
+    (first,) = await stream.claim("dead")
+    assert (first.attempt, first.delivery) == (0, 1)
+    await stream.at(1.9)
+    assert await stream.claim("other") == []
+    await stream.at(2)
+    (again,) = await stream.claim("other")
+    assert (again.dimension, again.attempt, again.delivery) == (first.dimension, 0, 2)
+    assert not await stream.answer("dead", 1)
+
+    postponed = [(stream.generation, "a", (0, 1), 5.0, True)]
+    assert await stream.store.postpone_work(stream.connection, "other", postponed, None) == 1
+    await stream.at(7)
+    assert [(work.attempt, work.delivery) for work in await stream.claim("other")] == [(1, 1)]
+
+
+async def test_row_258_and_265_what_is_due_first_comes_first(stream: Stream) -> None:
+    for number, due in ((1, 30), (2, 10), (3, 20), (4, -1)):
+        await stream.put(number, visible_at=due)
+    found = []
+    for moment in (0, 9, 10, 25):
+        await stream.at(moment)
+        found.append(numbers(await stream.claim("me", lease=600)))
+    assert found == [[4], [], [2], [3]]
+    await stream.put(*range(10, 20), visible_at=1)
+    order = []
+    await stream.connection.execute(
+        "update hotmesh.worker_stream set visible_at = visible_at - (20 - dimension[2]) * interval '1 microsecond' "
+        "where dimension[2] >= 10"
+    )
+    while claimed := await stream.claim("me", 1, lease=600):
+        order += numbers(claimed)
+    assert order == [*range(10, 20)]
+
+
+async def test_row_267_and_268_only_the_holder_prolongs(stream: Stream) -> None:
+    await stream.put(1)
+    await stream.claim("me")
+    await stream.at(1)
+    assert await stream.extend("me", 1, 10)
+    await stream.at(9)
+    assert await stream.claim("other") == []
+    assert not await stream.extend("other", 1, 10)
+    assert await stream.answer("me", 1)
+    assert not await stream.extend("me", 1, 10)
+
+
+async def test_row_273_only_what_nobody_holds_is_work_to_do(stream: Stream) -> None:
+    await stream.put(1, 2)
+    await stream.claim("me", 1, lease=120)
+    topics = ["t"]
+    assert await stream.store.next_work_at(stream.connection, topics) == 0
+    await stream.claim("me", 1, lease=60)
+    assert await stream.store.next_work_at(stream.connection, topics) == 60
+    await stream.at(121)
+    assert numbers(await stream.claim("other")) == [1, 2]
+
+
+async def test_what_a_member_holds_is_given_back_and_nothing_else(stream: Stream) -> None:
+    await stream.put(1, 2, 3)
+    await stream.put(4, topic="u")
+    await stream.claim("me", 2, lease=60)
+    await stream.claim("other", 1, lease=60)
+    await stream.claim("me", 1, lease=60, topic="u")
+    assert await stream.store.give_back_work(stream.connection, "me", ["t"]) == 2
+    assert await stream.store.give_back_work(stream.connection, "me", ["t"]) == 0
+    assert [(work.dimension[1], work.delivery) for work in await stream.claim("third")] == [(1, 1), (2, 1)]

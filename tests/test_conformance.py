@@ -14,7 +14,7 @@ ROWS = {
 }
 EXPECTED = [
     *range(1, 18),
-    *range(19, 291),
+    *range(19, 299),
     *range(318, 357),
     *range(357, 378),
 ]

@@ -1,10 +1,12 @@
 """hotmesh: durable workflows that live inside Postgres."""
 
+from hotmesh.core.codec import Codec
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
     ActivationError,
     AppNotFoundError,
+    CodecError,
     CompileError,
     ConfigError,
     ConnectionFailedError,
@@ -33,6 +35,7 @@ from hotmesh.errors import (
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
 from hotmesh.postgres.reading import DeadLetter
+from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
@@ -49,7 +52,10 @@ __all__ = [
     "DBA",
     "UNDEFINED",
     "ActivationError",
+    "AesGcmCodec",
     "AppNotFoundError",
+    "Codec",
+    "CodecError",
     "CompileError",
     "ConfigError",
     "ConnectionFailedError",

@@ -20,6 +20,7 @@ HotMeshError
 │       └── GetStateError       …and its state was asked for
 ├── PayloadError                a value cannot be stored: what, and where in it
 │   └── MessageTooLargeError    it is JSON, but over the limit
+├── CodecError                  a stored value cannot be decoded: its codec or key is missing here
 ├── LeaseExpiredError           a callback outlived its lease; its answer does not count
 └── DatabaseError               the database cannot be used as it is
     ├── ConnectionFailedError   a first connection could not be made
@@ -219,6 +220,15 @@ class PayloadError(HotMeshError):
 
 class MessageTooLargeError(PayloadError):
     """A payload is over the limit (`max_payload` of `HotMesh.init`, in bytes)."""
+
+
+class CodecError(HotMeshError):
+    """A value cannot be encoded or decoded: no codec is registered, it lacks the key, or it failed (`__cause__`).
+
+    Nothing is lost by it: a process that has the right codec reads the same value.
+    """
+
+    code = 500
 
 
 class LeaseExpiredError(HotMeshError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from hotmesh.core.codec import CONCEALED, OPAQUE
 from hotmesh.core.job import Dimension
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Source, translated
@@ -105,7 +105,7 @@ class Observer:
                 row["ended_at"],
                 _json(row["output"]),
                 _json(row["hook"]),
-                _json(row["error"]),
+                _error(row["error"]),
             )
             for row in await self._rows("job_activities", generation)
         ]
@@ -173,9 +173,15 @@ def _job(row: Any) -> JobSummary:
         row["ended_at"],
         _json(row["input"]),
         _json(row["data"]),
-        _json(row["error"]),
+        _error(row["error"]),
     )
 
 
 def _json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    # What is encoded is none of an observer's business: it may have no key.
+    return None if text is None else OPAQUE.loads(text)
+
+
+def _error(text: str | None) -> Any:
+    found = _json(text)
+    return {"message": found} if found == CONCEALED else found

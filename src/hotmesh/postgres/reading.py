@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hotmesh.core.codec import CONCEALED, Payload
 from hotmesh.core.job import Dimension, Job, RecordState
 from hotmesh.core.values import Json
 from hotmesh.core.wire import loads
+from hotmesh.errors import CodecError
 from hotmesh.postgres import sql
 from hotmesh.postgres.rows import HeldWork, job_from, records_from, work_from
 from hotmesh.postgres.store import Store
@@ -210,17 +213,27 @@ async def whole_job(store: Store, job_id: str, *, expired: bool = False) -> Whol
             return None
         records = await connection.fetch(_query(store, "job_records"), row["generation"])
         work = await connection.fetch(_query(store, "job_work"), row["generation"])
-    job = job_from(row)
-    found = records_from(records).get(job.generation, {})
-    return WholeJob(msgspec.structs.replace(job, records=found, covered=None), tuple(map(work_from, work)))
+    payload = store.payload
+    job = job_from(row, payload)
+    found = records_from(records, payload).get(job.generation, {})
+    return WholeJob(
+        msgspec.structs.replace(job, records=found, covered=None),
+        tuple(work_from(one, payload) for one in work),
+    )
 
 
 async def raw_job(store: Store, job_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """The job's row and its activities' rows, as JSON has them."""
+    """The job's row and its activities' rows, as JSON has them. Raises CodecError."""
     row = await _row(store, "raw_job", store.app_id, job_id)
     if row is None:
         return None
-    return loads(row["job"]), [] if row["records"] is None else loads(row["records"])
+    job = loads(row["job"])
+    records = [] if row["records"] is None else loads(row["records"])
+    payload = store.payload
+    for found in (job, *records):
+        for name in found.keys() & {"input", "data", "error", "output", "hook"}:
+            found[name] = payload.reveal(found[name])
+    return job, records
 
 
 async def search_fields(store: Store, job_id: str) -> dict[str, Any]:
@@ -245,15 +258,19 @@ async def situations(store: Store, job_ids: Collection[str]) -> dict[str, Situat
         rows = await connection.fetch(
             _query(store, "explain_jobs"), store.app_id, list(job_ids), MOST_OF_A_KIND
         )
-    return {row["job_id"]: _situation(row) for row in rows}
+    return {row["job_id"]: _situation(row, store.payload) for row in rows}
 
 
-def _situation(row: Any) -> Situation:
+def _situation(row: Any, payload: Payload) -> Situation:
     values = dict(row)
     for name, decoder in _DECODERS.items():
         values[name] = [] if values[name] is None else decoder.decode(values[name])
     for name in ("error", "open"):
         values[name] = None if values[name] is None else loads(values[name])
+    try:
+        values["error"] = payload.reveal(values["error"])
+    except CodecError:
+        values["error"] = {"message": CONCEALED, "code": None}
     return Situation(**values)
 
 
@@ -271,12 +288,28 @@ async def list_dead_letters(
             row["job_id"],
             row["activity_id"],
             tuple(row["dimension"]),
-            loads(row["message"]),
+            _revealed(loads(row["message"]), store.payload),
             row["reason"],
             row["dead_at"],
         )
         for row in rows
     ]
+
+
+def _revealed(message: Json, payload: Payload) -> Json:
+    """What a dead letter holds, decoded as far as this process can."""
+    if isinstance(message, list):
+        return [_revealed(one, payload) for one in message]
+    if not isinstance(message, dict):
+        return message
+    found = {
+        name: _revealed(one, payload) if name in ("messages", "work") else one
+        for name, one in message.items()
+    }
+    for name in found.keys() & {"data", "query", "error"}:
+        with suppress(CodecError):
+            found[name] = payload.reveal(found[name])
+    return found
 
 
 async def find_dead_letter(store: Store, dead_letter_id: int) -> FoundLetter | None:

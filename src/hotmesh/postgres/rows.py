@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
+from hotmesh.errors import CodecError
 
 
 class Row(Protocol):
@@ -40,10 +42,18 @@ class HeldWork(Struct, frozen=True):
     trace_id: str | None = None
     span_id: str | None = None
     created_at: datetime | None = None
+    unreadable: str | None = None
+    """Why its data cannot be decoded here."""
 
 
-def work_from(row: Row) -> HeldWork:
-    """A row of worker_stream."""
+def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
+    """A row of worker_stream; if its data cannot be decoded, `unreadable` says why."""
+    data: Json = None
+    unreadable = None
+    try:
+        data = None if row["data"] is None else payload.loads(row["data"])
+    except CodecError as error:
+        unreadable = str(error)
     policy = None if row["retry_policy"] is None else loads(row["retry_policy"])
     return HeldWork(
         row["job_id"],
@@ -51,7 +61,7 @@ def work_from(row: Row) -> HeldWork:
         row["activity_id"],
         tuple(row["dimension"]),
         row["topic"],
-        None if row["data"] is None else loads(row["data"]),
+        data,
         row["workflow_name"],
         row["attempt"],
         row["delivery"],
@@ -60,11 +70,12 @@ def work_from(row: Row) -> HeldWork:
         row["trace_id"],
         row["span_id"],
         row["created_at"],
+        unreadable,
     )
 
 
-def job_from(row: Row) -> Job:
-    """A row of job, without records."""
+def job_from(row: Row, payload: Payload = CLEAR) -> Job:
+    """A row of job, without records. Raises CodecError."""
     parent = None
     if row["parent_generation"] is not None:
         parent = Parent(
@@ -82,11 +93,11 @@ def job_from(row: Row) -> Job:
         topic=row["topic"],
         seq=row["seq"],
         status=row["status"],
-        input=_json(row["input"]),
-        data=_json(row["data"]) or {},
+        input=_value(row["input"], payload),
+        data=_value(row["data"], payload) or {},
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        error=_json(row["error"]),
+        error=_value(row["error"], payload),
         key=row["job_key"],
         entity=row["entity"],
         reply_to=row["reply_to"],
@@ -99,15 +110,17 @@ def job_from(row: Row) -> Job:
     )
 
 
-def records_from(rows: Iterable[Row]) -> dict[str, dict[str, dict[tuple[int, ...], Record]]]:
-    """Rows of activity: generation → activity id → address → record."""
+def records_from(
+    rows: Iterable[Row], payload: Payload = CLEAR
+) -> dict[str, dict[str, dict[tuple[int, ...], Record]]]:
+    """Rows of activity: generation → activity id → address → record. Raises CodecError."""
     found: dict[str, dict[str, dict[tuple[int, ...], Record]]] = {}
     for row in rows:
         record = Record(
             row["state"],
-            UNDEFINED if row["output"] is None else loads(row["output"]),
-            UNDEFINED if row["hook"] is None else loads(row["hook"]),
-            _json(row["error"]),
+            UNDEFINED if row["output"] is None else payload.loads(row["output"]),
+            UNDEFINED if row["hook"] is None else payload.loads(row["hook"]),
+            _value(row["error"], payload),
             row["code"],
             row["type"],
             row["started_at"],
@@ -138,8 +151,8 @@ class DueEvent(Struct, frozen=True):
     attempt: int
 
 
-def events_from(text: str) -> list[DueEvent]:
-    """The events of a due job, as `lock_due_jobs` returns them."""
+def events_from(text: str, payload: Payload = CLEAR) -> list[DueEvent]:
+    """The events of a due job, as `lock_due_jobs` returns them. Raises CodecError."""
     found = []
     for due in msgspec.json.decode(text, type=list[_DueEvent]):
         if due.kind == "timer":
@@ -147,7 +160,7 @@ def events_from(text: str) -> list[DueEvent]:
             data: Json = {"timestamp": int(due.at.timestamp() * 1000)}
         else:
             receipt = MessageReceipt(due.message_id)
-            data = due.data
+            data = payload.reveal(due.data)
         event = Event(
             due.kind,  # type: ignore[arg-type]  # a constraint of the table
             due.activity_id,
@@ -176,6 +189,10 @@ class AnswerNotice(Struct):
     code: int
     data: Any
     at: datetime
+
+
+def _value(text: str | None, payload: Payload) -> Json:
+    return None if text is None else payload.loads(text)
 
 
 def _json(text: str | None) -> Json:

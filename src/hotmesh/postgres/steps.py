@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.job import Dimension, MessageReceipt, TimerReceipt, WorkReceipt
 from hotmesh.core.step import JobChange, Step
 from hotmesh.core.values import UNDEFINED
@@ -26,6 +27,9 @@ _PARAMETERS: Final = ", ".join(f"${number}" for number in range(1, 5 + sum(_WIDT
 
 COMMIT: Final = f"select * from mesh.commit_steps({_PARAMETERS})"  # noqa: S608 - only numbers are put in
 
+
+_CONCEALED: Final = {"ends": ("payload",), "broadcasts": ("query", "data")}
+"""Members of the extras that are user values."""
 
 INVENTED_ID: Final = 23
 """Length of a job id that nobody chose: `H` and 22 characters."""
@@ -55,11 +59,12 @@ class Committed(Struct, frozen=True):
 class Batch:
     """The arguments of one call. `local` says whether a step's work is reserved for this process at once.
 
-    `reply_channel`: where the engine of this process hears of answers by others.
+    `reply_channel`: where the engine of this process hears of answers by others. `payload`: how values are encoded.
     """
 
-    def __init__(self, reply_channel: str | None = None) -> None:
+    def __init__(self, reply_channel: str | None = None, payload: Payload = CLEAR) -> None:
         self._reply_channel = reply_channel
+        self._payload = payload
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _WIDTHS}
         self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
@@ -73,6 +78,7 @@ class Batch:
     ) -> None:
         """Put a step into the batch. `send_delay` answers, by generation, how long others must leave a message."""
         rows = self._rows
+        dumps = self._payload.dumps
         for change in step.jobs:
             if change.created:
                 rows["create"].append(self._created(number, change))
@@ -83,8 +89,8 @@ class Batch:
         sizes = self.record_sizes
         for item in step.records:
             record = item.record
-            output = None if record.output is UNDEFINED else dumps_text(record.output)
-            hook = None if record.hook is UNDEFINED else dumps_text(record.hook)
+            output = None if record.output is UNDEFINED else dumps(record.output)
+            hook = None if record.hook is UNDEFINED else dumps(record.hook)
             size = RECORD_BYTES + len(output or "") + len(hook or "")
             sizes[item.generation] = sizes.get(item.generation, 0) + size
             rows["record"].append(
@@ -98,7 +104,7 @@ class Batch:
                     record.code,
                     output,
                     hook,
-                    None if record.error is None else dumps_text(record.error),
+                    None if record.error is None else dumps(record.error),
                     text_array(record.seen) if record.seen else None,
                     record.started_at,
                     record.ended_at,
@@ -123,7 +129,7 @@ class Batch:
                     work.activity_id,
                     array(work.dimension),
                     work.topic,
-                    dumps_text(work.data),
+                    dumps(work.data),
                     work.workflow_name,
                     local[index],
                     extra,
@@ -153,7 +159,7 @@ class Batch:
                     array(message.dimension),
                     message.status,
                     message.code,
-                    dumps_text(message.data),
+                    dumps(message.data),
                     send_delay(message.generation),
                 )
             )
@@ -190,7 +196,7 @@ class Batch:
                     number,
                     signal.topic,
                     signal.key,
-                    dumps_text(signal.data),
+                    dumps(signal.data),
                     signal.status,
                     signal.code,
                     signal.keep,
@@ -209,7 +215,7 @@ class Batch:
                 }
                 self._extras.setdefault("searches", []).append(found)
             if change.started:
-                self._extras.setdefault("starts", []).append(_start(number, change))
+                self._extras.setdefault("starts", []).append(_start(number, change, self._payload))
         for notice in step.notices:
             if notice.topic is not None:
                 self._published.add(notice.topic)
@@ -261,12 +267,19 @@ class Batch:
                 plain = msgspec.structs.asdict(item)
                 if "dimension" in plain:
                     plain["dimension"] = array(plain["dimension"])
+                for name in _CONCEALED.get(kind, ()):
+                    plain[name] = self._payload.conceal(plain[name])
+                if "envelope" in plain.get("fields", ()):
+                    plain["fields"] = {
+                        **plain["fields"],
+                        "envelope": self._payload.conceal(plain["fields"]["envelope"]),
+                    }
                 self._extras.setdefault(kind, []).append({"step": number, **plain})
 
     def _created(self, number: int, change: JobChange) -> tuple[Any, ...]:
         job = change.job
-        payload = dumps_text(job.input)
-        data = dumps_text(job.data) if job.data else None
+        payload = self._payload.dumps(job.input)
+        data = self._payload.dumps(job.data) if job.data else None
         self.sizes[job.generation] = len(payload) + len(data or "")
         return (
             number,
@@ -277,7 +290,7 @@ class Batch:
             job.status,
             payload,
             data,
-            None if job.error is None else dumps_text(job.error),
+            None if job.error is None else self._payload.dumps(job.error),
             change.ended,
             job.expire,
             job.created_at,
@@ -287,7 +300,7 @@ class Batch:
 
     def _changed(self, number: int, change: JobChange) -> tuple[Any, ...]:
         job = change.job
-        data = dumps_text(job.data) if change.data_changed else None
+        data = self._payload.dumps(job.data) if change.data_changed else None
         self.sizes[job.generation] = len(data or "")
         return (
             number,
@@ -296,7 +309,7 @@ class Batch:
             change.expected_seq,
             job.status,
             data,
-            None if job.error is None else dumps_text(job.error),
+            None if job.error is None else self._payload.dumps(job.error),
             None if job.open is None else dumps_text(job.open),
             change.ended,
             job.expire,
@@ -328,19 +341,21 @@ def _extra(change: JobChange) -> Text:
     return dumps_text(given) if given else None
 
 
-def _start(number: int, change: JobChange) -> dict[str, Any]:
+def _start(number: int, change: JobChange, payload: Payload) -> dict[str, Any]:
     """What is settled when a job that was there before is started."""
     job = change.job
-    payload = job.input if isinstance(job.input, dict) else {}
+    given = job.input if isinstance(job.input, dict) else {}
     return {
         "step": number,
+        # From SQL it may have come in clear.
+        "input": None if payload.codec is None else payload.conceal(job.input),
         "job_id": job.job_id,
         "generation": job.generation,
         "version": job.version,
         "job_key": job.key,
         "entity": job.entity,
-        "origin_id": _text(payload.get("originJobId")),
-        "parent_id": _text(payload.get("parentWorkflowId")),
+        "origin_id": _text(given.get("originJobId")),
+        "parent_id": _text(given.get("parentWorkflowId")),
     }
 
 

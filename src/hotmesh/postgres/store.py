@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
 import msgspec
 
+from hotmesh.core.codec import CLEAR, OPAQUE, Codec, Payload
 from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import ConnectionLostError
+from hotmesh.errors import CodecError, ConnectionLostError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
@@ -28,21 +29,46 @@ GONE = "MS002"
 
 
 class DueJob:
-    """A job locked in the current transaction, with the events that are due."""
+    """A job locked in the current transaction, with the events that are due.
 
-    __slots__ = ("events", "job")
+    One that cannot be decoded here has none, and `unreadable` says why.
+    """
 
-    def __init__(self, job: Job, events: list[DueEvent]) -> None:
+    __slots__ = ("events", "job", "unreadable")
+
+    def __init__(self, job: Job, events: list[DueEvent], unreadable: CodecError | None = None) -> None:
         self.job = job
         self.events = events
+        self.unreadable = unreadable
+
+
+def _due_job(row: Any, payload: Payload) -> DueJob:
+    try:
+        return DueJob(job_from(row, payload), events_from(row["events"], payload) if row["events"] else [])
+    except CodecError as error:
+        return DueJob(job_from(row, OPAQUE), [], error)
+
+
+def _no_codec() -> None:
+    """Values are stored as they are."""
 
 
 class Store:
     """One app in one schema. Methods that take no connection share a general one."""
 
-    def __init__(self, source: Source, schema: str, app_id: str, *, patience: float | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        schema: str,
+        app_id: str,
+        codec: Callable[[], Codec | None] = _no_codec,
+        *,
+        patience: float | None = None,
+    ) -> None:
         """`patience`: seconds after which a silent database counts as lost, and how long a call waits for one."""
         self.source = source
+        self._codec = codec
+        self._payload = CLEAR
         self._patience = patience
         self.schema = schema
         self.app_id = app_id
@@ -50,6 +76,14 @@ class Store:
         self.links = WeakSet((self._link,))
         """Every connection of the instance but the one that listens."""
         self._sql: dict[str, str] = {}
+
+    @property
+    def payload(self) -> Payload:
+        """How user values are written and read now; the codec may be changed at any time."""
+        codec = self._codec()
+        if codec is not self._payload.codec:
+            self._payload = Payload(codec)
+        return self._payload
 
     def link(self, name: str) -> Link:
         """A further dedicated connection."""
@@ -134,7 +168,7 @@ class Store:
             )
         found: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            found.setdefault(row["workflow_id"], []).append(loads(row["row"]))
+            found.setdefault(row["workflow_id"], []).append(self._escalation(row["row"]))
         return msgspec.structs.replace(committed, escalations=found)
 
     async def _commit(
@@ -180,7 +214,15 @@ class Store:
             self.app_id,
             job_id,
         )
-        return [loads(row["row"]) for row in rows]
+        return [self._escalation(row["row"]) for row in rows]
+
+    def _escalation(self, text: str) -> dict[str, Any]:
+        """A row of escalation; what is encoded and cannot be decoded stays as it is."""
+        found: dict[str, Any] = loads(text)
+        for name in ("envelope", "escalation_payload", "resolver_payload"):
+            with suppress(CodecError):
+                found[name] = self.payload.reveal(found[name])
+        return found
 
     async def written(self, connection: Driver, job_ids: Sequence[str]) -> dict[str, tuple[str, int, int]]:
         """Job id → (generation, seq, token): what became of steps whose commit was not answered."""
@@ -221,7 +263,8 @@ class Store:
         rows = await connection.fetch(
             self.bound("select (d.job).*, d.events from mesh.lock_due_jobs($1, $2) as d"), self.app_id, limit
         )
-        return [DueJob(job_from(row), events_from(row["events"]) if row["events"] else []) for row in rows]
+        payload = self.payload
+        return [_due_job(row, payload) for row in rows]
 
     async def load_jobs(self, connection: Driver, job_ids: Collection[str]) -> dict[str, Job]:
         """Jobs by generation, without records."""
@@ -230,7 +273,7 @@ class Store:
             self.app_id,
             list(job_ids),
         )
-        return {str(row["generation"]): job_from(row) for row in rows}
+        return {str(row["generation"]): job_from(row, self.payload) for row in rows}
 
     async def load_records(
         self, connection: Driver, wanted: Sequence[tuple[str, str, Dimension]]
@@ -245,7 +288,7 @@ class Store:
             activities,
             [array(dimension) for dimension in dimensions],
         )
-        return records_from(rows)
+        return records_from(rows, self.payload)
 
     async def next_event_at(self, connection: Driver) -> tuple[float | None, bool]:
         """Seconds until the next message or timer is due, and whether there are broadcasts to carry out."""
@@ -295,7 +338,8 @@ class Store:
             list(limits.values()),
             lease,
         )
-        return [work_from(row) for row in rows]
+        payload = self.payload
+        return [work_from(row, payload) for row in rows]
 
     async def next_work_at(self, connection: Driver, topics: Collection[str]) -> float | None:
         value = await connection.fetchval(
@@ -322,7 +366,8 @@ class Store:
             limits,
             lease,
         )
-        return [work_from(row) for row in rows]
+        payload = self.payload
+        return [work_from(row, payload) for row in rows]
 
     async def next_named_work_at(
         self, connection: Driver, wanted: Sequence[tuple[str, str | None, Sequence[str]]]
@@ -451,7 +496,7 @@ class Store:
             self.app_id,
             job_id,
         )
-        return job_from(rows[0]) if rows else None
+        return job_from(rows[0], self.payload) if rows else None
 
     async def status(self, job_id: str) -> int | None:
         rows = await self._rows(
@@ -484,7 +529,7 @@ class Store:
                 self.app_id,
                 signal.topic,
                 list(keys),
-                dumps_text(signal.data),
+                self.payload.dumps(signal.data),
                 signal.status,
                 signal.code,
                 signal.keep,
@@ -633,7 +678,8 @@ class Store:
         )
         if row is None:
             return None
-        return {**row, "query": loads(row["query"]), "data": loads(row["data"])}
+        payload = self.payload
+        return {**row, "query": payload.loads(row["query"]), "data": payload.loads(row["data"])}
 
     async def bury_broadcast(self, connection: Driver, broadcast: int, reason: str) -> None:
         await connection.execute(

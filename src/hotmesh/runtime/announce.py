@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 from hotmesh.core.step import Notice
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import (
+    CodecError,
     ConnectionFailedError,
     ConnectionLostError,
     DatabaseError,
@@ -53,7 +54,7 @@ class _Told(msgspec.Struct):
     topic: str | None
     metadata: dict[str, Any]
     seq: int = 0
-    data: dict[str, Any] | None = None
+    data: Any = None
     ref: bool = False
 
 
@@ -197,6 +198,14 @@ class Announcer:
             if len(self._last_of) > MOST_SENDERS:
                 self._last_of.popitem(last=False)
         told = msgspec.convert(message["j"], _Told)
+        try:
+            self._reveal(told)
+        except CodecError as error:
+            logger.error(
+                "result cannot be decoded", extra={"job_id": told.metadata["jid"], "error": str(error)}
+            )
+            self._fail(told.metadata["gid"], error)
+            return
         generation = told.metadata["gid"]
         before = self._fetching.get(generation)
         if before is not None:
@@ -206,6 +215,18 @@ class Announcer:
             self._fetch_wake.set()
         else:
             self._received(told.topic, told.seq, told.metadata, told.data or {})
+
+    def _reveal(self, told: _Told) -> None:
+        reveal = self._store.payload.reveal
+        told.data = reveal(told.data)
+        if "err" in told.metadata:
+            told.metadata["err"] = reveal(told.metadata["err"])
+
+    def _fail(self, generation: str, error: CodecError) -> None:
+        """Whoever waits for the job gets this error: the answer is there, and cannot be read here."""
+        caller = self._waiting.get(generation)
+        if caller is not None and not caller.answer.done():
+            caller.answer.set_exception(error)
 
     def _received(
         self,
@@ -254,6 +275,9 @@ class Announcer:
                     found = await self._read(caller.job_id)
                 except DatabaseError:
                     break
+                except CodecError as error:
+                    self._fail(generation, error)
+                    continue
                 except HotMeshError as error:
                     logger.error("job could not be read", extra={"job_id": caller.job_id}, exc_info=error)
                     continue
@@ -302,13 +326,18 @@ class Announcer:
                 self._outbox.popleft()
 
     def _encode(self, number: int, notice: Notice) -> str:
-        told = {"topic": notice.topic, "seq": notice.seq, "metadata": notice.metadata}
-        text = dumps_text({"f": self._sender, "n": number, "j": {**told, "data": notice.data}})
+        conceal = self._store.payload.conceal
+        metadata = notice.metadata
+        error = metadata.get("err")
+        if error is not None:
+            error = conceal(error)
+            metadata = {**metadata, "err": error}
+        told = {"topic": notice.topic, "seq": notice.seq, "metadata": metadata}
+        text = dumps_text({"f": self._sender, "n": number, "j": {**told, "data": conceal(notice.data)}})
         if len(text.encode()) <= self._limit:
             return text
         metadata = {key: notice.metadata.get(key) for key in ("jid", "gid", "tpc", "app", "vrs", "js")}
-        error = notice.metadata.get("err")
-        if error is not None and len(error.encode()) <= self._limit // 2:
+        if isinstance(error, str) and len(error.encode()) <= self._limit // 2:
             metadata["err"] = error
         told = {"topic": notice.topic, "seq": notice.seq, "metadata": metadata, "ref": True}
         return dumps_text({"f": self._sender, "n": number, "j": told})
@@ -336,6 +365,12 @@ class Announcer:
             try:
                 found = await self._read(told.metadata["jid"])
                 break
+            except CodecError as error:
+                logger.error(
+                    "result cannot be decoded", extra={"job_id": told.metadata["jid"], "error": str(error)}
+                )
+                self._fail(told.metadata["gid"], error)
+                return
             except DatabaseError as error:
                 logger.warning(
                     "result could not be read", extra={"job_id": told.metadata["jid"], "error": str(error)}

@@ -22,10 +22,12 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan
-from hotmesh.core.job import Event, Job
+from hotmesh.core.job import Event, Job, WorkReceipt
 from hotmesh.core.mapping import Environment
 from hotmesh.core.step import Step
+from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
+    CodecError,
     ConnectionFailedError,
     ConnectionLostError,
     DuplicateJobError,
@@ -42,7 +44,7 @@ from hotmesh.runtime.metrics import add
 from hotmesh.runtime.records import Records
 from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream, id_is_held, passing
 from hotmesh.runtime.throttle import Pace
-from hotmesh.runtime.wake import Wake
+from hotmesh.runtime.wake import EVENTS, Wake
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Link
@@ -100,6 +102,7 @@ class Engine:
             tell,
             self._stream_wake,
             self._reply_channel,
+            lambda: store.payload,
             readonly=readonly,
             metrics=metrics,
             events=events,
@@ -198,8 +201,15 @@ class Engine:
 
     def answered(self, answer: AnswerNotice) -> None:
         """A worker elsewhere answered for a job that this process had in memory when it sent the work."""
-        if not (self._readonly or self._stopping or self._memory.slowed):
-            self._memory.answered_elsewhere(answer)
+        if self._readonly or self._stopping or self._memory.slowed:
+            return
+        try:
+            answer.data = self._store.payload.reveal(answer.data)
+        except CodecError as error:
+            # Its row is soon there for an engine that can.
+            logger.error("answer cannot be decoded", extra={"job_id": answer.job_id, "error": str(error)})
+            return
+        self._memory.answered_elsewhere(answer)
 
     def slow(self, rate: int) -> None:
         """Take at most one message per `rate` milliseconds from now on, or none (-1). Starts by callers go on."""
@@ -730,10 +740,37 @@ class Engine:
                 await self._load([cell])
             except (ConnectionLostError, ConnectionFailedError):
                 self._memory.unloaded.append(cell)
+            except CodecError as error:
+                await self._leave(cell, error)
             except Exception as error:
                 logger.error("job could not be loaded", extra={"job_id": cell.job_id}, exc_info=error)
                 cell.events, cell.job, cell.busy = [], None, False
                 self._memory.forget(cell)
+
+    async def _leave(self, cell: Cell, error: CodecError) -> None:
+        """A job that this process cannot decode is for another one; answers of workers here become rows for it."""
+        logger.error("job cannot be decoded", extra={"job_id": cell.job_id, "error": str(error)})
+        events, cell.events, cell.job, cell.busy = cell.events, [], None, False
+        self._memory.forget(cell)
+        answers = [event for event in events if isinstance(event.receipt, WorkReceipt)]
+        if not answers:
+            return
+        dumps = self._store.payload.dumps
+        try:
+            async with self._loads.use() as connection:
+                await self._store.answer_work(
+                    connection,
+                    self._member,
+                    [
+                        (cell.generation, e.activity_id, e.dimension, e.status, e.code, dumps(e.data))
+                        for e in answers
+                        if e.data is not UNDEFINED
+                    ],
+                    EVENTS,
+                )
+        except (ConnectionLostError, ConnectionFailedError, CodecError) as failure:
+            # Their leases lapse, and the work is done again.
+            logger.error("answers not handed on", extra={"job_id": cell.job_id, "error": str(failure)})
 
     async def _start_again(self, pending: Pending, taken: frozenset[str]) -> None:
         if pending.request is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from hotmesh.core.codec import Payload
 from hotmesh.core.job import Event, MessageReceipt
 from hotmesh.core.step import Message, Notice, Step, Work
 from hotmesh.postgres.rows import AnswerNotice
@@ -48,6 +49,7 @@ class Memory:
         tell: Tell,
         stream_wake: Wake,
         reply_channel: Callable[[], str | None],
+        payload: Callable[[], Payload],
         *,
         readonly: bool,
         metrics: Metrics,
@@ -62,6 +64,7 @@ class Memory:
         self._settings = settings
         self._tell = tell
         self._readonly = readonly
+        self._payload = payload
         self.stream_wake = stream_wake
         self._reply_channel = reply_channel
         self.cells: OrderedDict[str, Cell] = OrderedDict()
@@ -130,7 +133,7 @@ class Memory:
         return job.covered is None or all(map(job.covers, cell.events))
 
     def encode(self, batch: list[Pending]) -> tuple[Batch, str | None]:
-        arguments = Batch(self._reply_channel())
+        arguments = Batch(self._reply_channel(), self._payload())
         left: list[Work] = []
         for number, pending in enumerate(batch):
             pending.sent = time.monotonic()

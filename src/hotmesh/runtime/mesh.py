@@ -20,6 +20,7 @@ import msgspec
 
 from hotmesh.core.activities.signal import key_by, lifetime
 from hotmesh.core.advance import Limits, StartRequest
+from hotmesh.core.codec import Codec
 from hotmesh.core.column import has_nul
 from hotmesh.core.compile import GraphPlan, HookPlan
 from hotmesh.core.draft import Draft
@@ -29,7 +30,7 @@ from hotmesh.core.job import Job, dimension_of
 from hotmesh.core.manifest import app_to_json, manifest
 from hotmesh.core.mapping import Environment
 from hotmesh.core.step import Signal
-from hotmesh.core.wire import dumps_text, normalise
+from hotmesh.core.wire import normalise
 from hotmesh.errors import (
     ConfigError,
     ConnectionLostError,
@@ -101,6 +102,8 @@ class HotMesh:
     _live: ClassVar[set[HotMesh]] = set()
     _places: ClassVar[set[Any]] = set()
     """Database, namespace, app and guid of each instance that runs here: a guid is that of one instance."""
+    _codec: ClassVar[Codec | None] = None
+    """For instances that were given none."""
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class HotMesh:
         events: EventSink | None = None,
         telemetry: Telemetry | None = None,
         metrics: int | str | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -124,7 +128,13 @@ class HotMesh:
         self.guid_ = guid
         self.settings = settings
         self._readonly = readonly
-        self._store = Store(source, schema, app_id, patience=settings.connect_timeout)
+        self._store = Store(
+            source,
+            schema,
+            app_id,
+            lambda: HotMesh._codec if codec is None else codec,
+            patience=settings.connect_timeout,
+        )
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
         self._listener = Listener(
@@ -212,6 +222,7 @@ class HotMesh:
         telemetry: TelemetryOption = None,
         tracer_provider: Any = None,
         metrics: int | str | None = None,
+        codec: Codec | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Starting:
         """Connect this process to an app. Await the result, or use it as an async context manager.
@@ -228,7 +239,8 @@ class HotMesh:
         function, or an object with `publish`, that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
         `debug` or False; by default `info` if the program has registered a tracer provider by now (or gives one as
         `tracer_provider`). `metrics`: the port, or `host:port`, where Prometheus finds the metrics of this process. On
-        all three see `docs/observability.md`. Further `settings`: see `docs/settings.md`.
+        all three see `docs/observability.md`. `codec`: encodes what is stored, instead of the one of
+        `register_codec`; see `docs/encryption.md`. Further `settings`: see `docs/settings.md`.
 
         Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
         """
@@ -262,6 +274,7 @@ class HotMesh:
         found = Settings.read(given)
         if events is not None:
             publisher(events)
+        _check_codec(codec)
         spans = find_telemetry(app_id, telemetry, tracer_provider)
         if metrics is None and found.metrics_port:
             metrics = found.metrics_port
@@ -271,7 +284,7 @@ class HotMesh:
             lambda: cls._begin(
                 app_id, connection, direct_connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
-                telemetry=spans, metrics=metrics,
+                telemetry=spans, metrics=metrics, codec=codec,
             )
         )  # fmt: skip
 
@@ -294,6 +307,7 @@ class HotMesh:
         events: EventSink | None,
         telemetry: Telemetry | None,
         metrics: int | str | None,
+        codec: Codec | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(
@@ -328,6 +342,7 @@ class HotMesh:
                 events=events,
                 telemetry=telemetry,
                 metrics=metrics,
+                codec=codec,
             )
             mesh._place = place
             await mesh._plans.refresh()
@@ -342,6 +357,21 @@ class HotMesh:
             mesh._events.engine("started")
         logger.info("started", extra={"app_id": app_id, "guid": guid})
         return mesh
+
+    @staticmethod
+    def register_codec(codec: Codec | None) -> None:
+        """Encode what this process stores from now on, by all instances without a codec of their own; None: store it plain.
+
+        `codec` has `encode(text) -> str` and `decode(text) -> str`, such as `AesGcmCodec`. What was stored before reads
+        as it did, as long as the codec decodes it. Raises ConfigError.
+        """
+        _check_codec(codec)
+        HotMesh._codec = codec
+
+    @staticmethod
+    def get_codec() -> Codec | None:
+        """What was last registered for the process."""
+        return HotMesh._codec
 
     async def _start(self) -> None:
         """Run the services in a task that belongs to this instance; `stop` ends it."""
@@ -697,7 +727,7 @@ class HotMesh:
             dimension_of(metadata["dad"]),
             status,
             code,
-            dumps_text(data),
+            self._store.payload.dumps(data),
             EVENTS,
         )
         if outcome == "missing":
@@ -741,7 +771,16 @@ class HotMesh:
             options["expire"] = seconds(expire, name="expire")
         message_id = ids.guid()
         outcome = await self._store.send_message(
-            job_id, None, message_id, "interrupt", "", (), "success", 200, dumps_text(options), EVENTS
+            job_id,
+            None,
+            message_id,
+            "interrupt",
+            "",
+            (),
+            "success",
+            200,
+            self._store.payload.dumps(options),
+            EVENTS,
         )
         if outcome == "missing" and not suppress:
             raise JobNotFoundError(job_id)
@@ -1095,6 +1134,11 @@ def _result(output: JobOutput) -> JobOutput:
     if error is not None:
         raise JobError(json.loads(error), output.metadata.get("jid"))
     return output
+
+
+def _check_codec(codec: Any) -> None:
+    if codec is not None and not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
+        raise ConfigError(f"a codec has the methods encode and decode; {codec!r} has not")
 
 
 def _check_name(option: str, value: str) -> None:

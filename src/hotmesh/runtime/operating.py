@@ -104,7 +104,9 @@ class Operating:
             dead_letter_id,
             seq,
             reopen=reopening is not None,
-            error=None if reopening is None or reopening.error is None else dumps_text(reopening.error),
+            error=None
+            if reopening is None or reopening.error is None
+            else self._store.payload.dumps(reopening.error),
             open_=None if reopening is None or reopening.open is None else dumps_text(reopening.open),
             wake=EVERYTHING,
         )

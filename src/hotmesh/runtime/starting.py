@@ -63,7 +63,7 @@ async def _try(
     arguments = (
         store.app_id,
         request.topic,
-        dumps_text(request.data),
+        store.payload.dumps(request.data),
         job_id,
         request.entity,
         None if request.search is None else dumps_text(request.search),

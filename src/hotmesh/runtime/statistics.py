@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from hotmesh.core.activities.signal import make_signal
 from hotmesh.core.draft import time_slice
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_text
 from hotmesh.core.values import UNDEFINED
-from hotmesh.core.wire import dumps_text
-from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError, TopicNotFoundError
+from hotmesh.errors import CodecError, ConfigError, MappingError, SignalNotFoundError, TopicNotFoundError
 from hotmesh.runtime.wake import EVENTS
 
 if TYPE_CHECKING:
     from hotmesh.core.compile import GraphPlan, Plan
     from hotmesh.postgres.connection import Driver
     from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.engine")
 
 WIDTHS = {"5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}
 """Minutes of a slice by granularity; `infinity` does not slice."""
@@ -277,7 +279,7 @@ async def signal_all(
         payload = {**data, "id": row["job_id"]}
         signal = make_signal(plan, topic, payload, "success", 200, environment)
         keys.append(signal.key)
-        payloads.append(dumps_text(payload))
+        payloads.append(store.payload.dumps(payload))
         found[f"{store.schema}:{store.app_id}:s:{resolved.key}:{row['slice']}:index:{row['facet']}"] = None
     await store.send_signals(connection, topic, keys, payloads, broadcast, EVENTS)
     if query.get("scrub"):
@@ -288,7 +290,12 @@ async def signal_all(
 async def carry_out(store: Store, connection: Driver, plan: Plan, environment: Environment) -> bool:
     """Carry out one broadcast of a flow, in a transaction of its own; whether there was one."""
     async with connection.transaction():
-        row = await store.next_broadcast(connection)
+        try:
+            row = await store.next_broadcast(connection)
+        except CodecError as error:
+            # For a process that can decode it.
+            logger.error("broadcast cannot be decoded", extra={"error": str(error)})
+            return False
         if row is None:
             return False
         try:

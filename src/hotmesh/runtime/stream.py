@@ -15,7 +15,7 @@ from hotmesh.core.advance import Limits, advance
 from hotmesh.core.compile import Plan
 from hotmesh.core.job import Event, Job
 from hotmesh.core.mapping import Environment
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.errors import CodecError, ConnectionFailedError, ConnectionLostError
 from hotmesh.postgres.connection import backoff
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
@@ -43,6 +43,9 @@ EVENT_LIMIT: Final = 500
 """Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
 
 CLAIM_LIMIT: Final = 100
+
+UNREADABLE: Final = 1.0
+"""Seconds for which a process leaves alone what it cannot decode, so that one with the right codec gets it."""
 
 HELD: Final = 0.5
 """Seconds between two tries to create a job whose id is taken by a transaction that is still open."""
@@ -176,8 +179,9 @@ class EngineStream:
                 extra={"job_id": due[0].job.job_id if due else None},
                 exc_info=error,
             )
-            if due and id_is_held(error):
-                await self._store.delay_events(connection, due[0].job.generation, HELD)
+            if due and (id_is_held(error) or isinstance(error, CodecError)):
+                delay = UNREADABLE if isinstance(error, CodecError) else HELD
+                await self._store.delay_events(connection, due[0].job.generation, delay)
                 return 1
             if not due or passing(error):
                 raise
@@ -192,7 +196,7 @@ class EngineStream:
         arguments = (
             job.generation,
             min(0.1 * 4 ** min(attempt, 16), 60.0),
-            f"Poison message detected: the engine could not handle it ({error})",
+            f"Poison message detected: the engine could not handle it ({self._words(error)})",
             self._settings.poison_threshold,
         )
         if self._events is None:
@@ -210,9 +214,12 @@ class EngineStream:
             due = await self._store.lock_due_jobs(connection, limit)
             if found is not None:
                 found += due
+            unreadable = [item for item in due if item.unreadable is not None]
+            if unreadable:
+                await self._leave(connection, unreadable)
             due = [item for item in due if item.events]
             if not due:
-                return 0
+                return len(unreadable)
             jobs = {item.job.generation: item for item in due}
             loaded = await self._jobs_of(connection, due)
             taken: dict[str, frozenset[str]] = {}
@@ -246,6 +253,23 @@ class EngineStream:
         if any(len(item.events) >= EVENT_LIMIT for item in due):
             self._wake.set()  # there is more of it
         return len(due)
+
+    async def _leave(self, connection: Driver, unreadable: Sequence[DueJob]) -> None:
+        """These jobs are for a process that can decode them."""
+        logger.error(
+            "jobs cannot be decoded",
+            extra={
+                "job_id": unreadable[0].job.job_id,
+                "jobs": len(unreadable),
+                "error": str(unreadable[0].unreadable),
+            },
+        )
+        for item in unreadable:
+            await self._store.delay_events(connection, item.job.generation, UNREADABLE)
+
+    def _words(self, error: BaseException) -> str:
+        """An error as a reason that is stored in clear: with a codec, without the values that it may quote."""
+        return str(error) if self._store.payload.codec is None else type(error).__name__
 
     async def _plan_of(self, job: Job, events: Sequence[Event]) -> Plan | None:
         """The job's plan; one that is still to be started takes the active one, if that still has its graph."""
@@ -326,7 +350,11 @@ class EngineStream:
 
 
 def passing(error: BaseException) -> bool:
-    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out."""
+    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out; or
+    the codec, which may have no key at the moment.
+    """
+    if isinstance(error, CodecError):
+        return True
     sqlstate = getattr(error, "sqlstate", None) or ""
     return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
 

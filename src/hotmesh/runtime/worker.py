@@ -29,6 +29,7 @@ from hotmesh.core.job import Event, WorkReceipt, dimension_text
 from hotmesh.core.step import Work
 from hotmesh.core.wire import dumps_text, normalise
 from hotmesh.errors import (
+    CodecError,
     ConfigError,
     ConnectionFailedError,
     ConnectionLostError,
@@ -544,15 +545,39 @@ class Workers:
                 served.running -= unused
                 if not unused:
                     served.backlog = True
+        unreadable = [work for work in claimed if work.unreadable is not None]
+        if unreadable:
+            await self._leave(unreadable)
         for work in claimed:
             served = self._holder(work)
-            if work.delivery > self._settings.poison_threshold:
+            if work.unreadable is not None:
+                served.running -= 1
+            elif work.delivery > self._settings.poison_threshold:
                 self._bury(served, work)
             else:
                 self._run(served, work, since)
         self._claiming = False
         self._idle.set()
         return len(claimed)
+
+    async def _leave(self, unreadable: Sequence[HeldWork]) -> None:
+        """Give back work that this process cannot decode, for one that can; it does not count as a failure."""
+        logger.error(
+            "work cannot be decoded",
+            extra={
+                "job_id": unreadable[0].job_id,
+                "topic": unreadable[0].topic,
+                "messages": len(unreadable),
+                "error": unreadable[0].unreadable,
+            },
+        )
+        async with self._claims.use() as connection:
+            await self._store.postpone_work(
+                connection,
+                self._member,
+                [(w.generation, w.activity_id, w.dimension, UNREADABLE, False) for w in unreadable],
+                None,
+            )
 
     async def _claim_topics(self, connection: Any, limits: Mapping[Lane, int]) -> list[HeldWork]:
         most = {topic: limit for (topic, _), limit in limits.items()}
@@ -737,7 +762,11 @@ class Workers:
                 return
         served.counts[code] = served.counts.get(code, 0) + 1
         if self._deliver is None or self._by_stream:
-            self._answers.append((work, status, code, dumps_text(data)))
+            try:
+                self._answers.append((work, status, code, self._store.payload.dumps(data)))
+            except CodecError as error:
+                logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
+                self._postponed.append((work, UNREADABLE))
             self._answer_wake.set()
             return
         event = Event(
@@ -860,6 +889,10 @@ def _nothing() -> None:
 def _never() -> bool:
     """No engine, no commits."""
     return False
+
+
+UNREADABLE = 1.0
+"""Seconds for which a process leaves alone work that it cannot decode."""
 
 
 def _unlimited(topic: str) -> int:

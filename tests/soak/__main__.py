@@ -1,4 +1,7 @@
-"""Drill after drill for minutes: `python -m tests.soak --minutes 3 --seed 7`; 1 is returned if a promise was broken."""
+"""Drills and chaos for minutes: `python -m tests.soak --minutes 6 --seed 7`; 1 is returned if a promise was broken.
+
+A drill kills the processes of one app, and Postgres with them; the chaos does all that can be done to two apps at once.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
-sys.path.insert(0, str(HERE.parent / "crash"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "crash")]
 
+import chaos  # noqa: E402 - it lies beside this
 import drill  # noqa: E402 - it lies beside the crash test
 
 RESULTS = HERE.parent.parent / "bench" / "results"
@@ -31,19 +35,49 @@ RATE = 30.0
 """Jobs created per second while nothing is dead."""
 
 
+CHAOS_RATE = 10.0
+"""Jobs created per second in each app of the chaos; each is thirteen activities and three further jobs."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3.0, help="how long (default: 3)")
-    parser.add_argument("--seed", type=int, default=None, help="of the moments at which processes are killed")
+    parser.add_argument(
+        "--minutes", type=float, default=6.0, help="how long (default: 6), half of it for each"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="of what happens, and when")
+    parser.add_argument("--only", choices=("drill", "chaos"), help="one of them, for the whole time")
     parser.add_argument("--record", action="store_true", help="write the figures to bench/results")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
-    reports = asyncio.run(_soak(options.minutes * 60, seed))
-    total = _total(reports, seed)
-    print(drill_line(total), flush=True)
+    seconds = options.minutes * 60 / (1 if options.only else 2)
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    if options.only != "chaos":
+        reports = asyncio.run(_soak(seconds, seed))
+        total = _total(reports, seed)
+        print(drill_line(total), flush=True)
+        problems += total.problems
+        found |= {"total": asdict(total), "rounds": [asdict(report) for report in reports]}
+    if options.only != "drill":
+        storm = asyncio.run(_chaos(seconds, seed))
+        print(f"chaos: {storm.summary()}", *storm.problems, sep="\n  ", flush=True)
+        problems += storm.problems
+        found["chaos"] = asdict(storm)
     if options.record:
-        print(f"recorded in {_record(total, reports, options.minutes)}")
-    return 1 if total.problems else 0
+        print(f"recorded in {_record(found, options.minutes)}")
+    return 1 if problems else 0
+
+
+async def _chaos(seconds: float, seed: int) -> chaos.ChaosReport:
+    directory = _directory()
+    report = await chaos.run(
+        directory, jobs=int(seconds * CHAOS_RATE * 0.4), rate=CHAOS_RATE, seconds=seconds, seed=seed
+    )
+    if report.problems:
+        report.problems.append(f"what happened lies in {directory}")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+    return report
 
 
 async def _soak(seconds: float, seed: int) -> list[drill.Report]:
@@ -61,9 +95,7 @@ async def _soak(seconds: float, seed: int) -> list[drill.Report]:
 
 
 async def _round(seed: int, disturbance: float) -> drill.Report:
-    directory = Path(tempfile.mkdtemp(prefix="hotmesh-soak-", dir="/tmp"))
-    if os.geteuid() == 0:
-        os.chmod(directory, 0o711)  # noqa: PTH101 - for the account that root's servers run as
+    directory = _directory()
     try:
         report = await drill.run(
             directory,
@@ -81,6 +113,13 @@ async def _round(seed: int, disturbance: float) -> drill.Report:
     else:
         shutil.rmtree(directory, ignore_errors=True)
     return report
+
+
+def _directory() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="hotmesh-soak-", dir="/tmp"))
+    if os.geteuid() == 0:
+        directory.chmod(0o711)  # for the account that root's servers run as
+    return directory
 
 
 def _total(reports: list[drill.Report], seed: int) -> drill.Report:
@@ -103,7 +142,7 @@ def drill_line(total: drill.Report) -> str:
     return f"soak: {total.summary()}"
 
 
-def _record(total: drill.Report, reports: list[drill.Report], minutes: float) -> Path:
+def _record(results: dict[str, Any], minutes: float) -> Path:
     moment = datetime.now(UTC)
     found: dict[str, Any] = {
         "benchmark": "soak",
@@ -112,8 +151,7 @@ def _record(total: drill.Report, reports: list[drill.Report], minutes: float) ->
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpus": os.cpu_count(),
-        "total": asdict(total),
-        "rounds": [asdict(report) for report in reports],
+        **results,
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"soak-{moment:%Y%m%d-%H%M%S}.json"

@@ -1,6 +1,6 @@
 -- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these.
 -- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
--- Locks    job rows, skipping those another engine is working on.
+-- Locks    job rows, skipping those another engine is working on; for 5 seconds of standing still at most.
 -- Writes   removes messages and timers whose job is gone.
 -- Returns  the job rows, each with its events as a JSON array in the order in which they became due, at most 500 of
 --          them: what a parent hears from thousands of children is more than one step should handle.
@@ -45,6 +45,8 @@ begin
     if v_job_ids is null then
         return;
     end if;
+    -- A process that stands still in the middle of its transaction must not keep the jobs: the server ends its session.
+    perform set_config('idle_in_transaction_session_timeout', '5000', true);
     -- A statement of its own, which sees what was committed until the locks were taken: an event that another engine
     -- consumed just now must not be handed out with the job as that engine left it.
     return query

@@ -261,3 +261,28 @@ app:
     for member in (mesh, other):
         found = await member.get_state("start", job_id)
         assert (found.metadata.vrs, found.data) == ("3", {"brandNew": "other", "told": "hello"})
+
+
+async def test_an_activation_that_is_cancelled_changes_nothing_and_stops_no_other(
+    mesh: HotMesh, other: HotMesh
+) -> None:
+    heard, other._quorum.heard = other._quorum.heard, lambda notice: None  # type: ignore[method-assign]
+    activation = asyncio.create_task(mesh.activate("2", delay=60))
+    await asyncio.sleep(0.2)
+    activation.cancel()
+    await asyncio.wait([activation])
+    assert await runs(mesh) == "1"
+
+    other._quorum.heard = heard  # type: ignore[method-assign]
+    with anyio.fail_after(10):
+        assert await other.activate("2") is True
+
+
+async def test_who_hears_no_answers_leaves_activations_to_others(mesh: HotMesh, database_url: str) -> None:
+    async with HotMesh.init(APP, connection=database_url, direct_connection=False) as deaf:
+        with pytest.raises(ActivationError, match="This member hears no answers"):
+            await deaf.activate("2", delay=0.01)
+        assert await mesh.activate("2") is True
+        assert await runs(deaf) == "2"
+        await mesh.stop()
+        assert await deaf.activate("1") is True

@@ -235,7 +235,7 @@ async def test_row_229_paused_engines_take_nothing_until_they_go_on(
     assert await mesh.get_status(job_id) == 1
 
     await mesh.resume(scope="engines")
-    await eventually(lambda: ended(mesh, job_id), within=1)
+    await eventually(lambda: ended(mesh, job_id), within=2)
     assert (await mesh.get_state("one", job_id)).data == {"y": 2}
 
 
@@ -250,7 +250,7 @@ async def test_timers_wait_for_a_paused_engine(mesh: HotMesh) -> None:
     assert await mesh.get_status(job_id) > 0
 
     await mesh.resume()
-    await eventually(lambda: ended(mesh, job_id), within=1)
+    await eventually(lambda: ended(mesh, job_id), within=2)
 
 
 async def test_another_engine_goes_on_when_one_is_paused(mesh: HotMesh, database_url: str) -> None:
@@ -313,7 +313,7 @@ async def test_row_231_a_paused_worker_starts_nothing(mesh: HotMesh, starts: Sta
     assert starts.at == []
 
     await mesh.resume(topic="w")
-    await eventually(lambda: len(starts.at) == 3, within=1)
+    await eventually(lambda: len(starts.at) == 3, within=2)
 
 
 async def test_others_take_what_a_paused_worker_leaves(
@@ -359,6 +359,17 @@ async def test_a_rate_that_was_set_while_a_member_was_away_is_found(mesh: HotMes
     await eventually(lambda: mesh._engine is not None and mesh._engine.pace.rate == 11)
 
 
+async def test_who_hears_nothing_looks_for_rates(database_url: str) -> None:
+    async with (
+        HotMesh.init(APP, connection=database_url, direct_connection=False) as deaf,
+        HotMesh.init(APP, connection=database_url) as mesh,
+    ):
+        await mesh.throttle(12, scope="engines")
+        await eventually(lambda: deaf._engine is not None and deaf._engine.pace.rate == 12, within=5)
+        await deaf.throttle(13, scope="engines")
+        await eventually(lambda: mesh._engine is not None and mesh._engine.pace.rate == 13)
+
+
 async def test_a_lower_rate_wakes_a_sleeping_worker(mesh: HotMesh, starts: Starts) -> None:
     await mesh.throttle(60_000, topic="w")
     await start(mesh, 2)
@@ -387,5 +398,5 @@ async def turn_after(rate: int, floor: Callable[[], float]) -> float:
 
 
 async def test_row_238_a_floor_delays_the_next_message() -> None:
-    assert 0.08 <= await turn_after(0, lambda: 100.0) < 0.25
+    assert 0.08 <= await turn_after(0, lambda: 100.0) < 1
     assert await turn_after(0, lambda: 0.0) < 0.05

@@ -32,6 +32,9 @@ ROUNDS: Final = (1, 2, 4, 8)
 WAIT: Final = 30.0
 """Seconds to wait for another activation to end."""
 
+GRACE: Final = 10.0
+"""Seconds more than twice the time for all answers, after which an activation that says nothing has lost the right."""
+
 ATTEMPTS: Final = 3
 """Times that the version may be deployed anew meanwhile."""
 
@@ -62,7 +65,8 @@ async def _attempt(store: Store, plans: Plans, quorum: Quorum, version: str, del
         if outcome != "busy":
             return outcome
     delays = [delay * times for times in ROUNDS]
-    async with activating(store, max(WAIT, 2 * sum(delays)), 2 * sum(delays) + WAIT) as connection:
+    longest = 2 * sum(delays) + GRACE
+    async with activating(store, max(WAIT, 2 * longest), longest) as connection:
         checksum = await _load(plans, version)
         for answer in await quorum.poll_engines(version, delays):
             details = answer["details"]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -241,7 +242,8 @@ class Quorum:
             del self._ballots[question]
         if self._listener.session is None:
             raise ActivationError(
-                f"Quorum not reached. Version {version} not activated. This member has no connection to listen on"
+                f"Quorum not reached. Version {version} not activated. This member hears no answers, because it has no "
+                "connection to listen on; activate the version from another one, or when there is a connection again"
             )
         logger.warning(
             "members did not answer before an activation",
@@ -282,7 +284,9 @@ class Quorum:
     async def _follow_rates(self) -> None:
         delay = 0.1
         while True:
-            await self._rates_to_read.wait()
+            # Who hears nothing has to look.
+            with anyio.move_on_after(math.inf if self._listener.hears else self._settings.poll):
+                await self._rates_to_read.wait()
             self._rates_to_read = anyio.Event()
             try:
                 await self._throttles.read()

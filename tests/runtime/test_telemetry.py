@@ -485,3 +485,19 @@ async def test_two_processes_make_one_trace(database_url: str) -> None:
     assert [span[0] for span in spans if span[3] not in ids] == ["JOB/traced/parent/1"]
     assert "JOB/traced/parent/1" in {span.name for span in recorded.spans}
     assert "WORKER/traced/w1/2" not in {span.name for span in recorded.spans}
+
+
+async def test_a_job_of_a_transaction_belongs_to_the_trace_of_its_caller(database_url: str) -> None:
+    recorded = Recorded()
+    tracer = recorded.provider.get_tracer("shop")
+    async with traced(database_url, recorded) as mesh, connected(database_url) as connection:
+        with tracer.start_as_current_span("request") as request:
+            async with connection.transaction():
+                await mesh.pub("parent", {"order": "A1"}, connection=connection)
+        await settled(connection, "traced")
+        await eventually(lambda: len(recorded.spans) == len(PARENT) + 1)
+
+    assert recorded.names == sorted([*PARENT, "request"])
+    assert {trace_of(span) for span in recorded.spans} == {f"{request.get_span_context().trace_id:032x}"}
+    assert_whole(recorded.spans)
+    assert parent(recorded.named("JOB/traced/parent/1")) == number(recorded.named("request"))

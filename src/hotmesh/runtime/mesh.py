@@ -158,6 +158,7 @@ class HotMesh:
         )
         self._engine: Engine | None = None
         self._metrics = Metrics()
+        self._telemetry = telemetry
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
         self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
         self._operating = Operating(self._store, self._plans, self._environment, self._events)
@@ -567,6 +568,8 @@ class HotMesh:
             if self._ended:
                 raise self._over("pub")
             limits = Limits(max_cycles=self.settings.max_cycles, expire=self.settings.expire)
+            if self._telemetry is not None:
+                request = self._telemetry.carried(request)
             return await start_within(
                 self._store, self._plans, self._environment, limits, connection, request
             )

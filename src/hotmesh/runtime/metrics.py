@@ -107,7 +107,7 @@ class Metrics:
         """A step has committed."""
         for change in step.jobs:
             job = change.job
-            if change.created:
+            if change.created or change.started:
                 add(self.flows_started, job.topic)
             if change.ended:
                 outcome = "interrupted" if job.interrupted else "completed" if job.error is None else "failed"

@@ -103,6 +103,16 @@ class Telemetry:
         before = f"{current.span_id:016x}" if current.is_valid else request.span_id
         return replace(request, trace_id=f"{made.trace_id:032x}", span_id=before)
 
+    def carried(self, request: StartRequest) -> StartRequest:
+        """The request of a job that starts later and elsewhere, as a part of the active span's trace."""
+        if request.trace_id is not None or self._find() is None or self._steps is None:
+            return request
+        current = trace.get_current_span().get_span_context()
+        if not current.is_valid:
+            return request
+        span_id = f"{current.span_id:016x}" if current.trace_flags.sampled else UNSAMPLED
+        return replace(request, trace_id=f"{current.trace_id:032x}", span_id=span_id)
+
     def forget(self, generation: str) -> None:
         """The job was not created."""
         self._jobs.pop(generation, None)

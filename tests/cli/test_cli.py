@@ -13,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from harness import connected
 from hotmesh import HotMesh, Response, StreamData, Worker
 from hotmesh.cli import COMMANDS, drawing, main
 
@@ -131,6 +132,25 @@ def test_jobs_lists_the_newest_first_and_filters(shop: str) -> None:
     assert ids("--app", "other") == set()
     assert ids("--topic", "order.placed", "--state", "complete") == {"paid"}
     assert len(ids("--limit", "2")) == 2
+
+
+def test_jobs_of_any_age_are_listed_the_newest_first(shop: str) -> None:
+    async def age() -> None:
+        async with connected(shop) as database:
+            for job_id, ago in (("paid", "3 years"), ("broken", "5 hours"), ("waiting", "5 minutes")):
+                await database.execute(
+                    "update hotmesh.job set created_at = now() - $2::text::interval where job_id = $1",
+                    job_id,
+                    ago,
+                )
+
+    asyncio.run(age())
+    newest = ["queued", "waiting", "broken", "paid"]
+
+    for limit in range(1, 5):
+        listed = data("jobs", "--connection", shop, "--limit", str(limit))
+        assert [job["job_id"] for job in listed] == newest[:limit]
+    assert [job["job_id"] for job in data("jobs", "--connection", shop, "--state", "complete")] == ["paid"]
 
 
 def test_jobs_prints_whole_ids(shop: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hotmesh.core.codec import CONCEALED, OPAQUE
 from hotmesh.core.job import Dimension
@@ -70,6 +70,10 @@ class Obligation:
     attempt: int
 
 
+SPANS: Final = (60.0, 3_600.0, 86_400.0, 1_000 * 365 * 86_400.0)
+"""Seconds to look back for the newest jobs, one after the other: a minute, an hour, a day, for ever."""
+
+
 class Observer:
     """Queries on one namespace, over one connection."""
 
@@ -85,8 +89,16 @@ class Observer:
         topic: str | None = None,
         limit: int = 20,
     ) -> list[JobSummary]:
-        """The newest jobs first."""
-        return [_job(row) for row in await self._rows("list_jobs", app_id, state, topic, limit)]
+        """The newest jobs first.
+
+        Looked for in the youngest part of the table first, and further back as long as there are too few.
+        """
+        rows: list[Any] = []
+        for span in SPANS:
+            rows = await self._rows("list_jobs", app_id, state, topic, limit, span)
+            if len(rows) >= limit:
+                break
+        return [_job(row) for row in rows]
 
     async def find(self, job_id: str, app_id: str | None = None) -> list[JobSummary]:
         """The job of this id, in each app that has one."""

@@ -320,6 +320,8 @@ class Quorum:
             )
         if kind == "throttle":
             checked_rate(message.get("throttle"))
+            if message.get("scope", "all") not in SCOPES:
+                raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {message['scope']!r}")
         given = {"originator": self._guid, **message} if kind in ("ping", "duress") else dict(message)
         plain = normalise(given, limit=self._settings.max_payload, what=f"a quorum message of type {kind}")
         await self._send([(_target(plain), plain)])

@@ -77,22 +77,57 @@ class Family:
         return Family(self.name, self.kind, self.help, self.labels, values)
 
 
+class Tally:
+    """How often something ended in which way, and how long it took. One call and no look-up but that of the outcome."""
+
+    __slots__ = ("outcomes", "seconds")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = {}
+        self.seconds = Histogram(SECONDS)
+
+    def add(self, outcome: str, seconds: float) -> None:
+        outcomes, histogram = self.outcomes, self.seconds
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        histogram.counts[bisect_left(SECONDS, seconds)] += 1
+        histogram.total += seconds
+
+
+class Tallies(dict[str, Tally]):
+    """Tallies by name, each made when it is first asked for."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> Tally:
+        found = self[name] = Tally()
+        return found
+
+    @property
+    def outcomes(self) -> dict[Label, int]:
+        return {
+            (name, outcome): count
+            for name, tally in dict(self).items()
+            for outcome, count in dict(tally.outcomes).items()
+        }
+
+    @property
+    def seconds(self) -> dict[str, Histogram]:
+        return {name: tally.seconds for name, tally in dict(self).items()}
+
+
 class Metrics:
     """The counters of one instance, since it began."""
 
     __slots__ = (
-        "activities", "activity_seconds", "callback_seconds", "callbacks", "commit_seconds", "commit_steps", "dead_letters",
-        "events", "flow_seconds", "flows_ended", "flows_started", "lost_leases", "refused", "retries",
+        "activities", "callbacks", "commit_seconds", "commit_steps", "dead_letters", "events", "flows", "flows_started",
+        "lost_leases", "refused", "retries",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.flows_started: dict[str, int] = {}
-        self.flows_ended: dict[Label, int] = {}
-        self.flow_seconds: dict[str, Histogram] = {}
-        self.activities: dict[Label, int] = {}
-        self.activity_seconds: dict[str, Histogram] = {}
-        self.callbacks: dict[Label, int] = {}
-        self.callback_seconds: dict[str, Histogram] = {}
+        self.flows = Tallies()
+        self.activities = Tallies()
+        self.callbacks = Tallies()
         self.commit_seconds = Histogram(SECONDS)
         self.commit_steps = Histogram(STEPS)
         self.refused: dict[str, int] = {}
@@ -106,20 +141,20 @@ class Metrics:
     def applied(self, step: Step) -> None:
         """A step has committed."""
         for change in step.jobs:
-            job = change.job
             if change.created or change.started:
-                add(self.flows_started, job.topic)
+                topic = change.job.topic
+                self.flows_started[topic] = self.flows_started.get(topic, 0) + 1
             if change.ended:
-                outcome = "interrupted" if job.interrupted else "completed" if job.error is None else "failed"
-                add(self.flows_ended, (job.topic, outcome))
-                _observe(self.flow_seconds, job.topic, (job.updated_at - job.created_at).total_seconds())
+                job = change.job
+                outcome = "completed" if job.error is None else "failed"
+                if job.status:
+                    outcome = "interrupted"
+                self.flows[job.topic].add(outcome, (job.updated_at - job.created_at).total_seconds())
         for item in step.records:
             record = item.record
-            if record.state == "closed":
-                add(self.activities, (record.type, "done" if record.error is None else "failed"))
-                if record.started_at is not None and record.ended_at is not None:
-                    seconds = (record.ended_at - record.started_at).total_seconds()
-                    _observe(self.activity_seconds, record.type, seconds)
+            if record.ended_at is not None and record.started_at is not None and record.state == "closed":
+                seconds = (record.ended_at - record.started_at).total_seconds()
+                self.activities[record.type].add("done" if record.error is None else "failed", seconds)
         self.events += len(step.consumed)
 
     def committed(self, steps: int, seconds: float, refused: Iterable[tuple[str, str]]) -> None:
@@ -129,11 +164,6 @@ class Metrics:
         for reason, _ in refused:
             add(self.refused, reason)
 
-    def called(self, topic: str, outcome: str, seconds: float) -> None:
-        """A callback is over."""
-        add(self.callbacks, (topic, outcome))
-        _observe(self.callback_seconds, topic, seconds)
-
     # -- what somebody sees ------------------------------------------------------------------------------
 
     def families(self) -> list[Family]:
@@ -141,22 +171,25 @@ class Metrics:
         return [
             _counter("flows_started", "Jobs created, by topic.", ("topic",), self.flows_started),
             _counter(
-                "flows_ended", "Jobs ended, by topic and outcome.", ("topic", "outcome"), self.flows_ended
+                "flows_ended", "Jobs ended, by topic and outcome.", ("topic", "outcome"), self.flows.outcomes
             ),
-            _histogram("flow_seconds", "From creation to end of jobs.", ("topic",), self.flow_seconds),
+            _histogram("flow_seconds", "From creation to end of jobs.", ("topic",), self.flows.seconds),
             _counter(
                 "activities_ended",
                 "Activities ended, by type and outcome.",
                 ("type", "outcome"),
-                self.activities,
+                self.activities.outcomes,
             ),
             _histogram(
-                "activity_seconds", "From entry to end of activities.", ("type",), self.activity_seconds
+                "activity_seconds", "From entry to end of activities.", ("type",), self.activities.seconds
             ),
             _counter(
-                "callbacks_ended", "Callbacks, by topic and outcome.", ("topic", "outcome"), self.callbacks
+                "callbacks_ended",
+                "Callbacks, by topic and outcome.",
+                ("topic", "outcome"),
+                self.callbacks.outcomes,
             ),
-            _histogram("callback_seconds", "How long callbacks ran.", ("topic",), self.callback_seconds),
+            _histogram("callback_seconds", "How long callbacks ran.", ("topic",), self.callbacks.seconds),
             _counter("callback_retries", "Failed attempts that are made again.", ("topic",), self.retries),
             _counter(
                 "leases_lost", "Answers that came when others had the work.", ("topic",), self.lost_leases
@@ -222,13 +255,6 @@ def queue_families(rows: Iterable[Mapping[str, Any]]) -> list[Family]:
 
 def add(counts: dict[Any, int], key: Any, more: int = 1) -> None:
     counts[key] = counts.get(key, 0) + more
-
-
-def _observe(histograms: dict[str, Histogram], key: str, value: float) -> None:
-    found = histograms.get(key)
-    if found is None:
-        found = histograms[key] = Histogram(SECONDS)
-    found.observe(value)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> Family:

@@ -687,7 +687,7 @@ class Workers:
         del self._running[key]
         served.running -= 1
         outcome = "cut off" if response is None else response.status
-        self._metrics.called(work.topic, outcome, time.monotonic() - since)
+        self._metrics.callbacks[work.topic].add(outcome, time.monotonic() - since)
         if response is None:
             self._cut_off(served, work)
         elif not held:

@@ -316,6 +316,20 @@ async def test_row_231_a_paused_worker_starts_nothing(mesh: HotMesh, starts: Sta
     await eventually(lambda: len(starts.at) == 3, within=2)
 
 
+async def test_a_job_that_does_not_move_says_that_it_is_because_of_a_pause(mesh: HotMesh) -> None:
+    await mesh.pause(topic="w")
+    await mesh.throttle(70, topic="of others")
+    await mesh.throttle(80, scope="engines")
+    [job_id] = await start(mesh, 1)
+
+    notes = (await mesh.explain(job_id)).notes
+
+    assert notes == (
+        "all engines are throttled: one message per 80 ms",
+        "workers of topic w are paused: resume them",
+    )
+
+
 async def test_others_take_what_a_paused_worker_leaves(
     mesh: HotMesh, starts: Starts, database_url: str
 ) -> None:

@@ -34,9 +34,15 @@ class Rates:
     topics: dict[str, int] = field(default_factory=dict)
 
 
-async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int:
-    """Count this connection, which listens, among the members of the app as long as it lives; returns its session."""
-    return int(await connection.fetchval(store.bound("select mesh.join_mesh($1, $2)"), store.app_id, engine))
+async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int | None:
+    """Count this connection, which listens, among the members of the app as long as it lives; returns its session.
+
+    None if somebody else has taken the lock for a purpose of his own: it is not counted then.
+    """
+    session: int | None = await connection.fetchval(
+        store.bound("select mesh.join_mesh($1, $2)"), store.app_id, engine
+    )
+    return session
 
 
 async def leave_mesh(store: Store, connection: Driver, *, engine: bool) -> None:

@@ -151,6 +151,14 @@ class BuriedMessage(Struct, frozen=True):
     dead_at: datetime
 
 
+class StoredRate(Struct, frozen=True):
+    """A row of throttle that concerns the job. `topic`: empty for all."""
+
+    scope: str
+    topic: str
+    rate: int
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """A job and what it waits for, at one moment (`now`, by the database's clock).
@@ -179,6 +187,7 @@ class Situation:
     children: list[LiveChild]
     records: list[OpenRecord]
     dead_letters: list[BuriedMessage]
+    rates: list[StoredRate]
 
 
 _KINDS: dict[str, Any] = {
@@ -190,6 +199,7 @@ _KINDS: dict[str, Any] = {
     "children": list[LiveChild],
     "records": list[OpenRecord],
     "dead_letters": list[BuriedMessage],
+    "rates": list[StoredRate],
 }
 _DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _KINDS.items()}
 

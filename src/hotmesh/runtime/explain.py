@@ -173,6 +173,14 @@ def _notes(situation: Situation, plan: Plan | None, state: State) -> Iterator[st
         yield f"a branch has failed, and whoever waits was told: {message} (code {code})"
     if situation.cancelled:
         yield "it is marked as cancelled"
+    if state == "running":
+        for one in situation.rates:
+            who = f"workers of topic {one.topic}" if one.topic else f"all {one.scope}"
+            yield (
+                f"{who} are paused: resume them"
+                if one.rate < 0
+                else f"{who} are throttled: one message per {one.rate} ms"
+            )
     match state:
         case "complete":
             yield "it is complete: nothing is open"

@@ -46,7 +46,14 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
        (select json_agg(x) from (
            select d.id, d.stream, d.topic, d.activity_id, d.dimension, d.reason, d.dead_at
              from mesh.dead_letter as d where d.generation = j.generation
-            order by d.id limit $3) as x) as dead_letters
+            order by d.id limit $3) as x) as dead_letters,
+       (select json_agg(x) from (
+           select r.scope, r.topic, r.rate
+             from mesh.throttle as r
+            where r.app_id = j.app_id and r.rate <> 0
+              and (r.topic = '' or exists (
+                  select from mesh.worker_stream as w where w.generation = j.generation and w.topic = r.topic))
+            order by r.scope, r.topic limit $3) as x) as rates
   from mesh.job as j
  where j.app_id = $1 and j.job_id = any ($2)
    and (j.expires_at is null or j.expires_at > mesh.clock())

@@ -222,3 +222,23 @@ async def test_without_a_sink_a_commit_is_one_statement(database_url: str) -> No
         engine: Any = mesh._engine
         assert engine._memory.watched([]) == ()
         assert mesh._events is None
+
+
+class Backwards:
+    """A codec that anybody can read."""
+
+    def encode(self, text: str) -> str:
+        return text[::-1]
+
+    def decode(self, text: str) -> str:
+        return text[::-1]
+
+
+async def test_what_a_codec_wrote_is_told_decoded(database_url: str) -> None:
+    sink = Sink()
+    async with reviewing(database_url, events=sink, codec=Backwards()) as mesh:
+        job_id = await mesh.pub("review.start", {})
+        await mesh.signal("review.done", {"id": job_id, "ok": True})
+        resolved = await sink.heard("resolved", job_id)
+
+    assert resolved.data["resolver_payload"] == {"id": job_id, "ok": True}

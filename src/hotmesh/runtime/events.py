@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -20,8 +20,12 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from hotmesh.core.codec import CONCEALED
 from hotmesh.core.step import Step
-from hotmesh.errors import ConfigError
+from hotmesh.errors import CodecError, ConfigError
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.events")
 
@@ -76,12 +80,13 @@ class Events:
     Coroutine functions are called on the event loop, plain ones in a thread, so that one that blocks holds up nothing.
     """
 
-    def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str) -> None:
+    def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str, store: Store) -> None:
         self._publish = publisher(sink)
         self._in_thread = not _is_asynchronous(self._publish)
         self._namespace = namespace
         self._app_id = app_id
         self._guid = guid
+        self._store = store
         self._queue: deque[SystemEvent] = deque()
         self._dropped = 0
         self._wake = anyio.Event()
@@ -109,6 +114,8 @@ class Events:
         for row in rows:
             verb = "created" if row["status"] == "pending" else row["status"]
             data = {name: _utc(value) if name in _MOMENTS else value for name, value in row.items()}
+            for name in _ENCODED:
+                data[name] = self._revealed(data[name])
             self.put(
                 SystemEvent(
                     event_id=f"{row['id']}:{verb}:{data['updated_at']}",
@@ -125,6 +132,13 @@ class Events:
                     data=data,
                 )
             )
+
+    def _revealed(self, value: Any) -> Any:
+        """A value that a codec may have written; what this process cannot decode is told as such."""
+        try:
+            return self._store.payload.reveal(value)
+        except CodecError:
+            return CONCEALED
 
     def put(self, event: SystemEvent) -> None:
         """Tell the sink, soon."""
@@ -188,6 +202,8 @@ def touched(steps: Sequence[Step]) -> list[str]:
         if change.dropped or step.escalations or step.escalation_ends
     ]
 
+
+_ENCODED: Final = ("escalation_payload", "resolver_payload", "envelope")
 
 _MOMENTS: Final = frozenset(
     {

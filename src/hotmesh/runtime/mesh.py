@@ -150,7 +150,7 @@ class HotMesh:
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
         )
         self._leases = LeaseKeeper(source, schema, guid, settings.lease)
-        self._events = None if events is None else Events(events, schema, app_id, guid)
+        self._events = None if events is None else Events(events, schema, app_id, guid, self._store)
         self._retention = (
             None
             if settings.retention is None or readonly

@@ -111,5 +111,5 @@ async def test_row_276_no_more_is_held_than_runs(database_url: str, monkeypatch:
         await eventually(look, within=20)
         await settled(connection, APP, within=20)
     # Beside the ten that run: what is answered and waits for a commit (20 and the last claim), or is in one.
-    assert max(held) <= 100
+    assert max(held) <= 150
     assert most <= 10

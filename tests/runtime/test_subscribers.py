@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -361,13 +361,13 @@ async def test_a_subscription_that_could_not_be_stored_is_none(database_url: str
 
 async def test_a_slow_or_failing_subscriber_holds_up_neither_results_nor_others(database_url: str) -> None:
     told: Told = []
-    release = asyncio.Event()
+    release, unblock = asyncio.Event(), threading.Event()
 
     async def slow(topic: str, output: JobOutput) -> None:
         await release.wait()
 
     def blocking(topic: str, output: JobOutput) -> None:
-        time.sleep(0.5)
+        unblock.wait(30)
 
     async def failing(topic: str, output: JobOutput) -> None:
         raise ValueError("no")
@@ -381,14 +381,13 @@ async def test_a_slow_or_failing_subscriber_holds_up_neither_results_nor_others(
     async with apart(database_url) as (_, _, caller):
         for callback in (slow, blocking, failing, leaving, cancelling, told_by(told)):
             await caller.sub("one.done", callback)
-        began = time.monotonic()
         for number in range(5):
             output = await caller.pubsub("one", {"x": number}, timeout=10)
             assert output.data == {"y": number}
         await eventually(lambda: len(told) == 5)
-        assert time.monotonic() - began < 2.4  # five times half a second, if anybody had waited
         assert [output.data["y"] for _, output in told] == list(range(5))
         release.set()
+        unblock.set()
 
 
 async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(

@@ -358,12 +358,37 @@ async def test_row_210_the_export_with_inputs(database_url: str) -> None:
         assert entry["completed_at"].endswith("Z")
         assert entry["duration_ms"] >= 0
         assert entry["error"] is None
+        assert entry["retry_attempt"] == 0
         assert "cycle_iteration" not in entry
     assert [(entry["name"], entry["input"], entry["output"], entry["completed_at"]) for entry in queued] == [
         ("nobody", {"n": 4}, None, None)
     ]
     assert queued[0]["retry_attempt"] == 0
     assert failed[0]["error"]["code"] == 422
+
+
+@pytest.mark.parametrize("engine", [True, False], ids=["with an engine", "without an engine"])
+async def test_an_export_says_how_often_answered_work_has_failed(database_url: str, engine: bool) -> None:
+    async def third_time(message: StreamData) -> Any:
+        if message.metadata.get("try", 0) < 2:
+            raise ValueError("not yet")
+        return {"receipt": "r"}
+
+    retry = {"maximum_attempts": 5, "initial_interval": 0.01, "maximum_interval": 0.01}
+    async with (
+        reading(database_url) as mesh,
+        HotMesh.init(
+            "readers",
+            connection=database_url,
+            engine=engine,
+            workers=[Worker("nobody", third_time, retry=retry)],
+        ),
+    ):
+        job_id = await mesh.pub("idle", {"n": 1})
+        await eventually(lambda: _has_status(mesh, job_id, 2))
+        entry = (await mesh.export(job_id, enrich_inputs=True))["activities"][0]
+
+    assert (entry["output"], entry["retry_attempt"]) == ({"receipt": "r"}, 2)
 
 
 async def test_an_export_tells_the_passes_of_a_cycle_apart(database_url: str) -> None:

@@ -483,6 +483,7 @@ class Run:
             base.started_at,
             self.now,
             seen,
+            event.attempt or None,
         )
         if not pending:
             self._stop_waiting(draft, activity, event)
@@ -577,6 +578,7 @@ class Run:
             type=activity.type,
             started_at=found.started_at if found is not None else self.now,
             ended_at=self.now,
+            attempt=None if found is None else found.attempt,
         )
         self.conclude(draft, activity, dimension, failed)
 

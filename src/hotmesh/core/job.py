@@ -45,6 +45,8 @@ class Record(Struct, frozen=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seen: tuple[str, ...] = ()
+    attempt: int | None = None
+    """Tries of the worker that failed before its answer; None: none did."""
 
 
 class Parent(Struct, frozen=True):
@@ -158,6 +160,8 @@ class Event(Struct, frozen=True):
     receipt: Receipt | None = None
     started_at: datetime | None = None
     """When the activity was entered, if the row knows; set_at for timers."""
+    attempt: int = 0
+    """Of an answer: tries that failed before it."""
 
 
 def timestamp(moment: datetime) -> str:

@@ -126,6 +126,7 @@ def records_from(
             row["started_at"],
             row["ended_at"],
             tuple(row["seen"] or ()),
+            row["attempt"],
         )
         activities = found.setdefault(str(row["generation"]), {})
         activities.setdefault(row["activity_id"], {})[tuple(row["dimension"])] = record
@@ -142,6 +143,7 @@ class _DueEvent(Struct):
     data: Any
     attempt: int
     at: datetime
+    work_attempt: int | None = None
 
 
 class DueEvent(Struct, frozen=True):
@@ -172,6 +174,7 @@ def events_from(text: str, payload: Payload = CLEAR) -> list[DueEvent]:
             due.message_id if due.kind in ("added", "result") else "",
             receipt,
             due.at,
+            due.work_attempt or 0,
         )
         found.append(DueEvent(event, due.attempt))
     return found
@@ -189,6 +192,8 @@ class AnswerNotice(Struct):
     code: int
     data: Any
     at: datetime
+    work_attempt: int = 0
+    """Tries that failed before the answer."""
 
 
 def _value(text: str | None, payload: Payload) -> Json:

@@ -18,7 +18,7 @@ from hotmesh.core.wire import dumps_text
 Text = str | None
 
 _WIDTHS: Final = {
-    "create": 14, "update": 10, "record": 13, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
+    "create": 14, "update": 10, "record": 14, "work": 10, "instance": 5, "message": 3, "send": 11, "timer": 6,
     "wait": 7, "signal": 7, "drop": 4,
 }  # fmt: skip
 """Array parameters of each section of commit_steps, in its order."""
@@ -108,6 +108,7 @@ class Batch:
                     text_array(record.seen) if record.seen else None,
                     record.started_at,
                     record.ended_at,
+                    record.attempt,
                 )
             )
         for index, work in enumerate(step.work):

@@ -600,6 +600,7 @@ class Engine:
                 e.message_id,
                 e.receipt,
                 e.started_at,
+                e.attempt,
             )
             if e.kind in ("answer", "added", "result", "signal", "timer")
             else Event("interrupt", data={"reason": failure["message"], "code": 500}, receipt=e.receipt)

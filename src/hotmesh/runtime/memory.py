@@ -101,6 +101,7 @@ class Memory:
             answer.data,
             receipt=MessageReceipt(answer.message_id),
             started_at=answer.at,
+            attempt=answer.work_attempt,
             # Less than all of the time: a step takes some of it.
             until=time.monotonic() + HANDOVER * 0.8,
         )

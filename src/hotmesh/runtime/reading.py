@@ -228,13 +228,20 @@ def _entry(
         "started_at": _iso(started),
         "completed_at": _iso(ended),
         "duration_ms": None if started is None or ended is None else _milliseconds(started, ended),
-        "retry_attempt": None if work is None else work.attempt,
+        "retry_attempt": _retries(record, work),
         "error": record.error,
     }
     iteration = _iteration(draft, activity_id, address)
     if iteration is not None:
         entry["cycle_iteration"] = iteration
     return entry
+
+
+def _retries(record: Record, work: HeldWork | None) -> int | None:
+    """Tries that failed; None for one that was neither answered nor is queued."""
+    if work is not None:
+        return work.attempt
+    return None if record.state == "open" else record.attempt or 0
 
 
 def _iteration(draft: Draft, activity_id: str, address: Dimension) -> int | None:

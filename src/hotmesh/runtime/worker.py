@@ -778,6 +778,7 @@ class Workers:
             data,
             receipt=WorkReceipt(work.activity_id, work.dimension),
             started_at=work.created_at,
+            attempt=work.attempt,
         )
         self._deliver(work.job_id, work.generation, event)
 

@@ -18,7 +18,8 @@ begin
          using unnest(p_generation, p_activity, p_dimension) as w(generation, activity, dimension)
          where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = p_member
-        returning s.job_id, s.generation, s.activity_id, s.dimension, s.reply_channel, s.created_at
+        returning s.job_id, s.generation, s.activity_id, s.dimension, s.reply_channel, s.created_at,
+                  s.attempt
     ), answer as materialized (
         select a.*, w.status, w.code, w.data::json as data, 'answer:' || a.activity_id || ':' || a.dimension::text as id,
                case when a.reply_channel is not null and octet_length(w.data) < 7000 then json_build_object('a',
@@ -26,7 +27,7 @@ begin
                        'job_id', a.job_id, 'generation', a.generation, 'kind', 'answer',
                        'message_id', 'answer:' || a.activity_id || ':' || a.dimension::text,
                        'activity_id', a.activity_id, 'dimension', a.dimension, 'status', w.status, 'code', w.code,
-                       'data', w.data::json, 'attempt', 0, 'at', a.created_at))::text
+                       'data', w.data::json, 'work_attempt', a.attempt, 'at', a.created_at))::text
                end as notice
           from unnest(p_generation, p_activity, p_dimension, p_status, p_code, p_data)
                as w(generation, activity, dimension, status, code, data)
@@ -35,9 +36,9 @@ begin
     ), sent as (
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at,
-            visible_at, created_at)
+            work_attempt, visible_at, created_at)
         select p_app, a.job_id, a.generation, a.id, 'answer', a.activity_id, a.dimension, a.status, a.code, a.data,
-               a.created_at,
+               a.created_at, a.attempt,
                v_now + case when octet_length(a.notice) < 8000 then interval '0.5 seconds' else interval '0' end, v_now
           from answer as a
         on conflict on constraint engine_stream_pk do nothing

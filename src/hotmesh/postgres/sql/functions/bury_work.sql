@@ -19,11 +19,11 @@ begin
     values (p_app, 'worker', v_work.topic, v_work.job_id, v_work.generation, v_work.activity_id, v_work.dimension,
             row_to_json(v_work), p_reason, mesh.clock());
     insert into mesh.engine_stream (
-        app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at, visible_at,
-        created_at)
+        app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at, work_attempt,
+        visible_at, created_at)
     values (p_app, v_work.job_id, v_work.generation, 'answer:' || v_work.activity_id || ':' || v_work.dimension::text,
             'answer', v_work.activity_id, v_work.dimension, 'error', coalesce((p_error::json ->> 'code')::integer, 500),
-            p_error::json, v_work.created_at, mesh.clock(), mesh.clock());
+            p_error::json, v_work.created_at, v_work.attempt, mesh.clock(), mesh.clock());
     perform pg_notify(mesh.channel(p_app), p_wake);
     return true;
 end

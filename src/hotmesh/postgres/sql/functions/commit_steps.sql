@@ -30,7 +30,7 @@ create or replace function mesh.commit_steps(
     -- records
     a_step integer[], a_generation uuid[], a_activity text[], a_dimension text[], a_type text[], a_state text[],
     a_code integer[], a_output text[], a_hook text[], a_error text[], a_seen text[], a_started timestamptz[],
-    a_ended timestamptz[],
+    a_ended timestamptz[], a_attempt integer[],
     -- work for workers; w_local: reserved by p_member at once
     w_step integer[], w_job_id text[], w_generation uuid[], w_activity text[], w_dimension text[], w_topic text[],
     w_data text[], w_name text[], w_local boolean[], w_extra text[],
@@ -283,17 +283,19 @@ begin
 
     if a_step is not null then
         insert into mesh.activity (
-            generation, activity_id, dimension, type, state, code, output, hook, error, seen, started_at, ended_at)
+            generation, activity_id, dimension, type, state, code, output, hook, error, seen, started_at, ended_at,
+            attempt)
         select w.generation, w.activity, w.dimension::integer[], w.type, w.state, w.code, w.output::json, w.hook::json,
-               w.error::json, w.seen::text[], w.started_at, w.ended_at
+               w.error::json, w.seen::text[], w.started_at, w.ended_at, w.attempt
           from unnest(a_step, a_generation, a_activity, a_dimension, a_type, a_state, a_code, a_output, a_hook, a_error,
-                      a_seen, a_started, a_ended)
+                      a_seen, a_started, a_ended, a_attempt)
                as w(step, generation, activity, dimension, type, state, code, output, hook, error, seen, started_at,
-                    ended_at)
+                    ended_at, attempt)
          where v_all or not w.step = any (refused)
         on conflict on constraint activity_pk do update
            set state = excluded.state, code = excluded.code, output = excluded.output, hook = excluded.hook,
-               error = excluded.error, seen = excluded.seen, ended_at = excluded.ended_at;
+               error = excluded.error, seen = excluded.seen, ended_at = excluded.ended_at,
+               attempt = excluded.attempt;
     end if;
 
     if w_step is not null then

@@ -56,7 +56,7 @@ begin
                        json_build_object(
                            'kind', s.kind, 'message_id', s.message_id, 'activity_id', s.activity_id,
                            'dimension', s.dimension, 'status', s.status, 'code', s.code, 'data', s.data,
-                           'attempt', s.attempt, 'at', coalesce(s.started_at, s.created_at)) as event
+                           'attempt', s.attempt, 'work_attempt', s.work_attempt, 'at', coalesce(s.started_at, s.created_at)) as event
                   from mesh.engine_stream as s
                  where s.generation = j.generation and s.visible_at <= v_now
                  union all

@@ -89,9 +89,9 @@ begin
         end if;
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at,
-            visible_at, created_at)
+            work_attempt, visible_at, created_at)
         select s.app_id, s.job_id, s.generation, s.message_id, s.kind, s.activity_id, s.dimension, s.status, s.code,
-               mesh.show_nul(s.data), s.started_at, s.visible_at, s.created_at
+               mesh.show_nul(s.data), s.started_at, s.work_attempt, s.visible_at, s.created_at
           from json_populate_recordset(null::mesh.engine_stream, v_message -> 'messages') as s
         on conflict on constraint engine_stream_pk do nothing;
         insert into mesh.timer (app_id, job_id, generation, activity_id, dimension, due_at, set_at)

@@ -99,12 +99,14 @@ create table mesh.activity (
     hook         json,
     error        json,
     seen         text[],
+    attempt      integer,
     started_at   timestamptz,
     ended_at     timestamptz,
     constraint activity_pk primary key (generation, activity_id, dimension),
     constraint state_is_known check (state in ('open', 'pending', 'closed')),
     constraint closed_means_ended check (state <> 'closed' or ended_at is not null)
 ) with (fillfactor = 90, autovacuum_vacuum_insert_scale_factor = 0.2);
+comment on column mesh.activity.attempt is 'Tries of the worker that failed before its answer; null: none did.';
 comment on table mesh.activity is 'What one pass of an activity left: its output, the signal that resumed it, its error.';
 
 create table mesh.worker_stream (
@@ -146,6 +148,7 @@ create table mesh.engine_stream (
     code           integer     not null,
     data           json,
     started_at     timestamptz,
+    work_attempt   integer,
     attempt        integer     not null default 0,
     visible_at     timestamptz not null,
     created_at     timestamptz not null,

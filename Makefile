@@ -2,6 +2,7 @@
 #
 #   make demo PYTHON=python3.13     with this Python instead of the first one that will do
 #   make test ARGS="-k local -x"    with further arguments for the command behind the target
+#   HOTMESH_TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin make test    on this Postgres instead of the newest
 
 PYTHON ?=
 ARGS ?=

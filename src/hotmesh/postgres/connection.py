@@ -38,6 +38,9 @@ _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError)
 
+TIMEOUT = 10.0
+"""Seconds to wait for a new connection."""
+
 OLDEST_SERVER = 14
 """The oldest major version of Postgres that has all that the stored functions use."""
 
@@ -199,7 +202,7 @@ class Source:
         finally:
             await self.direct.release(listener)
 
-    async def connect(self, *, timeout: float = 10.0) -> Driver:
+    async def connect(self, *, timeout: float = TIMEOUT) -> Driver:
         """A connection of its own. Raises ConnectionFailedError, and SchemaError if the server is too old."""
         connection = await self._open(timeout)
         version = connection.get_server_version()
@@ -342,7 +345,7 @@ class Link:
         failures = 0
         while True:
             try:
-                return await self._source.connect()
+                return await self._source.connect(timeout=min(self._patience or TIMEOUT, TIMEOUT))
             except ConnectionFailedError as error:
                 delay = backoff(failures, longest=1.0)
                 failures += 1

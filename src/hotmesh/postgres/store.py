@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
+import anyio
 import msgspec
 
 from hotmesh.core.codec import CLEAR, OPAQUE, Codec, Payload
 from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import CodecError, ConnectionLostError
+from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
 from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
+
+logger = logging.getLogger("hotmesh.postgres")
 
 
 class AnsweredElsewhereError(Exception):
@@ -26,6 +30,10 @@ class AnsweredElsewhereError(Exception):
 
 GONE = "MS002"
 """The SQLSTATE of that."""
+
+
+UNUSED = 30.0
+"""Seconds after which a connection that is not needed is closed."""
 
 
 class DueJob:
@@ -103,10 +111,17 @@ class Store:
     async def close(self) -> None:
         await self._link.close()
 
-    async def close_idle(self, idle: float) -> None:
-        """Close the connections that nobody has used for `idle` seconds."""
-        for link in list(self.links):
-            await link.close_if_idle(idle)
+    async def close_unused(self) -> None:
+        """Close connections that nobody has used for a while, until cancelled; the next use opens another."""
+        while True:
+            await anyio.sleep(UNUSED / 3)
+            for link in list(self.links):
+                try:
+                    await link.close_if_idle(UNUSED)
+                except DatabaseError as error:
+                    logger.warning(
+                        "connection not closed", extra={"connection": link.name, "error": str(error)}
+                    )
 
     def bound(self, statement: str) -> str:
         """The statement with the schema put in; the same text each time, so that it is prepared once."""

@@ -406,6 +406,7 @@ class HotMesh:
                 if self._retention is not None:
                     tasks.start_soon(self._retention.run, name="retention")
                 tasks.start_soon(self._follow_definitions)
+                tasks.start_soon(self._store.close_unused, name="close connections")
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)
                 await self._stop_requested.wait()

@@ -169,7 +169,7 @@ class Workers:
         self._served: dict[Lane, _Served] = {}
         self._names: dict[str, list[str]] = {}
         """Topic → the workflow names that have workers of their own here."""
-        self._wake = Wake(settings.poll)
+        self._wake = Wake(settings.poll * (UNHURRIED if store.keeps_sessions else 1))
         self._claims = store.link("claims")
         self._answers_link = store.link("answers")
         self._answers: list[tuple[HeldWork, str, int, str | None]] = []
@@ -490,9 +490,10 @@ class Workers:
                     continue
                 due = await self._next_due()
                 if not await self._wake.wait(due):
-                    # The poll looks at every topic, whatever was or was not announced.
+                    # Whatever was announced or not: the next look says whether there is work, and where there is no
+                    # place for it now, it is claimed as soon as there is one.
                     for served in self._served.values():
-                        served.backlog = True
+                        served.backlog = served.backlog or served.running >= served.most
             except (ConnectionLostError, ConnectionFailedError) as error:
                 failures = self.failures = failures + 1
                 logger.warning("worker stream: no connection", extra={"error": str(error)})
@@ -901,6 +902,9 @@ def _unlimited(topic: str) -> int:
     del topic
     return 0
 
+
+UNHURRIED = 3
+"""How many polls of the engine there are to one for work, of which a notification tells: it finds those that got lost."""
 
 MOST_THREADS = 10
 """Plain functions of one worker that run at once unless it says otherwise; each needs a thread."""

@@ -1,0 +1,289 @@
+"""Connections that break in the ways of real networks and servers: all goes on by itself, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import connected, eventually, one_worker, settled
+from hotmesh import HotMesh, HotMeshError, StreamData, Worker
+from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
+from hotmesh.postgres import local
+from hotmesh.postgres.connection import Link, Source, backoff
+from proxy import proxied
+
+pytestmark = pytest.mark.anyio
+
+APP = "losses"
+
+
+class Doubler:
+    """A worker that doubles once it may, and counts the runs of each job."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.runs = Counter[str]()
+
+    async def __call__(self, message: StreamData) -> dict[str, Any]:
+        self.runs[message.metadata.jid] += 1
+        await self.gate.wait()
+        return {"y": message.data["x"] * 2}
+
+
+@asynccontextmanager
+async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIterator[HotMesh]:
+    async with HotMesh.init(
+        APP,
+        connection=connection,
+        workers=[Worker("w", callback)],
+        settings={"connect_timeout": 1.0, "reconnect_max": 0.2, "grace": 1.0, **settings},
+    ) as mesh:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        yield mesh
+
+
+async def succeeds(mesh: HotMesh) -> bool:
+    try:
+        return (await mesh.pubsub("one", {"x": 4}, timeout=5)).data == {"y": 8}
+    except HotMeshError:
+        return False
+
+
+# -- half-open connections -----------------------------------------------------------------------------------
+
+
+async def test_a_line_that_swallows_everything_is_found_out_and_left(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotmesh.runtime.listener.PROBE", 0.5)
+    double = Doubler()
+    double.gate.set()
+    async with (
+        proxied(database_url) as proxy,
+        mesh_on(proxy.url, double) as mesh,
+        connected(database_url) as connection,
+    ):
+        assert await succeeds(mesh)
+        proxy.mute()
+        began = time.monotonic()
+        calls = [
+            *(mesh.pub("one", {"x": x}, extended={"id": f"lost-{x}"}) for x in range(5)),
+            *(mesh.get_status("nobody") for _ in range(20)),
+            mesh.signal("nothing", {}),
+        ]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert time.monotonic() - began < 10
+        assert all(isinstance(error, DatabaseError) for error in errors[:25]), errors
+        proxy.unmute()
+        await eventually(lambda: succeeds(mesh), within=20, what="an answer")
+        await settled(connection, APP)
+
+    assert max(double.runs.values()) == 1
+
+
+async def test_what_is_under_way_outlasts_a_silent_line(database_url: str) -> None:
+    """A callback goes on; its answer is sent when there is a line again, and counts once."""
+    double = Doubler()
+    async with (
+        proxied(database_url) as proxy,
+        mesh_on(proxy.url, double) as mesh,
+        connected(database_url) as connection,
+    ):
+        waiting = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(5)]
+        await eventually(lambda: len(double.runs) == 5, what="five callbacks")
+        proxy.mute()
+        double.gate.set()
+        done, _ = await asyncio.wait(waiting, timeout=1.5)
+        assert not done
+        proxy.unmute()
+        outputs = await asyncio.gather(*waiting)
+        await settled(connection, APP)
+
+    assert [output.data["y"] for output in outputs] == [x * 2 for x in range(5)]
+    assert set(double.runs.values()) == {1}
+
+
+async def test_lines_cut_under_load_lose_nothing_and_repeat_nothing(database_url: str) -> None:
+    double = Doubler()
+    double.gate.set()
+    async with (
+        proxied(database_url) as proxy,
+        mesh_on(proxy.url, double, connect_timeout=30) as mesh,
+        connected(database_url) as connection,
+    ):
+        calls = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(200)]
+        for _ in range(4):
+            proxy.cut()
+            await asyncio.wait(calls, timeout=0.1)
+        outputs = await asyncio.gather(*calls)
+        await settled(connection, APP)
+        assert await connection.fetchval("select count(*) from hotmesh.job") == 200
+
+    assert [output.data["y"] for output in outputs] == [x * 2 for x in range(200)]
+    assert proxy.accepted > 5
+
+
+async def test_a_blocked_event_loop_is_no_silent_database(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotmesh.postgres.connection.STOOD_STILL", 0.1)
+    link = Link(Source(database_url), patience=0.3)
+    async with link.use() as connection:
+        before = connection.get_server_pid()
+        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.7)
+        assert await connection.fetchval("select 1 from pg_sleep(0.1)") == 1
+    async with link.use() as connection:
+        assert connection.get_server_pid() == before
+        with pytest.raises(ConnectionLostError, match=r"did not answer within 0\.3 s"):
+            async with Link(Source(database_url), patience=0.3).use() as other:
+                await other.fetchval("select 1 from pg_sleep(30)")
+    await link.close()
+
+
+def test_a_pause_stays_short_however_long_the_database_is_away() -> None:
+    for failures in (0, 1, 5, 50, 5_000):
+        assert 0 < backoff(failures, longest=5.0) <= 5.0
+
+
+# -- no room -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_a_pool_that_is_too_small_is_refused_with_the_size_it_needs(
+    database_url: str, size: int
+) -> None:
+    async with asyncpg.create_pool(database_url, min_size=0, max_size=size) as pool:
+        with pytest.raises(ConfigError, match=rf"room for {size} connections.*max_size=9 or more"):
+            await asyncio.wait_for(HotMesh.init(APP, connection=pool), timeout=5)
+
+
+async def test_a_server_without_room_is_told_to_callers_and_used_when_there_is_some(
+    empty_database_url: str,
+) -> None:
+    name = empty_database_url.split("?", maxsplit=1)[0].rpartition("/")[2]
+    guest = f"guest_{name}"
+    double = Doubler()
+    double.gate.set()
+    async with connected(empty_database_url) as connection:
+        await connection.execute(f"create role {guest} login; alter database {name} owner to {guest}")
+        try:
+            async with mesh_on({"dsn": empty_database_url, "user": guest}, double) as mesh:
+                await succeeds(mesh)
+                await connection.execute(f"alter role {guest} connection limit 0")
+                await connection.fetchval(
+                    "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where usename = $1",
+                    guest,
+                )
+                with pytest.raises(ConnectionLostError, match="too many connections"):
+                    await mesh.pub("one", {"x": 1})
+                with pytest.raises(ConnectionLostError, match="raise max_connections"):
+                    await mesh.get_status("nobody")
+                await connection.execute(f"alter role {guest} connection limit -1")
+                await eventually(lambda: succeeds(mesh), within=20, what="an answer")
+        finally:
+            await connection.execute(f"alter database {name} owner to hotmesh")
+            await connection.execute(f"drop owned by {guest} cascade; drop role {guest}")
+
+
+# -- servers that come back ----------------------------------------------------------------------------------
+
+
+async def test_a_restart_of_postgres_costs_no_job(scratch: Path) -> None:
+    server = await asyncio.to_thread(_durable_server, scratch)
+    double = Doubler()
+    outputs: list[Any] = []
+    try:
+        async with mesh_on(server.dsn, double, connect_timeout=30) as mesh:
+            for how in ("immediate", "fast"):
+                double.gate = asyncio.Event()
+                before = len(double.runs)
+                early = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(20)]
+                await eventually(lambda: len(double.runs) == before + 20, what="twenty callbacks")  # noqa: B023
+                double.gate.set()
+                await asyncio.to_thread(local.stop, scratch, how)  # type: ignore[arg-type]
+                late = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(20, 40)]
+                state = asyncio.create_task(mesh.get_status("nobody"))
+                await asyncio.to_thread(local.ensure_running, scratch)
+                outputs += await asyncio.gather(*early, *late)
+                with pytest.raises(HotMeshError, match="not found"):
+                    await state
+            async with connected(server.dsn) as connection:
+                await settled(connection, APP)
+    finally:
+        await asyncio.to_thread(local.stop, scratch, "immediate")
+
+    assert [output.data["y"] for output in outputs] == [x * 2 for x in range(40)] * 2
+    assert set(double.runs.values()) == {1}
+
+
+async def test_a_failover_to_a_standby_is_followed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first server is gone for good, the second becomes the primary; the URL names both."""
+    first, second = scratch / "first", scratch / "second"
+    primary = await asyncio.to_thread(_durable_server, first)
+    await asyncio.to_thread(local.stop, first, "fast")
+    await asyncio.to_thread(_clone, first, second, primary.socket_dir)
+    monkeypatch.setattr("hotmesh.runtime.listener.PROBE", 0.5)
+    double = Doubler()
+    double.gate.set()
+    try:
+        await asyncio.to_thread(local.ensure_running, first)
+        standby = await asyncio.to_thread(local.ensure_running, second)
+        both = (
+            f"postgresql://hotmesh@/hotmesh?host={primary.socket_dir},{standby.socket_dir}"
+            "&port=5432,5432&target_session_attrs=read-write"
+        )
+        async with mesh_on(both, double, connect_timeout=30) as mesh:
+            assert await succeeds(mesh)
+            async with connected(standby.dsn) as connection:
+                await eventually(lambda: _has_jobs(connection, 1), what="the job at the standby")
+                await asyncio.to_thread(local.stop, first, "immediate")
+                await connection.fetchval("select pg_promote()")
+                assert (await mesh.pubsub("one", {"x": 4}, timeout=30)).data == {"y": 8}
+                assert await _has_jobs(connection, 2)
+                await settled(connection, APP)
+    finally:
+        for directory in (first, second):
+            await asyncio.to_thread(local.stop, directory, "immediate")
+
+
+def _durable_server(directory: Path) -> local.LocalServer:
+    """A server whose commits survive its sudden end, though not that of the machine."""
+    server = local.ensure_running(directory, sync=False)
+
+    async def configure() -> None:
+        async with connected(server.dsn) as connection:
+            await connection.execute("alter system set synchronous_commit = on")
+            await connection.execute("select pg_reload_conf()")
+
+    asyncio.run(configure())
+    return server
+
+
+def _clone(first: Path, second: Path, socket_dir: Path) -> None:
+    source, target = first / "cluster", second / "cluster"
+    owner = source.stat()
+    second.mkdir(mode=0o711)
+    shutil.copytree(source, target)
+    (target / "standby.signal").touch()
+    with (target / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"primary_conninfo = 'host={socket_dir} port=5432 user=hotmesh'\n")
+    for path in (target, *target.rglob("*")):
+        shutil.chown(path, owner.st_uid, owner.st_gid)
+
+
+async def _has_jobs(connection: asyncpg.Connection, count: int) -> bool:
+    try:
+        query = "select count(*) from hotmesh.job where status = 0"
+        return bool(await connection.fetchval(query) == count)
+    except asyncpg.UndefinedTableError:
+        return False

@@ -54,7 +54,7 @@ async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIte
 
 async def succeeds(mesh: HotMesh) -> bool:
     try:
-        return (await mesh.pubsub("one", {"x": 4}, timeout=5)).data == {"y": 8}
+        return bool((await mesh.pubsub("one", {"x": 4}, timeout=5)).data == {"y": 8})
     except HotMeshError:
         return False
 
@@ -210,7 +210,7 @@ async def test_a_restart_of_postgres_costs_no_job(scratch: Path) -> None:
                 early = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(20)]
                 await eventually(lambda: len(double.runs) == before + 20, what="twenty callbacks")  # noqa: B023
                 double.gate.set()
-                await asyncio.to_thread(local.stop, scratch, how)  # type: ignore[arg-type]
+                await asyncio.to_thread(local.stop, scratch, how)
                 late = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(20, 40)]
                 state = asyncio.create_task(mesh.get_status("nobody"))
                 await asyncio.to_thread(local.ensure_running, scratch)

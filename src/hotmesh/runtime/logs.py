@@ -19,8 +19,8 @@ from hotmesh.errors import ConfigError
 VARIABLE: Final = "HMSH_LOGLEVEL"
 
 LOGGERS: Final = (
-    "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics", "hotmesh.quorum",
-    "hotmesh.results", "hotmesh.retention", "hotmesh.telemetry", "hotmesh.worker",
+    "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
+    "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.telemetry", "hotmesh.worker",
 )  # fmt: skip
 """Every logger of the library."""
 

@@ -189,8 +189,9 @@ async def test_the_dead_letter_of_a_job_is_encoded_and_can_be_requeued(database_
             lambda: connection.fetchval("select generation from hotmesh.wait where job_id = 'buried'")
         )
         await connection.execute(
-            "insert into hotmesh.engine_stream select app_id, job_id, generation, 'x', 'signal', activity_id, dimension, "
-            "'success', 200, $1::json, null, 9, now() + interval '1 hour', now() from hotmesh.wait",
+            "insert into hotmesh.engine_stream (app_id, job_id, generation, message_id, kind, activity_id, dimension, status, "
+            "code, data, attempt, visible_at, created_at) select app_id, job_id, generation, 'x', 'signal', activity_id, "
+            "dimension, 'success', 200, $1::json, 9, now() + interval '1 hour', now() from hotmesh.wait",
             KEY_PAYLOAD.dumps({"id": "buried", "text": SECRET}),
         )
         await connection.execute(

@@ -12,6 +12,7 @@ or the new one.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from hotmesh.core.wire import dumps_text
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.quorum import Quorum
+
+logger = logging.getLogger("hotmesh.quorum")
 
 DELAY: Final = 0.25
 """Seconds in which the other engines should have answered."""
@@ -49,6 +52,7 @@ async def activate(store: Store, plans: Plans, quorum: Quorum, version: str, del
             case "activated":
                 await plans.refresh()
                 await plans.active()
+                logger.info("version activated", extra={"version": version})
                 return
             case "missing":
                 raise VersionNotFoundError(store.app_id, version)

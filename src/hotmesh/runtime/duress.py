@@ -9,6 +9,7 @@ slowed. A floor that another engine caused sinks by itself, so that one message 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from hotmesh.core.job import Event
     from hotmesh.runtime.settings import Settings
+
+logger = logging.getLogger("hotmesh.engine")
 
 Level = Literal["healthy", "mild", "moderate", "severe"]
 
@@ -102,6 +105,7 @@ class Duress:
                 del self._averages[kind], self._seen_at[kind]
         score = max(self._averages.values(), default=0.0)
         level, floor = self.grade(score)
+        before = self._level
         if LEVELS.index(level) >= LEVELS.index(self._level):
             self._better = 0
             self._level, self._floor = level, floor
@@ -110,6 +114,10 @@ class Duress:
             if self._better >= self._settings.duress_patience:
                 self._better = 0
                 self._level, self._floor = level, floor
+        if self._level != before:
+            logger.warning(
+                "duress changed", extra={"duress": self._level, "average": score / 1_000, "before": before}
+            )
         self._tell_if_due(score)
 
     def grade(self, score: float) -> tuple[Level, float]:

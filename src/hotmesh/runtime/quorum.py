@@ -265,6 +265,7 @@ class Quorum:
         # This process need not wait for its own message.
         self._throttles.heard(message | {"stored": True})
         await self._throttles.read()
+        logger.info("rate stored", extra={"rate": rate, "topic": topic, "scope": scope})
         return True
 
     async def stored_rate(self, topic: str | None, scope: str) -> int:

@@ -229,9 +229,13 @@ async def test_row_229_paused_engines_take_nothing_until_they_go_on(
         await mesh.pubsub("one", {"x": 1}, timeout=0.4)
     job_id = str(caught.value.job_id)
     # The work was done, and its answer waits where every engine could take it.
-    assert len(starts.at) == 1
+    await eventually(lambda: len(starts.at) == 1)
     async with connected(database_url) as connection:
-        assert await connection.fetchval("select kind from hotmesh.engine_stream") == "answer"
+
+        async def waiting() -> bool:
+            return await connection.fetchval("select kind from hotmesh.engine_stream") == "answer"
+
+        await eventually(waiting)
     assert await mesh.get_status(job_id) == 1
 
     await mesh.resume(scope="engines")

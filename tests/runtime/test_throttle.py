@@ -233,7 +233,7 @@ async def test_row_229_paused_engines_take_nothing_until_they_go_on(
     async with connected(database_url) as connection:
 
         async def waiting() -> bool:
-            return await connection.fetchval("select kind from hotmesh.engine_stream") == "answer"
+            return bool(await connection.fetchval("select kind = 'answer' from hotmesh.engine_stream"))
 
         await eventually(waiting)
     assert await mesh.get_status(job_id) == 1

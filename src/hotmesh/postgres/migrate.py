@@ -1,6 +1,6 @@
 """Brings the tables of a namespace up to date: numbered migrations run once, stored functions are applied again.
 
-Everything happens in one transaction under an advisory lock, so any number of processes may start at once and a
+Everything happens in one transaction, one process after the other, so any number of them may start at once and a
 crash leaves nothing half done. What ran is recorded with its checksum; a recorded migration whose file has changed,
 and a database that is newer than this release, are refused. An up-to-date schema is recognised by one query.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from hotmesh.errors import SchemaError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connection import Driver, Source, translated
+from hotmesh.postgres.connection import Driver, Source, StatementError, translated
 
 _LEDGER = """
 create schema if not exists {schema};
@@ -25,6 +25,21 @@ create table if not exists mesh.schema_migration (
 );
 comment on table mesh.schema_migration is 'Migrations that have run; version 0 stands for the stored functions.';
 """
+
+_PRIVILEGES = """
+revoke execute on all functions in schema {schema} from public;
+select mesh.grant_worker(c.role_name) from mesh.worker_credential as c
+  join pg_catalog.pg_roles as r on r.rolname = c.role_name
+ where c.revoked_at is null;
+"""
+"""Nobody may call what he was not granted, and worker logins may call the procedures made for them, also new ones."""
+
+TURN = 10
+"""Seconds for which a process waits for the advisory lock, before it does without. Any login of the database can take that
+lock and keep it; the lock on the table of migrations is out of reach of worker logins, but there must be a table."""
+
+_COLLISIONS = ("23505", "40P01", "42P06", "42P07", "42710", "42723")
+"""What a process gets that makes the same objects at the same time as another one."""
 
 FUNCTIONS = 0
 """The ledger's number for the stored functions as a whole."""
@@ -62,12 +77,13 @@ def migrations(schema: str) -> list[Migration]:
 
 
 def functions_sql(schema: str) -> str:
-    """All stored functions as one script."""
-    return "\n".join(sql.bind(text, schema) for text in sql.read("functions").values())
+    """All stored functions, and who may call them, as one script."""
+    functions = [sql.bind(text, schema) for text in sql.read("functions").values()]
+    return "\n".join([*functions, sql.bind(_PRIVILEGES, schema).format(schema=sql.quote(schema))])
 
 
 def functions_checksum() -> str:
-    return sql.checksum(*sql.read("functions").values())
+    return sql.checksum(*sql.read("functions").values(), _PRIVILEGES)
 
 
 def script(schema: str, pending: Pending | None = None) -> str:
@@ -91,13 +107,7 @@ async def pending(connection: Driver, schema: str) -> Pending:
     """What the schema lacks. Raises SchemaError if it is newer than this release, or its history was changed."""
     known = migrations(schema)
     with translated():
-        # Not to_regclass: while this session waited for the lock, its caches still said what was true before.
-        exists = await connection.fetchval(
-            "select exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n "
-            "on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'schema_migration')",
-            schema,
-        )
-        if not exists:
+        if not await _has_ledger(connection, schema):
             return Pending(tuple(known), functions=True)
         rows = await connection.fetch(
             sql.bind("select version, name, checksum from mesh.schema_migration", schema)
@@ -130,15 +140,50 @@ async def migrate(source: Source, schema: str) -> Pending:
         wanted = await pending(connection, schema)
         if not wanted:
             return wanted
-        with translated():
-            async with connection.transaction():
-                await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 7300))", schema)
-                wanted = await pending(connection, schema)
-                if wanted:
-                    await _apply(connection, schema, wanted)
-        return wanted
+        alone = False
+        while True:
+            try:
+                with translated():
+                    async with connection.transaction():
+                        alone = await _take_turn(connection, schema)
+                        wanted = await pending(connection, schema)
+                        if wanted:
+                            await _apply(connection, schema, wanted)
+                return wanted
+            except StatementError as error:
+                if alone or error.sqlstate not in _COLLISIONS:
+                    raise
     finally:
         await source.release(connection)
+
+
+async def _take_turn(connection: Driver, schema: str) -> bool:
+    """Wait until no other process migrates the schema; whether that is certain."""
+    certain = True
+    try:
+        with translated():
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{TURN}s'")
+                await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 7300))", schema)
+    except StatementError as error:
+        if error.sqlstate != "55P03":
+            raise
+        certain = False
+    await connection.execute("set local lock_timeout = 0")
+    if await _has_ledger(connection, schema):
+        await connection.execute(sql.bind("lock table mesh.schema_migration in exclusive mode", schema))
+    return certain
+
+
+async def _has_ledger(connection: Driver, schema: str) -> bool:
+    # Not to_regclass: while this session waited for the lock, its caches still said what was true before.
+    return bool(
+        await connection.fetchval(
+            "select exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n "
+            "on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'schema_migration')",
+            schema,
+        )
+    )
 
 
 async def verify(source: Source, schema: str) -> None:

@@ -23,7 +23,7 @@ begin
        set active_version = p_version, epoch = a.epoch + 1, updated_at = mesh.clock()
      where a.app_id = p_app and a.active_version is distinct from p_version;
     if found then
-        perform pg_notify(mesh.channel(p_app), p_wake);
+        perform mesh.wake(p_app, p_wake);
     end if;
     return 'activated';
 end

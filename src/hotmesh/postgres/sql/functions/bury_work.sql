@@ -24,7 +24,7 @@ begin
     values (p_app, v_work.job_id, v_work.generation, 'answer:' || v_work.activity_id || ':' || v_work.dimension::text,
             'answer', v_work.activity_id, v_work.dimension, 'error', coalesce((p_error::json ->> 'code')::integer, 500),
             p_error::json, v_work.created_at, v_work.attempt, mesh.clock(), mesh.clock());
-    perform pg_notify(mesh.channel(p_app), p_wake);
+    perform mesh.wake(p_app, p_wake);
     return true;
 end
 $$;

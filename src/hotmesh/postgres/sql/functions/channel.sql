@@ -1,5 +1,6 @@
--- channel: the name of an app's NOTIFY channel: unique by schema and app, and within Postgres' limit of 63 bytes.
+-- channel: the name of an app's NOTIFY channel. It follows from the secret of the namespace, because whoever knows the name
+-- may listen, and results of jobs are sent there.
 create or replace function mesh.channel(p_app text) returns text language sql stable as $$
-    select case when octet_length(name) <= 63 then name else 'hotmesh:' || md5(name) end
-      from (select 'hotmesh:' || mesh.namespace() || ':' || p_app as name) as named
+    select 'hotmesh:' || left(encode(sha256(convert_to(s.value || ':app:' || p_app, 'UTF8')), 'hex'), 48)
+      from mesh.secret as s
 $$;

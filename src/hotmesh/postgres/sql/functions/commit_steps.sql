@@ -414,7 +414,7 @@ begin
                  where s.app_id = p_app and s.by_pattern and s.expires_at > v_now and s.member <> p_member) as f;
     end if;
     if p_wake is not null then
-        perform pg_notify(mesh.channel(p_app), p_wake);
+        perform mesh.wake(p_app, p_wake);
     end if;
 end
 $$;

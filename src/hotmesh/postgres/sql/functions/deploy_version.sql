@@ -18,7 +18,7 @@ begin
        set graph = excluded.graph, checksum = excluded.checksum, revision = app_version.revision + 1,
            deployed_at = mesh.clock();
     update mesh.app as a set epoch = a.epoch + 1, updated_at = mesh.clock() where a.app_id = p_app;
-    perform pg_notify(mesh.channel(p_app), p_wake);
+    perform mesh.wake(p_app, p_wake);
     return true;
 end
 $$;

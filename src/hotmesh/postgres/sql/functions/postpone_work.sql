@@ -22,7 +22,7 @@ begin
     )
     select count(*) into v_count from postponed;
     if p_wake is not null then
-        perform pg_notify(mesh.channel(p_app), p_wake);
+        perform mesh.wake(p_app, p_wake);
     end if;
     return v_count;
 end

@@ -107,7 +107,7 @@ begin
         perform mesh.wait_again(p_app, v_message -> 'waits');
     end if;
     delete from mesh.dead_letter as d where d.id = p_id;
-    perform pg_notify(mesh.channel(p_app), p_wake);
+    perform mesh.wake(p_app, p_wake);
     return 'requeued';
 end
 $$;

@@ -34,7 +34,7 @@ begin
     if not found then
         return 'duplicate';
     end if;
-    perform pg_notify(mesh.channel(p_app), p_wake);
+    perform mesh.wake(p_app, p_wake);
     return 'sent';
 end
 $$;

@@ -19,7 +19,7 @@ begin
         return false;
     end if;
     if p_wake is not null then
-        perform pg_notify(mesh.channel(p_app), p_wake);
+        perform mesh.wake(p_app, p_wake);
     end if;
     return true;
 end

@@ -14,7 +14,7 @@ begin
     end loop;
     delete from mesh.broadcast where id = p_broadcast;
     if v_count > 0 then
-        perform pg_notify(mesh.channel(p_app), p_wake);
+        perform mesh.wake(p_app, p_wake);
     end if;
     return v_count;
 end

@@ -10,6 +10,8 @@
 --               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
 -- Mesh          throttle, quorum_message           how fast consumers may start, messages too large for a notification
 --               upkeep                             whose turn it is to keep the tables small
+-- Safety        secret, signal_slot                what names and locks are made of, out of reach of worker logins
+--               worker_credential, worker_credential_audit   logins for workers in untrusted places
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
 -- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
@@ -127,14 +129,19 @@ create table mesh.worker_stream (
     visible_at     timestamptz not null,
     reserved_by    text,
     reply_channel  text,
+    reserved_at    timestamptz,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_by holds it until visible_at.';
 comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
+comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
 create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
+-- What a worker login holds, to be counted. Rows of ordinary workers are not in it and cost nothing.
+create index worker_stream_secured on mesh.worker_stream (reserved_by collate "C", visible_at)
+    where reserved_at is not null;
 
 create table mesh.engine_stream (
     app_id         text        not null,
@@ -349,3 +356,70 @@ create table mesh.quorum_message (
     constraint quorum_message_pk primary key (id)
 );
 comment on table mesh.quorum_message is 'Messages between members that are too large for a notification, for a minute.';
+-- Safety. Any login of the database may listen on a channel and take an advisory lock whose name it knows, whatever else
+-- it may not do. So channels are named by a secret, and locks are rows; a worker login can reach neither.
+
+create table mesh.secret (
+    one    boolean not null default true,
+    value  text    not null,
+    constraint secret_pk primary key (one),
+    constraint secret_is_one check (one),
+    constraint secret_is_long check (length(value) >= 64)
+);
+comment on table mesh.secret is 'Names the NOTIFY channels of this namespace; not for the eyes of worker logins.';
+insert into mesh.secret (value)
+select replace(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+
+create table mesh.signal_slot (
+    slot  integer not null,
+    constraint signal_slot_pk primary key (slot)
+);
+comment on table mesh.signal_slot is 'Rows that are locked and never change: waiters and signals under one key meet there.';
+insert into mesh.signal_slot (slot) select generate_series(0, 16383);
+
+create table mesh.worker_credential (
+    id               bigint           generated always as identity,
+    role_name        text             not null,
+    app_id           text             not null,
+    topics           text[]           not null,
+    most_held        integer          not null default 1000,
+    most_deliveries  integer          not null default 20,
+    most_attempts    integer          not null default 1000,
+    longest_lease    double precision not null default 300,
+    longest_hold     double precision not null default 1800,
+    longest_delay    double precision not null default 604800,
+    max_payload      integer          not null default 1048576,
+    created_at       timestamptz      not null default now(),
+    revoked_at       timestamptz,
+    rotated_at       timestamptz,
+    constraint worker_credential_pk primary key (id),
+    constraint worker_credential_role unique (role_name),
+    constraint topics_are_named check (cardinality(topics) >= 1 and array_position(topics, null) is null),
+    constraint bounds_are_positive check (
+        most_held > 0 and most_deliveries > 0 and most_attempts > 0 and longest_lease > 0 and longest_hold > 0
+        and longest_delay > 0 and max_payload > 0)
+);
+comment on table mesh.worker_credential is 'Logins of workers in untrusted places: what each may take, and its bounds.';
+comment on column mesh.worker_credential.longest_hold is 'Seconds for which one message may be held, with all extensions.';
+create index worker_credential_app on mesh.worker_credential (app_id);
+
+create table mesh.worker_credential_audit (
+    id         bigint      generated always as identity,
+    role_name  text        not null,
+    app_id     text        not null,
+    topics     text[]      not null,
+    action     text        not null,
+    done_by    text        not null default session_user,
+    done_at    timestamptz not null default clock_timestamp(),
+    constraint worker_credential_audit_pk primary key (id),
+    constraint action_is_known check (action in ('provisioned', 'changed', 'rotated', 'revoked', 'terminated'))
+);
+comment on table mesh.worker_credential_audit is 'What was done to worker logins, when and by whom. Rows are only ever added.';
+
+create function mesh.refuse_change() returns trigger language plpgsql as $$
+begin
+    raise exception 'rows of % are only added, never changed or removed', tg_table_name using errcode = '42501';
+end
+$$;
+create trigger only_added before update or delete or truncate on mesh.worker_credential_audit
+    for each statement execute function mesh.refuse_change();

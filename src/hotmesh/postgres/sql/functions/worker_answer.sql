@@ -1,0 +1,28 @@
+-- worker_answer: for worker logins. Exchange work that this member of this login holds for answers on the engine stream.
+-- Which job and activity is answered follows from the stored work, never from what the caller says.
+-- Returns  for each element whether it was still held; the others' answers do not count.
+create or replace function mesh.worker_answer(
+    p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_status text[], p_code integer[],
+    p_data text[]
+) returns boolean[] language plpgsql security definer
+  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+declare
+    v_login  constant mesh.worker_credential := mesh.worker_login();
+    v_holder constant text := mesh.worker_holder(v_login, p_member);
+    v_count  constant integer := mesh.worker_check_batch(p_generation, p_activity, p_dimension);
+    v_data   text[] := '{}';
+begin
+    if cardinality(p_status) is distinct from v_count or cardinality(p_code) is distinct from v_count
+       or cardinality(p_data) is distinct from v_count then
+        raise exception 'one status, code and payload for each answer' using errcode = '22023';
+    end if;
+    if v_count = 0 then
+        return '{}';
+    end if;
+    for v_at in 1 .. v_count loop
+        v_data := v_data || mesh.worker_check_payload(p_data[v_at], p_status[v_at], p_code[v_at], v_login.max_payload);
+    end loop;
+    return mesh.answer_work(
+        v_login.app_id, v_holder, p_generation, p_activity, p_dimension, p_status, p_code, v_data, '{"e":1}');
+end
+$$;

@@ -1,0 +1,72 @@
+-- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
+-- p_names, p_others: as in claim_named_work; with neither, work of any workflow name.
+-- Locks    the credential, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
+-- Writes   reserved_by = login/member, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
+--          often than most_deliveries, and never answered, is given up.
+-- Returns  the reserved rows; less than asked for, once the login holds most_held.
+create or replace function mesh.worker_claim(
+    p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision
+) returns setof mesh.worker_stream language plpgsql security definer
+  set search_path = pg_catalog, pg_temp set hotmesh.now = ''
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+    v_login  constant mesh.worker_credential := mesh.worker_login();
+    v_holder constant text := mesh.worker_holder(v_login, p_member);
+    v_now    constant timestamptz := mesh.clock();
+    v_left   integer;
+    v_work   mesh.worker_stream;
+begin
+    perform mesh.worker_check_topics(v_login, p_topics);
+    if cardinality(p_limits) is distinct from cardinality(p_topics) or array_ndims(p_limits) > 1
+       or cardinality(p_names) is distinct from cardinality(p_topics) or array_ndims(p_names) > 1
+       or cardinality(p_others) is distinct from cardinality(p_topics) or array_ndims(p_others) > 1 then
+        raise exception 'one name, list of other names, and limit for each topic' using errcode = '22023';
+    end if;
+    if (p_lease between 1 and v_login.longest_lease) is not true then
+        raise exception 'a lease of this login has 1 to % seconds', v_login.longest_lease using errcode = '22023';
+    end if;
+    perform from mesh.worker_credential as c where c.id = v_login.id for no key update;
+    select v_login.most_held - count(*) into v_left
+      from mesh.worker_stream as w
+     where w.reserved_at is not null and w.visible_at > v_now
+       and w.reserved_by collate "C" >= v_login.role_name || '/' and w.reserved_by collate "C" < v_login.role_name || '0';
+    for v_at in 1 .. coalesce(cardinality(p_topics), 0) loop
+        exit when v_left <= 0;
+        for v_work in
+            with by_name as materialized (
+                select w.generation, w.activity_id, w.dimension
+                  from mesh.worker_stream as w
+                 where p_names[v_at] is not null and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
+                   and w.visible_at <= v_now and w.workflow_name = p_names[v_at]
+                 order by w.visible_at
+                 limit least(greatest(p_limits[v_at], 0), v_left, 1000)
+                   for update skip locked
+            ), by_topic as materialized (
+                select w.generation, w.activity_id, w.dimension
+                  from mesh.worker_stream as w
+                 where p_names[v_at] is null and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
+                   and w.visible_at <= v_now and w.workflow_name <> all (p_others[v_at]::text[])
+                 order by w.visible_at
+                 limit least(greatest(p_limits[v_at], 0), v_left, 1000)
+                   for update skip locked
+            )
+            update mesh.worker_stream as w
+               set reserved_by = v_holder, reserved_at = v_now, visible_at = v_now + p_lease * interval '1 second',
+                   delivery = w.delivery + 1
+              from (select * from by_name union all select * from by_topic) as c
+             where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
+            returning w.*
+        loop
+            if v_work.delivery > v_login.most_deliveries then
+                perform mesh.give_up_work(v_work, format(
+                    'Poison message detected: delivered %s times to workers of %s and never answered',
+                    v_work.delivery - 1, v_work.topic));
+            else
+                v_left := v_left - 1;
+                return next v_work;
+            end if;
+        end loop;
+    end loop;
+end
+$$;

@@ -32,10 +32,19 @@ from hotmesh.errors import (
     SignalNotFoundError,
     TopicNotFoundError,
     VersionNotFoundError,
+    WorkerRoleNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.aes import AesGcmCodec
+from hotmesh.postgres.roles import (
+    WorkerCredential,
+    WorkerRole,
+    list_worker_roles,
+    provision_worker_role,
+    revoke_worker_role,
+    rotate_worker_password,
+)
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
@@ -95,8 +104,15 @@ __all__ = [
     "Virtual",
     "VirtualContext",
     "Worker",
+    "WorkerCredential",
+    "WorkerRole",
+    "WorkerRoleNotFoundError",
     "__version__",
     "evaluate",
     "evaluate_condition",
+    "list_worker_roles",
     "log_json",
+    "provision_worker_role",
+    "revoke_worker_role",
+    "rotate_worker_password",
 ]

@@ -11,6 +11,7 @@ HotMeshError
 ├── TopicNotFoundError          no graph of the active version subscribes to the topic
 ├── SignalNotFoundError         no hook rule of the active version listens on the topic
 ├── DeadLetterNotFoundError     no dead letter has this id (any more)
+├── WorkerRoleNotFoundError     no worker login of this name is recorded
 ├── JobError                    .job_id, .code: a job ended with an error
 │   ├── JobTimeoutError         no answer in time; the job goes on
 │   ├── DuplicateJobError       a live job has this id
@@ -154,6 +155,17 @@ class DeadLetterNotFoundError(HotMeshError):
     def __init__(self, dead_letter_id: int) -> None:
         super().__init__(f"there is no dead letter {dead_letter_id}; it may have been requeued or discarded")
         self.dead_letter_id = dead_letter_id
+
+
+class WorkerRoleNotFoundError(HotMeshError):
+    """No worker login of this name is recorded in the namespace. `sqlstate` is what Postgres says of unknown roles."""
+
+    code = 404
+    sqlstate = "42704"
+
+    def __init__(self, role_name: str, namespace: str) -> None:
+        super().__init__(f'role "{role_name}" is no worker login of namespace {namespace}')
+        self.role_name = role_name
 
 
 class JobError(HotMeshError):

@@ -131,6 +131,16 @@ class Source:
 
         return cls(ensure_running().dsn, application_name=application_name)
 
+    def logged_in(self, user: str, password: str) -> Source:
+        """A source of connections to the same place with another login. Raises ConfigError for a pool."""
+        if self._pool is not None:
+            raise ConfigError(
+                "worker_credentials= does not go with a pool, which has its login: pass a DSN or options"
+            )
+        other = Source(None, application_name=self._application_name)
+        other._options = {**self._options, "user": user, "password": password}
+        return other
+
     @property
     def key(self) -> Any:
         """Equal for sources that lead to the same place."""

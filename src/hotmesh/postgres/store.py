@@ -398,6 +398,29 @@ class Store:
         )
         return None if value is None else float(value)
 
+    async def extend_work(
+        self, connection: Driver, member: str, held: Sequence[tuple[str, str, Dimension]], lease: float
+    ) -> list[bool]:
+        """Prolong reservations (generation, activity, address) to now + `lease`; which are still held."""
+        generations, activities, dimensions = zip(*held, strict=True)
+        return list(
+            await connection.fetchval(
+                self.bound("select mesh.extend_work($1, $2, $3, $4, $5)"),
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                lease,
+            )
+        )
+
+    async def end_stalled_workers(self, limit: float) -> list[str] | None:
+        """End sessions of worker logins with a transaction open for `limit` seconds; None: there are no such logins."""
+        found: list[str] | None = await self._value(
+            "select mesh.end_stalled_workers($1, $2)", self.app_id, limit
+        )
+        return found
+
     async def answer_work(
         self,
         connection: Driver,

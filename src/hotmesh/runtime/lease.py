@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hotmesh.postgres import sql
-from hotmesh.postgres.connection import Link, Source
-from hotmesh.postgres.steps import array
+from hotmesh.postgres.connection import Link
 
 if TYPE_CHECKING:
     from hotmesh.postgres.rows import HeldWork
+    from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.lease")
 
@@ -30,9 +29,9 @@ Key = tuple[str, str, tuple[int, ...]]
 class LeaseKeeper:
     """The leases of one instance. `hold` and `release` belong to the event loop; the rest runs in the thread."""
 
-    def __init__(self, source: Source, schema: str, member: str, lease: float) -> None:
-        self._source = source.apart()
-        self._schema = schema
+    def __init__(self, store: Store, member: str, lease: float) -> None:
+        self._store = store
+        self._source = store.source.apart()
         self._member = member
         self._lease = lease
         self._held: dict[Key, float] = {}
@@ -90,15 +89,7 @@ class LeaseKeeper:
         try:
             async with link.use() as connection:
                 now = time.monotonic()
-                generations, activities, dimensions = zip(*due, strict=True)
-                held = await connection.fetchval(
-                    sql.bind("select mesh.extend_work($1, $2, $3, $4, $5)", self._schema),
-                    self._member,
-                    generations,
-                    activities,
-                    [array(dimension) for dimension in dimensions],
-                    self._lease,
-                )
+                held = await self._store.extend_work(connection, self._member, due, self._lease)
         finally:
             await link.close()
         for key, kept in zip(due, held, strict=True):

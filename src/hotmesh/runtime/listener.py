@@ -157,7 +157,11 @@ class Listener:
             logger.warning("notification is not ours", extra={"channel": channel})
             return
         if isinstance(message, dict):
-            self._heard(message)
+            try:
+                self._heard(message)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # Whoever knows a channel may send there what he likes.
+                logger.warning("notification is not ours", extra={"channel": channel})
 
 
 def member_channel(channel: str, member: str) -> str:

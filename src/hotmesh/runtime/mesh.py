@@ -40,15 +40,17 @@ from hotmesh.errors import (
     JobError,
     JobNotFoundError,
     MappingError,
+    NotAuthorizedError,
     SignalNotFoundError,
 )
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres import sql
+from hotmesh.postgres import roles, sql
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.options import is_readonly
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.rows import AnswerNotice
+from hotmesh.postgres.secured import SecuredStore, WorkerLogin, find_login
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import activation, exposition, ids, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
@@ -73,6 +75,7 @@ from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import PAUSED, Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
+from hotmesh.runtime.stalled import end_stalled_workers
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
 from hotmesh.runtime.worker import Worker, Workers
 
@@ -121,6 +124,7 @@ class HotMesh:
         telemetry: Telemetry | None = None,
         metrics: int | str | None = None,
         codec: Codec | None = None,
+        login: WorkerLogin | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -128,12 +132,16 @@ class HotMesh:
         self.guid_ = guid
         self.settings = settings
         self._readonly = readonly
-        self._store = Store(
-            source,
-            schema,
-            app_id,
-            lambda: HotMesh._codec if codec is None else codec,
-            patience=settings.connect_timeout,
+        self._secured = login is not None
+
+        def current_codec() -> Codec | None:
+            return HotMesh._codec if codec is None else codec
+
+        patience = settings.connect_timeout
+        self._store = (
+            Store(source, schema, app_id, current_codec, patience=patience)
+            if login is None
+            else SecuredStore(source, schema, app_id, login, current_codec, patience=patience)
         )
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
@@ -149,7 +157,7 @@ class HotMesh:
         self._announcer = Announcer(
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
         )
-        self._leases = LeaseKeeper(source, schema, guid, settings.lease)
+        self._leases = LeaseKeeper(self._store, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid, self._store)
         self._retention = (
             None
@@ -214,6 +222,8 @@ class HotMesh:
         readonly: bool = False,
         pin_versions: bool = True,
         migrate: Migrate = "auto",
+        secured: bool | None = None,
+        worker_credentials: Mapping[str, str] | roles.WorkerCredential | None = None,
         name: str | None = None,
         lease: Duration | None = None,
         max_concurrency: int | None = None,
@@ -235,7 +245,10 @@ class HotMesh:
         reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
-        reserved work is safe from others without a sign of life. `retention`: how long expired jobs stay in the tables
+        reserved work is safe from others without a sign of life. `secured`: this is a worker with a worker
+        login, which otherwise is found out; it goes with `engine=False`, as do `worker_credentials` (`user` and
+        `password`, or what `provision_worker_role` returned), which replace the login of `connection`; see
+        `docs/secured-workers.md`. `retention`: how long expired jobs stay in the tables
         before this instance, or another one that is set to do so, deletes them; see `docs/retention.md`. `events`: a
         function, or an object with `publish`, that is told of what this process has committed. `telemetry`: the spans to record with OpenTelemetry, `info`,
         `debug` or False; by default `info` if the program has registered a tracer provider by now (or gives one as
@@ -273,6 +286,10 @@ class HotMesh:
             if value is not None
         }
         found = Settings.read(given)
+        if engine and (secured or worker_credentials is not None):
+            raise ConfigError(
+                "a worker login cannot run an engine: pass engine=False, and run engines with the app's own login"
+            )
         if events is not None:
             publisher(events)
         _check_codec(codec)
@@ -286,6 +303,8 @@ class HotMesh:
                 app_id, connection, direct_connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics, codec=codec,
+                secured=True if worker_credentials is not None else secured,
+                credentials=None if worker_credentials is None else _login(worker_credentials),
             )
         )  # fmt: skip
 
@@ -309,12 +328,16 @@ class HotMesh:
         telemetry: Telemetry | None,
         metrics: int | str | None,
         codec: Codec | None,
+        secured: bool | None,
+        credentials: tuple[str, str] | None,
     ) -> HotMesh:
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(
                 connection, direct=direct_connection, application_name=name or f"hotmesh {app_id}"
             )
         )
+        if credentials is not None:
+            source = source.logged_in(*credentials)
         source.check_room(CONNECTIONS)
         await source.check_sessions()
         place = source.key, namespace, app_id, guid
@@ -326,7 +349,12 @@ class HotMesh:
         cls._places.add(place)
         created = False
         try:
-            if mode == "verify":
+            login = None
+            if not engine and secured is not False:
+                login = await find_login(source, namespace, required=bool(secured))
+            if login is not None:
+                settings = _within(settings, login, app_id, workers)
+            elif mode == "verify":
                 await verify(source, namespace)
             else:
                 created = bool((await migrate(source, namespace)).migrations)
@@ -344,9 +372,11 @@ class HotMesh:
                 telemetry=telemetry,
                 metrics=metrics,
                 codec=codec,
+                login=login,
             )
             mesh._place = place
-            await mesh._plans.refresh()
+            if login is None:
+                await mesh._plans.refresh()
             await mesh._start()
             cls._live.add(mesh)
         except BaseException:
@@ -395,6 +425,7 @@ class HotMesh:
                 self._leases.start()
                 if self._engine is not None:
                     await self._engine.run(tasks)
+                    tasks.start_soon(end_stalled_workers, self._store)
                 await self._workers.run(tasks)
                 await self._announcer.run(tasks)
                 await self._subscribers.run(tasks)
@@ -403,9 +434,10 @@ class HotMesh:
                 if self._metrics_at is not None:
                     where = exposition.address(self._metrics_at)
                     self._endpoint = exposition.join(where, self._figures)
-                if self._retention is not None:
+                if self._retention is not None and not self._secured:
                     tasks.start_soon(self._retention.run, name="retention")
-                tasks.start_soon(self._follow_definitions)
+                if not self._secured:
+                    tasks.start_soon(self._follow_definitions)
                 tasks.start_soon(self._store.close_unused, name="close connections")
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)
@@ -498,6 +530,13 @@ class HotMesh:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    # -- worker logins -----------------------------------------------------------------------------------
+
+    provision_worker_role = staticmethod(roles.provision_worker_role)
+    rotate_worker_password = staticmethod(roles.rotate_worker_password)
+    revoke_worker_role = staticmethod(roles.revoke_worker_role)
+    list_worker_roles = staticmethod(roles.list_worker_roles)
 
     # -- definitions -------------------------------------------------------------------------------------
 
@@ -1043,6 +1082,10 @@ class HotMesh:
     # -- hearing -----------------------------------------------------------------------------------------
 
     def _heard(self, message: dict[str, Any]) -> None:
+        if self._secured:
+            # Whoever has this login can send here: nothing but the hint counts.
+            self._workers.wake_all()
+            return
         if "j" in message:
             self._announcer.heard(message)
         if self._engine is not None:
@@ -1143,6 +1186,29 @@ def _result(output: JobOutput) -> JobOutput:
 def _check_codec(codec: Any) -> None:
     if codec is not None and not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise ConfigError(f"a codec has the methods encode and decode; {codec!r} has not")
+def _login(credentials: Mapping[str, str] | roles.WorkerCredential) -> tuple[str, str]:
+    if isinstance(credentials, roles.WorkerCredential):
+        return credentials.role_name, credentials.password
+    if set(credentials) != {"user", "password"}:
+        raise ConfigError("worker_credentials is a dict with user and password, and nothing else")
+    return credentials["user"], credentials["password"]
+
+
+def _within(settings: Settings, login: WorkerLogin, app_id: str, workers: Sequence[Worker]) -> Settings:
+    """The settings inside of the bounds of a worker login. Raises NotAuthorizedError for what it may not serve."""
+    if login.app_id != app_id:
+        raise NotAuthorizedError(f"this worker login is for app {login.app_id}, not for {app_id}")
+    beyond = sorted({worker.topic for worker in workers} - login.topics)
+    if beyond:
+        raise NotAuthorizedError(
+            f"this worker login may not serve {', '.join(beyond)}; it may serve {', '.join(sorted(login.topics))}"
+        )
+    return replace(
+        settings,
+        lease=max(1.0, min(settings.lease, login.longest_lease)),
+        longest_callback=min(settings.longest_callback, login.longest_hold),
+        max_payload=min(settings.max_payload, login.max_payload),
+    )
 
 
 def _check_name(option: str, value: str) -> None:

@@ -5,7 +5,7 @@
 -- Returns  the login and process of each session that was ended; null if the app has no worker logins.
 create or replace function mesh.end_stalled_workers(p_app text, p_limit double precision) returns text[]
 language plpgsql security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+  set search_path = pg_catalog, pg_temp as $$
 declare
     v_session record;
     v_ended   text[] := '{}';

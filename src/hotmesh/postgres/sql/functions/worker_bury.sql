@@ -4,7 +4,7 @@
 create or replace function mesh.worker_bury(
     p_member text, p_generation uuid, p_activity text, p_dimension text, p_reason text, p_error text
 ) returns boolean language plpgsql security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+  set search_path = pg_catalog, pg_temp as $$
 declare
     v_login constant mesh.worker_credential := mesh.worker_login();
 begin

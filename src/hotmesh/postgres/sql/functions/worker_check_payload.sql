@@ -37,10 +37,11 @@ begin
     if jsonb_typeof(v_data) <> 'object' then
         raise exception 'the data of an error is an object' using errcode = '22023';
     end if;
-    return mesh.show_nul((
+    -- As show_nul does it; jsonb has turned the escapes into characters.
+    return replace((
         jsonb_build_object('message', coalesce(v_data ->> 'message', 'unknown'), 'code', p_code)
         || case when v_data ? 'stack' then jsonb_build_object('stack', right(v_data ->> 'stack', 20000)) else '{}' end
         || case when jsonb_typeof(v_data -> 'error') = 'object' then jsonb_build_object('error', v_data -> 'error')
-                else '{}' end)::json)::text;
+                else '{}' end)::text, chr(63743) || chr(63742) || chr(63741), chr(92) || 'u0000');
 end
 $$;

@@ -7,7 +7,7 @@
 create or replace function mesh.worker_claim(
     p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision
 ) returns setof mesh.worker_stream language plpgsql security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = ''
+  set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
@@ -52,7 +52,8 @@ begin
                    for update skip locked
             )
             update mesh.worker_stream as w
-               set reserved_by = v_holder, reserved_at = v_now, visible_at = v_now + p_lease * interval '1 second',
+               set reserved_by = v_holder, reserved_at = v_now,
+                   visible_at = v_now + least(p_lease, v_login.longest_hold) * interval '1 second',
                    delivery = w.delivery + 1
               from (select * from by_name union all select * from by_topic) as c
              where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
@@ -64,6 +65,7 @@ begin
                     v_work.delivery - 1, v_work.topic));
             else
                 v_left := v_left - 1;
+                v_work.reply_channel := null;  -- not for the eyes of a worker login
                 return next v_work;
             end if;
         end loop;

@@ -4,7 +4,7 @@ returns table (
     app_id text, topics text[], channel text, most_held integer, longest_lease double precision,
     longest_hold double precision, longest_delay double precision, max_payload integer
 ) language plpgsql stable security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+  set search_path = pg_catalog, pg_temp as $$
 declare
     v_login constant mesh.worker_credential := mesh.worker_login();
 begin

@@ -2,7 +2,7 @@
 -- p_names, p_others: as in worker_claim.
 create or replace function mesh.worker_next_at(p_topics text[], p_names text[], p_others text[])
 returns double precision language plpgsql stable security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+  set search_path = pg_catalog, pg_temp as $$
 declare
     v_login constant mesh.worker_credential := mesh.worker_login();
 begin

@@ -7,7 +7,7 @@ create or replace function mesh.worker_postpone(
     p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_delay double precision[],
     p_retry boolean[]
 ) returns integer language plpgsql security definer
-  set search_path = pg_catalog, pg_temp set hotmesh.now = '' as $$
+  set search_path = pg_catalog, pg_temp as $$
 declare
     v_login  constant mesh.worker_credential := mesh.worker_login();
     v_holder constant text := mesh.worker_holder(v_login, p_member);

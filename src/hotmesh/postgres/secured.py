@@ -1,0 +1,198 @@
+"""The store of a worker with a worker login: the same calls, through the procedures that are made for such logins.
+
+It reads no table and writes none. What the login may do is told by `worker_hello`, and enforced by the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hotmesh.core.job import Dimension
+from hotmesh.core.wire import dumps_text
+from hotmesh.errors import NotAuthorizedError
+from hotmesh.postgres import sql
+from hotmesh.postgres.connection import Driver, Source, translated
+from hotmesh.postgres.rows import HeldWork, work_from
+from hotmesh.postgres.steps import array, text_array
+from hotmesh.postgres.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLogin:
+    """What a worker login may do; durations in seconds."""
+
+    app_id: str
+    topics: frozenset[str]
+    channel: str
+    longest_lease: float
+    longest_hold: float
+    longest_delay: float
+    max_payload: int
+
+
+_IS_RESTRICTED = """
+select exists (
+    select from pg_catalog.pg_proc as p join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+     where n.nspname = $1 and p.proname = 'worker_hello' and pg_catalog.has_function_privilege(p.oid, 'execute'))
+ and not exists (
+    select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+     where n.nspname = $1 and c.relname = 'job' and pg_catalog.has_table_privilege(c.oid, 'select'))
+"""
+
+
+async def find_login(source: Source, schema: str, *, required: bool) -> WorkerLogin | None:
+    """What this login may do if it is a worker login of the namespace; None if it is another one.
+
+    Raises NotAuthorizedError if it is another one and `required`.
+    """
+    connection = await source.connect()
+    try:
+        with translated():
+            if not await connection.fetchval(_IS_RESTRICTED, schema):
+                if required:
+                    raise NotAuthorizedError(
+                        f"this login is no worker login of namespace {schema}: provision one, or leave out secured=True"
+                    )
+                return None
+            row = await connection.fetchrow(sql.bind("select * from mesh.worker_hello()", schema))
+    finally:
+        await source.release(connection)
+    if row is None:
+        raise AssertionError("worker_hello answers with one row")
+    return WorkerLogin(
+        row["app_id"],
+        frozenset(row["topics"]),
+        row["channel"],
+        row["longest_lease"],
+        row["longest_hold"],
+        row["longest_delay"],
+        row["max_payload"],
+    )
+
+
+class SecuredStore(Store):
+    """What workers need of a store, for one worker login. Everything else raises NotAuthorizedError, by Postgres."""
+
+    def __init__(self, source: Source, schema: str, app_id: str, login: WorkerLogin) -> None:
+        super().__init__(source, schema, app_id)
+        self.login = login
+
+    async def claim_work(
+        self, connection: Driver, member: str, limits: dict[str, int], lease: float
+    ) -> list[HeldWork]:
+        wanted = [(topic, None, (), limit) for topic, limit in limits.items()]
+        return await self.claim_named_work(connection, member, wanted, lease)
+
+    async def claim_named_work(
+        self,
+        connection: Driver,
+        member: str,
+        wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
+        lease: float,
+    ) -> list[HeldWork]:
+        topics, names, others, limits = zip(*wanted, strict=True)
+        rows = await connection.fetch(
+            self.bound("select * from mesh.worker_claim($1, $2, $3, $4, $5, $6)"),
+            member,
+            topics,
+            names,
+            [text_array(other) for other in others],
+            limits,
+            lease,
+        )
+        return [work_from(row) for row in rows]
+
+    async def next_work_at(self, connection: Driver, topics: Collection[str]) -> float | None:
+        return await self.next_named_work_at(connection, [(topic, None, ()) for topic in topics])
+
+    async def next_named_work_at(
+        self, connection: Driver, wanted: Sequence[tuple[str, str | None, Sequence[str]]]
+    ) -> float | None:
+        topics, names, others = zip(*wanted, strict=True)
+        value = await connection.fetchval(
+            self.bound("select mesh.worker_next_at($1, $2, $3)"),
+            topics,
+            names,
+            [text_array(other) for other in others],
+        )
+        return None if value is None else float(value)
+
+    async def answer_work(
+        self,
+        connection: Driver,
+        member: str,
+        answers: Sequence[tuple[str, str, Dimension, str, int, str | None]],
+        wake: str,
+    ) -> list[bool]:
+        del wake
+        generations, activities, dimensions, statuses, codes, data = zip(*answers, strict=True)
+        return list(
+            await connection.fetchval(
+                self.bound("select mesh.worker_answer($1, $2, $3, $4, $5, $6, $7)"),
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                statuses,
+                codes,
+                data,
+            )
+        )
+
+    async def postpone_work(
+        self,
+        connection: Driver,
+        member: str,
+        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        wake: str | None,
+    ) -> int:
+        del wake
+        generations, activities, dimensions, delays, retries = zip(*postponed, strict=True)
+        return int(
+            await connection.fetchval(
+                self.bound("select mesh.worker_postpone($1, $2, $3, $4, $5, $6)"),
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                [min(delay, self.login.longest_delay) for delay in delays],
+                retries,
+            )
+        )
+
+    async def bury_work(
+        self, connection: Driver, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
+    ) -> bool:
+        del wake
+        return bool(
+            await connection.fetchval(
+                self.bound("select mesh.worker_bury($1, $2, $3, $4, $5, $6)"),
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                reason,
+                dumps_text(error),
+            )
+        )
+
+    async def extend_work(
+        self, connection: Driver, member: str, held: Sequence[tuple[str, str, Dimension]], lease: float
+    ) -> list[bool]:
+        generations, activities, dimensions = zip(*held, strict=True)
+        return list(
+            await connection.fetchval(
+                self.bound("select mesh.worker_extend($1, $2, $3, $4, $5)"),
+                member,
+                generations,
+                activities,
+                [array(dimension) for dimension in dimensions],
+                lease,
+            )
+        )
+
+    async def channel(self, connection: Driver) -> str:
+        del connection
+        return self.login.channel

@@ -79,10 +79,11 @@ async def stage(guarded_database: str) -> AsyncIterator[Stage]:
 
 async def relations(c: Connection, kinds: str) -> list[str]:
     rows = await c.fetch(
-        "select relname from pg_class where relnamespace = 'hotmesh'::regnamespace and relkind = any($1::\"char\"[])",
+        "select relname::text as name from pg_class "
+        "where relnamespace = 'hotmesh'::regnamespace and relkind::text = any($1::text[])",
         list(kinds),
     )
-    return [row["relname"] for row in rows]
+    return [row["name"] for row in rows]
 
 
 async def each_denied(c: Connection, kinds: str, *templates: str) -> None:
@@ -205,7 +206,6 @@ statements(
     "drop function hotmesh.worker_hello()",
     "alter function hotmesh.worker_hello() reset all",
     "alter function hotmesh.worker_hello() security invoker",
-    "grant execute on function hotmesh.worker_hello() to public",
 )
 
 # -- becoming somebody else --------------------------------------------------------------------------------
@@ -236,15 +236,30 @@ statements(
     "alter role current_user bypassrls",
     "alter role current_user replication",
     "alter role current_user connection limit -1",
-    "alter role current_user rename to stolen",
     "grant hotmesh to current_user",
     "grant pg_read_all_data to current_user",
-    "grant all on schema hotmesh to current_user",
     "grant all on all tables in schema hotmesh to current_user",
     "alter schema hotmesh owner to current_user",
     "alter default privileges for role hotmesh grant all on tables to current_user",
     "reassign owned by hotmesh to current_user",
 )
+
+
+@harmless
+async def pass_on_what_it_may(c: Connection, s: Stage) -> None:
+    """Postgres warns, and does nothing."""
+    await c.execute("grant execute on function hotmesh.worker_hello() to public")
+    await c.execute("grant all on schema hotmesh to public")
+    acl = await s.owner.fetchval("select nspacl::text from pg_namespace where nspname = 'hotmesh'")
+    assert ",=U" not in acl
+    assert "{=U" not in acl
+    acl = await s.owner.fetchval(
+        "select proacl::text from pg_proc where oid = 'hotmesh.worker_hello()'::regprocedure"
+    )
+    assert ",=X" not in acl
+    assert "{=X" not in acl
+
+
 statements(
     "change_other_roles",
     DENIED,
@@ -259,9 +274,9 @@ statements(
 @harmless
 async def change_its_own_settings(c: Connection, s: Stage) -> None:
     """Postgres allows that to every login; no bound depends on them."""
-    await c.execute(
-        "alter role current_user set statement_timeout = 0; alter role current_user set app.allowed_streams = 'hidden'"
-    )
+    await c.execute("alter role current_user set statement_timeout = 0")
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        await c.execute("alter role current_user set app.allowed_streams = 'hidden'")
     async with s.attacker() as again:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await claim(again, topic="hidden")
@@ -797,7 +812,6 @@ async def listen_to_results_and_hints(c: Connection, s: Stage) -> Any:
     channels.append(await c.fetchval("select channel from hotmesh.worker_hello()"))
     for channel in channels:
         await c.add_listener(channel, lambda *said: heard.append(said[3]))
-    await s.owner.execute("select hotmesh.subscribe('shop', 'somebody', '{charge.done}', 60)")
     await s.finish()
     await s.mesh.pub("order.hidden", {"x": SECRET})
     await s.work()
@@ -942,10 +956,15 @@ async def shadow_tables_and_types(c: Connection, s: Stage) -> Any:
     ):
         await c.execute(f"create domain pg_temp.{name} as pg_catalog.int2")
     await c.execute("set search_path = pg_temp, hotmesh, pg_catalog")
-    return await c.fetch(
+    job_id = await s.work()
+    # As one text: the driver itself is confused by such types.
+    await c.execute(
         "select job_id from hotmesh.worker_claim('m'::pg_catalog.text, '{charge}'::pg_catalog.text[], "
-        "'{null}'::pg_catalog.text[], '{\"{}\"}'::pg_catalog.text[], '{0}'::pg_catalog.int4[], 30)"
+        "'{null}'::pg_catalog.text[], '{\"{}\"}'::pg_catalog.text[], '{1}'::pg_catalog.int4[], 30)"
     )
+    reserved = "select reserved_by from hotmesh.worker_stream where job_id = $1"
+    assert await s.owner.fetchval(reserved, job_id) == f"{s.stolen.role_name}/m"
+    assert await c.fetchval("select pg_catalog.count(*) from pg_temp.worker_stream") == 0
 
 
 @harmless
@@ -1049,7 +1068,7 @@ async def measure_how_long_answers_take(c: Connection, s: Stage) -> None:
 async def test_a_stolen_login_gets_nowhere_with(stage: Stage, name: str) -> None:
     attack = ATTACKS[name]
     try:
-        async with stage.attacker() as thief:
+        async with asyncio.timeout(40), stage.attacker() as thief:
             if attack.refused:
                 with pytest.raises(asyncpg.PostgresError) as raised:
                     await attack.run(thief, stage)

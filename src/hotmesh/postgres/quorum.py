@@ -37,8 +37,10 @@ class Rates:
 async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int | None:
     """Count this connection, which listens, among the members of the app as long as it lives; returns its session.
 
-    None if somebody else has taken the lock for a purpose of his own: it is not counted then.
+    None if somebody else has taken the lock for a purpose of his own: it is not counted then. A worker login never is.
     """
+    if not store.joins:
+        return None
     session: int | None = await connection.fetchval(
         store.bound("select mesh.join_mesh($1, $2)"), store.app_id, engine
     )
@@ -47,6 +49,8 @@ async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int | 
 
 async def leave_mesh(store: Store, connection: Driver, *, engine: bool) -> None:
     """Count it no longer; a connection of a user's pool may live on."""
+    if not store.joins:
+        return
     await connection.execute(
         store.bound("select pg_advisory_unlock_shared(mesh.member_key($1, $2))"), store.app_id, engine
     )
@@ -98,7 +102,7 @@ async def stream_depths(store: Store, topics: Collection[str]) -> tuple[int, dic
 async def read_rates(store: Store) -> Rates:
     """The rates that are stored for the app."""
     async with store.connection() as connection:
-        rows = await connection.fetch(store.bound("select * from mesh.throttles($1)"), store.app_id)
+        rows = await connection.fetch(store.bound(store.rates), store.app_id)
     found = {(row["scope"], row["topic"]): row["rate"] for row in rows}
     topics = {topic: rate for (_, topic), rate in found.items() if topic}
     return Rates(found.get(("engines", ""), 0), found.get(("workers", ""), 0), topics)

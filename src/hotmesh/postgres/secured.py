@@ -75,6 +75,9 @@ async def find_login(source: Source, schema: str, *, required: bool) -> WorkerLo
 class SecuredStore(Store):
     """What workers need of a store, for one worker login. Everything else raises NotAuthorizedError, by Postgres."""
 
+    joins = False
+    rates = "select * from mesh.worker_throttles() where $1::text is not null"
+
     def __init__(self, source: Source, schema: str, app_id: str, login: WorkerLogin) -> None:
         super().__init__(source, schema, app_id)
         self.login = login
@@ -161,6 +164,10 @@ class SecuredStore(Store):
                 retries,
             )
         )
+
+    async def give_back_work(self, connection: Driver, member: str, topics: Collection[str]) -> int:
+        del topics
+        return int(await connection.fetchval(self.bound("select mesh.worker_give_back($1)"), member))
 
     async def bury_work(
         self, connection: Driver, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str

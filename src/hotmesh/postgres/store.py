@@ -64,6 +64,12 @@ def _no_codec() -> None:
 class Store:
     """One app in one schema. Methods that take no connection share a general one."""
 
+    joins = True
+    """Whether who listens counts as a member of the mesh."""
+
+    rates = "select * from mesh.throttles($1)"
+    """The statement that reads the rates of an app."""
+
     def __init__(
         self,
         source: Source,
@@ -414,10 +420,10 @@ class Store:
             )
         )
 
-    async def end_stalled_workers(self, limit: float) -> list[str] | None:
+    async def end_stalled_workers(self, connection: Driver, limit: float) -> list[str] | None:
         """End sessions of worker logins with a transaction open for `limit` seconds; None: there are no such logins."""
-        found: list[str] | None = await self._value(
-            "select mesh.end_stalled_workers($1, $2)", self.app_id, limit
+        found: list[str] | None = await connection.fetchval(
+            self.bound("select mesh.end_stalled_workers($1, $2)"), self.app_id, limit
         )
         return found
 

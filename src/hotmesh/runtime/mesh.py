@@ -52,7 +52,7 @@ from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.secured import SecuredStore, WorkerLogin, find_login
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import activation, exposition, ids, statistics
+from hotmesh.runtime import activation, exposition, ids, stalled, statistics
 from hotmesh.runtime.announce import Announcer, JobOutput
 from hotmesh.runtime.callback import checked_code
 from hotmesh.runtime.engine import Engine
@@ -75,7 +75,6 @@ from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import PAUSED, Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
-from hotmesh.runtime.stalled import end_stalled_workers
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
 from hotmesh.runtime.worker import Worker, Workers
 
@@ -420,12 +419,14 @@ class HotMesh:
         speak_for(self.app_id, self.guid_)
         try:
             async with anyio.create_task_group() as tasks:
+                if self._engine is not None:
+                    await stalled.look(self._store)
                 await tasks.start(self._listener.run)
                 await self._quorum.run(tasks)
                 self._leases.start()
                 if self._engine is not None:
                     await self._engine.run(tasks)
-                    tasks.start_soon(end_stalled_workers, self._store)
+                    tasks.start_soon(stalled.end_stalled_workers, self._store)
                 await self._workers.run(tasks)
                 await self._announcer.run(tasks)
                 await self._subscribers.run(tasks)
@@ -1083,7 +1084,9 @@ class HotMesh:
 
     def _heard(self, message: dict[str, Any]) -> None:
         if self._secured:
-            # Whoever has this login can send here: nothing but the hint counts.
+            # Whoever has this login can send here: nothing but the hints counts.
+            if "t" in message:
+                self._quorum.connected()
             self._workers.wake_all()
             return
         if "j" in message:
@@ -1186,6 +1189,8 @@ def _result(output: JobOutput) -> JobOutput:
 def _check_codec(codec: Any) -> None:
     if codec is not None and not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise ConfigError(f"a codec has the methods encode and decode; {codec!r} has not")
+
+
 def _login(credentials: Mapping[str, str] | roles.WorkerCredential) -> tuple[str, str]:
     if isinstance(credentials, roles.WorkerCredential):
         return credentials.role_name, credentials.password

@@ -1,6 +1,7 @@
--- end_stalled_workers: end the sessions of worker logins of an app that have had a transaction open for p_limit seconds, or
--- belong to a revoked login. An honest worker's transactions last for milliseconds. One that stays open keeps its row locks,
--- and the engine from removing a job; it also keeps Postgres from cleaning up.
+-- end_stalled_workers: end the sessions of worker logins of an app that have had a transaction open for p_limit seconds,
+-- use advisory locks, or belong to a revoked login. An honest worker takes no such lock, and its transactions last for
+-- milliseconds. One that stays open keeps its row locks, and the engine from removing a job; it also keeps Postgres from
+-- cleaning up.
 -- Writes   worker_credential_audit.
 -- Returns  the login and process of each session that was ended; null if the app has no worker logins.
 create or replace function mesh.end_stalled_workers(p_app text, p_limit double precision) returns text[]
@@ -21,7 +22,8 @@ begin
            and (a.xact_start < clock_timestamp() - p_limit * interval '1 second'
                       -- Who waits for a lock may be the victim; but not for long.
                       * case when a.wait_event_type = 'Lock' then 6 else 1 end
-                or c.revoked_at is not null)
+                or c.revoked_at is not null
+                or exists (select from pg_locks as l where l.pid = a.pid and l.locktype = 'advisory'))
     loop
         if pg_terminate_backend(v_session.pid) then
             insert into mesh.worker_credential_audit (role_name, app_id, topics, action)

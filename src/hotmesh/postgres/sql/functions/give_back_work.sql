@@ -16,7 +16,7 @@ begin
     if v_topics is null then
         return 0;
     end if;
-    perform pg_notify(mesh.channel(p_app), '{"w":["*"]}');
+    perform mesh.wake(p_app, json_build_object('w', v_topics)::text);
     return cardinality(v_topics);
 end
 $$;

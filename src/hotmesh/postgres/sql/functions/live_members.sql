@@ -5,5 +5,9 @@ language sql stable as $$
       from (values (mesh.member_key(p_app, true), true), (mesh.member_key(p_app, false), false)) as k(key, engine)
       join pg_locks as l on l.locktype = 'advisory' and l.objsubid = 1 and l.granted
                         and (l.classid::bigint << 32) | l.objid::bigint = k.key
-     where l.database = (select d.oid from pg_database as d where d.datname = current_database())
+     where not exists (
+            -- A worker login is no member, whatever locks it takes.
+            select from pg_stat_activity as a join mesh.worker_credential as c on c.role_name = a.usename
+             where a.pid = l.pid)
+       and l.database = (select d.oid from pg_database as d where d.datname = current_database())
 $$;

@@ -16,5 +16,7 @@ begin
      order by s.scope
     on conflict on constraint throttle_pk do update set rate = excluded.rate, set_at = excluded.set_at;
     perform pg_notify(mesh.channel(p_app), p_message);
+    perform pg_notify(mesh.worker_channel(c.role_name), '{"t":1}')
+       from mesh.worker_credential as c where c.app_id = p_app and c.revoked_at is null;
 end
 $$;

@@ -1,0 +1,25 @@
+-- worker_give_back: for worker logins. This member of this login stops: whatever it still holds is for others at once. It
+-- counts as delivered, as in worker_postpone.
+-- Returns  how much it was.
+create or replace function mesh.worker_give_back(p_member text) returns integer language plpgsql security definer
+  set search_path = pg_catalog, pg_temp as $$
+declare
+    v_login  constant mesh.worker_credential := mesh.worker_login();
+    v_holder constant text := mesh.worker_holder(v_login, p_member);
+    v_topics text[];
+begin
+    with given as (
+        update mesh.worker_stream as s
+           set reserved_by = null, reserved_at = null, visible_at = mesh.clock()
+         where s.reserved_at is not null and s.reserved_by collate "C" = v_holder and s.reserved_by = v_holder
+           and s.visible_at > mesh.clock()
+        returning s.topic
+    )
+    select array_agg(distinct g.topic) into v_topics from given as g;
+    if v_topics is null then
+        return 0;
+    end if;
+    perform mesh.wake(v_login.app_id, json_build_object('w', v_topics)::text);
+    return cardinality(v_topics);
+end
+$$;

@@ -58,7 +58,7 @@ def statements(name: str, sqlstates: str | tuple[str, ...], *texts: str) -> None
     async def run(c: Connection, s: Stage) -> None:
         for text in texts:
             with pytest.raises(asyncpg.PostgresError) as raised:
-                await c.fetch(text)
+                await (c.execute if ";" in text else c.fetch)(text)
             assert raised.value.sqlstate in states, f"{text}: {raised.value!r}"
 
     ATTACKS[name] = Attack(run, ())
@@ -116,7 +116,9 @@ async def write_every_table(c: Connection, s: Stage) -> None:
 @harmless
 async def lock_every_table(c: Connection, s: Stage) -> None:
     modes = ("access share", "row share", "row exclusive", "share", "exclusive", "access exclusive")
-    await each_denied(c, "rp", *(f"lock table {{}} in {mode} mode nowait" for mode in modes))
+    await each_denied(
+        c, "rp", *(f"do $$ begin lock table {{}} in {mode} mode nowait; end $$" for mode in modes)
+    )
 
 
 @harmless
@@ -138,7 +140,6 @@ async def change_what_the_schema_holds(c: Connection, s: Stage) -> None:
         "alter table {} add column stolen text",
         "create trigger t before insert on {} for each row execute function suppress_redundant_updates_trigger()",
         "create rule r as on insert to {} do instead nothing",
-        "create temp table f (a text references {})",
         "create index on {} ((1))",
         "grant all on {} to public",
         "comment on table {} is 'mine'",
@@ -174,7 +175,17 @@ async def call_every_other_function(c: Connection, s: Stage) -> None:
     )
     assert {row["name"].partition("(")[0] for row in rows if row["may"]} == {
         f"hotmesh.worker_{verb}"
-        for verb in ("hello", "claim", "answer", "postpone", "extend", "bury", "next_at")
+        for verb in (
+            "hello",
+            "claim",
+            "answer",
+            "postpone",
+            "extend",
+            "bury",
+            "next_at",
+            "throttles",
+            "give_back",
+        )
     }
 
 
@@ -184,7 +195,7 @@ statements(
     "select hotmesh.send_message('shop', 'hidden', null, 'x', 'interrupt', '', '{}', 'success', 200, '{}', '{}')",
     "select hotmesh.answer_work('shop', 'm', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
     "select hotmesh.send_signal('shop', 'told', '{hidden}', '{}', 'success', 200, 1, '{}')",
-    "select hotmesh.activate_version('shop', '1', '{}')",
+    "select hotmesh.activate_version('shop', '1', '', '{}')",
     "select hotmesh.scrub_job('shop', 'hidden')",
     "select hotmesh.grant_worker('x')",
     "insert into hotmesh.engine_stream (app_id, job_id, generation, message_id, kind, activity_id, dimension, status, "
@@ -609,14 +620,14 @@ async def ask_for_limits_that_make_no_sense(c: Connection, s: Stage) -> None:
 
 
 @harmless
-async def send_arrays_of_a_million(c: Connection, s: Stage) -> None:
-    many = 1_000_000
+async def send_arrays_of_hundreds_of_thousands(c: Connection, s: Stage) -> None:
+    many = 200_000
     with pytest.raises(asyncpg.PostgresError) as raised:
-        await c.fetch("select * from hotmesh.worker_claim('m', array_fill('charge'::text, array[$1]), null, null, null, 30)", many)  # fmt: skip
+        await c.fetch("select * from hotmesh.worker_claim('m', array_fill('charge'::text, array[$1::integer]), null, null, null, 30)", many)  # fmt: skip
     assert raised.value.sqlstate == TOO_MUCH
-    names = "array_fill(gen_random_uuid(), array[$1]), array_fill('a'::text, array[$1]), array_fill('{0}'::text, array[$1])"
+    names = "array_fill(gen_random_uuid(), array[$1::integer]), array_fill('a'::text, array[$1::integer]), array_fill('{0}'::text, array[$1::integer])"
     for call in (
-        f"worker_answer('m', {names}, array_fill('success'::text, array[$1]), array_fill(1, array[$1]), null)",
+        f"worker_answer('m', {names}, array_fill('success'::text, array[$1::integer]), array_fill(1, array[$1::integer]), null)",
         f"worker_extend('m', {names}, 30)",
         f"worker_postpone('m', {names}, null, null)",
     ):
@@ -634,7 +645,6 @@ statements(
     "select hotmesh.worker_answer('m', null, null, null, null, null, null)",
     "select hotmesh.worker_extend('m', null, null, null, 30)",
     "select hotmesh.worker_postpone('m', array[gen_random_uuid()], '{a}', '{0}', '{0}', '{null}')",
-    "select hotmesh.worker_extend('m', array[gen_random_uuid()], '{a}', '{not an address}', 30)",
     "select hotmesh.worker_extend('', array[gen_random_uuid()], '{a}', '{0}', 30)",
     "select hotmesh.worker_extend(null, array[gen_random_uuid()], '{a}', '{0}', 30)",
     "select hotmesh.worker_extend(repeat('m', 201), array[gen_random_uuid()], '{a}', '{0}', 30)",
@@ -740,7 +750,8 @@ async def keep_a_statement_running(c: Connection, s: Stage) -> None:
             "select job_id, pg_sleep(60) from hotmesh.worker_claim('m', '{charge}', '{null}', '{\"{}\"}', '{1}', 30)"
         )
     )
-    await asyncio.sleep(0)
+    asleep = "select count(*) from pg_stat_activity where usename = $1 and wait_event = 'PgSleep'"
+    await eventually(lambda: s.owner.fetchval(asleep, s.stolen.role_name))
     await s.mesh.scrub(job_id)
     with pytest.raises((asyncpg.PostgresError, OSError)):
         await running
@@ -748,14 +759,23 @@ async def keep_a_statement_running(c: Connection, s: Stage) -> None:
 
 @harmless
 async def take_advisory_locks(c: Connection, s: Stage) -> None:
-    """Those that names of topics and schemas lead to; neither signals nor a start wait for them."""
+    """Those that names lead to, and those that others are seen to take: the engine ends the session."""
     job_id = await s.mesh.pub("ask", {})
-    await c.execute("select pg_advisory_lock(hashtextextended('hotmesh', 7300))")
-    await c.execute("select pg_advisory_lock(hashtextextended('shop' || chr(31) || 'told' || chr(31) || $1, 7301))".replace("$1", f"'{job_id}'"))  # fmt: skip
-    await c.execute("select pg_advisory_lock(n) from generate_series(0, 2000) as n")
+    key = f"hashtextextended('shop' || chr(31) || 'told' || chr(31) || '{job_id}', 7301)"
+    with contextlib.suppress(asyncpg.PostgresError):
+        await c.execute("select pg_advisory_lock(hashtextextended('hotmesh', 7300))")
+        await c.execute(f"select pg_advisory_lock({key})")
+        await c.execute(
+            "select pg_advisory_lock_shared((classid::bigint << 32) | objid::bigint) from pg_locks "
+            "where locktype = 'advisory' and objsubid = 1"
+        )
+    members = await s.mesh.roll_call(0.5)
+    assert {member["engine_id"] for member in members} == {s.mesh.guid_}
     await s.mesh.signal("told", {"id": job_id, "y": 1})
     await eventually(lambda: ended(s, job_id))
     assert (await s.mesh.get_state("ask", job_id)).data == {"y": 1}
+    await eventually(c.is_closed)
+    assert await s.mesh.activate("1")
 
 
 @harmless
@@ -873,17 +893,19 @@ statements(
     DENIED,
     "select * from pg_authid",
     "select * from pg_shadow",
-    "select * from pg_statistic",
+    "select starelid from pg_statistic",
     "select * from pg_user_mapping",
     "select * from pg_hba_file_rules",
-    "select * from pg_largeobject",
+    "select loid from pg_largeobject",
 )
 
 
 @harmless
 async def read_statistics_of_tables(c: Connection, s: Stage) -> Any:
     await s.owner.execute("analyze hotmesh.job; analyze hotmesh.worker_stream")
-    rows = await c.fetch("select * from pg_stats where schemaname = 'hotmesh'")
+    rows = await c.fetch(
+        "select tablename, most_common_vals::text, histogram_bounds::text from pg_stats where schemaname = 'hotmesh'"
+    )
     assert rows == []
     return [
         rows,
@@ -1033,7 +1055,6 @@ async def read_what_errors_tell(c: Connection, s: Stage) -> Any:
     for statement, arguments in (
         (ANSWER, ("m", [generation], ["call"], ["{0,0}"], ["x"], [200], ["{}"])),
         (BURY, ("m", generation, "call", "{0,0}", "x", "[]")),
-        (EXTEND, ("m", [generation], ["call"], ["x"], 30.0)),
     ):
         with pytest.raises(asyncpg.PostgresError) as raised:
             await c.fetch(statement, *arguments)

@@ -36,7 +36,6 @@ from hotmesh.errors import (
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
 from hotmesh.postgres.reading import DeadLetter
-from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.postgres.roles import (
     WorkerCredential,
     WorkerRole,
@@ -45,6 +44,7 @@ from hotmesh.postgres.roles import (
     revoke_worker_role,
     rotate_worker_password,
 )
+from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult

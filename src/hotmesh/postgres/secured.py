@@ -5,10 +5,11 @@ It reads no table and writes none. What the login may do is told by `worker_hell
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hotmesh.core.codec import Codec
 from hotmesh.core.job import Dimension
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import NotAuthorizedError
@@ -78,8 +79,17 @@ class SecuredStore(Store):
     joins = False
     rates = "select * from mesh.worker_throttles() where $1::text is not null"
 
-    def __init__(self, source: Source, schema: str, app_id: str, login: WorkerLogin) -> None:
-        super().__init__(source, schema, app_id)
+    def __init__(
+        self,
+        source: Source,
+        schema: str,
+        app_id: str,
+        login: WorkerLogin,
+        codec: Callable[[], Codec | None],
+        *,
+        patience: float | None = None,
+    ) -> None:
+        super().__init__(source, schema, app_id, codec, patience=patience)
         self.login = login
 
     async def claim_work(
@@ -105,7 +115,8 @@ class SecuredStore(Store):
             limits,
             lease,
         )
-        return [work_from(row) for row in rows]
+        payload = self.payload
+        return [work_from(row, payload) for row in rows]
 
     async def next_work_at(self, connection: Driver, topics: Collection[str]) -> float | None:
         return await self.next_named_work_at(connection, [(topic, None, ()) for topic in topics])

@@ -159,7 +159,7 @@ class Listener:
         if isinstance(message, dict):
             try:
                 self._heard(message)
-            except (AttributeError, KeyError, TypeError, ValueError):
+            except (HotMeshError, AttributeError, KeyError, TypeError, ValueError):
                 # Whoever knows a channel may send there what he likes.
                 logger.warning("notification is not ours", extra={"channel": channel})
 

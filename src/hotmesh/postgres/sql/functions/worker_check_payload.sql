@@ -34,6 +34,9 @@ begin
     if p_status <> 'error' then
         return coalesce(p_data, '{}');
     end if;
+    if jsonb_typeof(v_data) = 'string' and starts_with(v_data #>> '{}', 'hotmesh.codec:') then
+        return p_data;  -- encoded as a whole; whoever decodes it looks at what it is
+    end if;
     if jsonb_typeof(v_data) <> 'object' then
         raise exception 'the data of an error is an object' using errcode = '22023';
     end if;

@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -331,7 +332,8 @@ async def claim_by_patterns_and_nothing(c: Connection, s: Stage) -> None:
     for topic in ("*", "%", "", "CHARGE", " charge", "charge ", "charge,hidden", "{charge}", None):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await c.fetch(CLAIM, "m", [topic], [None], ["{}"], [1], 30.0)
-    for nothing in ([], None):
+    nothings: list[Any] = [[], None]
+    for nothing in nothings:
         assert await c.fetch(CLAIM, "m", nothing, nothing, nothing, nothing, 30.0) == []
 
 
@@ -544,7 +546,7 @@ async def answer_with_an_error_of_odd_shape(c: Connection, s: Stage) -> None:
         job_id = await s.work()
         rows = await eventually(lambda: claim(c))
         assert await answer(c, rows, data, status="error", code=418) == [True]
-        await eventually(lambda job_id=job_id: ended(s, job_id))
+        await eventually(partial(ended, s, job_id))
         error = json.loads((await s.mesh.get_state("order.charge", job_id)).metadata["err"])
         assert error["code"] == 418
         assert isinstance(error["message"], str)
@@ -1086,7 +1088,9 @@ async def measure_how_long_answers_take(c: Connection, s: Stage) -> None:
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))
-async def test_a_stolen_login_gets_nowhere_with(stage: Stage, name: str) -> None:
+async def test_row_307_and_308_and_310_and_311_a_stolen_login_gets_nowhere_with(
+    stage: Stage, name: str
+) -> None:
     attack = ATTACKS[name]
     try:
         async with asyncio.timeout(40), stage.attacker() as thief:

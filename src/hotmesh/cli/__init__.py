@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "prune": ("hotmesh.cli.prune:prune", "Delete what has been over for long enough; never a live job."),
     "resume": ("hotmesh.cli.members:resume", "Lift a pause, or any other throttle."),
+    "role": ("hotmesh.cli.role:role", "Make and end logins for workers in untrusted places."),
     "status": ("hotmesh.cli.jobs:status", "Show a job: its state, its data, and what it waits for."),
     "throttle": (
         "hotmesh.cli.members:throttle",

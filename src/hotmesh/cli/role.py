@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC
 from functools import partial
@@ -132,7 +133,7 @@ def list_(app_id: str | None, connection: str | None, namespace: str, as_json: b
 
 
 def _password(from_stdin: bool) -> str | None:
-    return click.get_text_stream("stdin").readline().rstrip("\n") if from_stdin else None
+    return sys.stdin.readline().rstrip("\n") if from_stdin else None
 
 
 def _show(made: roles.WorkerCredential, as_json: bool, *, tell: bool) -> None:

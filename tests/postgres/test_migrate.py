@@ -206,3 +206,27 @@ async def test_the_ledger_says_what_ran(database_url: str) -> None:
         (0, "functions", module.functions_checksum()),
         *((m.version, m.name, m.checksum) for m in migrations(SCHEMA)),
     ]
+
+
+async def test_nobody_can_keep_others_from_migrating_by_an_advisory_lock(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN", 1)
+    source = Source(empty_database_url)
+    async with connected(empty_database_url) as holder:
+        await holder.execute("select pg_advisory_lock(hashtextextended($1, 7300))", SCHEMA)
+
+        done = await asyncio.gather(*(migrate(source, SCHEMA) for _ in range(3)))
+
+        assert sum(bool(found) for found in done) == 1
+    await verify(source, SCHEMA)
+
+
+async def test_nothing_may_be_executed_by_public(database_url: str) -> None:
+    async with connected(database_url) as connection:
+        names = await connection.fetch(
+            "select p.oid::regprocedure::text from pg_proc as p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a "
+            "where p.pronamespace = $1::regnamespace and a.grantee = 0",
+            SCHEMA,
+        )
+    assert names == []

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
-    from hotmesh.runtime.worker import Workers
+    from hotmesh.runtime.workers import Workers
 
 logger = logging.getLogger("hotmesh.engine")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.engine import Engine
     from hotmesh.runtime.listener import Listener
-    from hotmesh.runtime.worker import Workers
+    from hotmesh.runtime.workers import Workers
 
 
 class Figures:

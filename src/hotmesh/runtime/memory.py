@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
     from hotmesh.runtime.wake import Wake
-    from hotmesh.runtime.worker import Workers
+    from hotmesh.runtime.workers import Workers
 
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""

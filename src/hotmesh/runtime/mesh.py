@@ -76,7 +76,8 @@ from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import PAUSED, Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS, EVENTS
-from hotmesh.runtime.worker import Worker, Workers
+from hotmesh.runtime.worker import Worker
+from hotmesh.runtime.workers import Workers
 
 if TYPE_CHECKING:
     from hotmesh.runtime.telemetry import Telemetry

@@ -16,7 +16,7 @@ from hotmesh.runtime.callback import Attributes
 if TYPE_CHECKING:
     from hotmesh.runtime.engine import Engine
     from hotmesh.runtime.settings import Settings
-    from hotmesh.runtime.worker import Workers
+    from hotmesh.runtime.workers import Workers
 
 
 class QuorumProfile(Attributes):

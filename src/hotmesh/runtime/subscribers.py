@@ -24,7 +24,7 @@ import anyio.to_thread
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.runtime.announce import JobOutput
-from hotmesh.runtime.worker import is_cancelled
+from hotmesh.runtime.outcome import is_cancelled
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

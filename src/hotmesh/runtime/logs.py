@@ -20,7 +20,8 @@ VARIABLE: Final = "HMSH_LOGLEVEL"
 
 LOGGERS: Final = (
     "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
-    "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.telemetry", "hotmesh.worker",
+    "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.security", "hotmesh.telemetry",
+    "hotmesh.worker",
 )  # fmt: skip
 """Every logger of the library."""
 

@@ -13,8 +13,9 @@ import anyio
 
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError
-from hotmesh.postgres.connection import backoff
+from hotmesh.postgres.connection import StatementError, backoff
 from hotmesh.runtime.metrics import add
+from hotmesh.runtime.stream import passing
 from hotmesh.runtime.wake import EVENTS, work_hint
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hotmesh.worker")
 
 ANSWER_BATCH = 200
+
+Answer = tuple["HeldWork", str, int, str | None]
+"""Work, and its status, code and encoded data."""
 
 
 class Answers:
@@ -50,7 +54,9 @@ class Answers:
         self._given_back = given_back
         self._settled = settled
         self._link = store.link("answers")
-        self._answers: list[tuple[HeldWork, str, int, str | None]] = []
+        self._answers: list[Answer] = []
+        self._most = ANSWER_BATCH
+        """Answers that go into one statement."""
         self._postponed: list[tuple[HeldWork, float]] = []
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
         self._wake = anyio.Event()
@@ -107,28 +113,17 @@ class Answers:
             except Exception as error:
                 failures += 1
                 logger.error("answers could not be written", exc_info=error)
-                self._isolate()
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
 
     async def _write_answers(self, connection: Any) -> None:
-        answers = self._answers[:ANSWER_BATCH]
-        if answers:
-            held = await self._store.answer_work(
-                connection,
-                self._member,
-                [
-                    (w.generation, w.activity_id, w.dimension, status, code, data)
-                    for w, status, code, data in answers
-                ],
-                EVENTS,
-            )
-            del self._answers[: len(answers)]
-            for (work, *_), kept in zip(answers, held, strict=True):
-                if not kept:
-                    add(self._metrics.lost_leases, work.topic)
-                    logger.warning(
-                        "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
-                    )
+        if self._answers:
+            try:
+                await self._exchange(connection, self._answers[: self._most])
+            except StatementError as refusal:
+                if not passing(refusal):
+                    self._isolate()
+                raise
+            self._most = min(self._most * 2, ANSWER_BATCH)
         postponed = self._postponed[:ANSWER_BATCH]
         if postponed:
             topics = {work.topic for work, delay in postponed if delay <= 0}
@@ -148,9 +143,29 @@ class Answers:
             await self._store.bury_work(connection, self._member, work, reason, error, EVENTS)
             self._buried.pop(0)
 
+    async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
+        held = await self._store.answer_work(
+            connection,
+            self._member,
+            [
+                (w.generation, w.activity_id, w.dimension, status, code, data)
+                for w, status, code, data in answers
+            ],
+            EVENTS,
+        )
+        del self._answers[: len(answers)]
+        for (work, *_), kept in zip(answers, held, strict=True):
+            if not kept:
+                add(self._metrics.lost_leases, work.topic)
+                logger.warning(
+                    "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                )
+
     def _isolate(self) -> None:
-        """Postgres refused a batch: the answers become errors that it can store."""
-        failed, self._answers = self._answers[:ANSWER_BATCH], self._answers[ANSWER_BATCH:]
-        for work, _, _, _ in failed:
-            error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
-            self._answers.append((work, "error", 500, dumps_text(error)))
+        """Postgres refuses an answer: they are written one by one, and the one it refuses becomes an error."""
+        if self._most > 1:
+            self._most = 1
+            return
+        work = self._answers.pop(0)[0]
+        error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
+        self._answers.insert(0, (work, "error", 500, dumps_text(error)))

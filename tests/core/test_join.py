@@ -272,3 +272,29 @@ def test_two_transitions_from_one_activity_are_two_branches() -> None:
         job = world.start({})
         world.answer("a", code=code)
         assert (world.status(job), len(world.passes(job, "j"))) == (0, 1)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_is_left_of_a_pass_runs_as_soon_as_nothing_more_can_come(in_memory: bool) -> None:
+    """A branch that comes twice makes a second group; it need not wait until the first one has run to its end."""
+    graph = f"""
+activities:
+  t: {{type: trigger}}
+  a: {WORK}
+  n: {WORK}
+  x: {WORK}
+  j: {{type: worker, topic: work, join: all}}
+transitions:
+  t: [{{to: a}}, {{to: n}}, {{to: x}}]
+  a: [{{to: n}}]
+  n: [{{to: j}}]
+  x: [{{to: j}}]
+"""
+    world = World(one_graph(graph), in_memory=in_memory)
+    job = world.start({})
+    for name in ("a", "n", "n", "x"):
+        world.answer(name, {"n": name})
+    assert len([place for place in world.work if place[1] == "j"]) == 2
+    for _ in range(2):
+        world.answer("j", {"n": "j"})
+    assert (world.status(job), len(world.passes(job, "j"))) == (0, 2)

@@ -309,7 +309,7 @@ async def blocked_by(
     await eventually(waits, what="the wait for a lock")
 
 
-async def test_two_batches_with_common_jobs_in_opposite_order_take_turns(database: Database) -> None:
+async def test_of_two_batches_with_common_jobs_the_second_is_told_at_once(database: Database) -> None:
     jobs = [make_job(name) for name in "abcdef"]
     await database.commit(*(Step((created(job),)) for job in jobs))
     forward, backward = [[Step((moved(job),)) for job in order] for order in (jobs, jobs[::-1])]
@@ -317,13 +317,13 @@ async def test_two_batches_with_common_jobs_in_opposite_order_take_turns(databas
         held = one.transaction()
         await held.start()
         first = await database.commit(*forward, connection=one)
-        second = asyncio.ensure_future(database.commit(*backward, connection=two))
-        await blocked_by(database.connection, two, one)
+        second = await asyncio.wait_for(database.commit(*backward, connection=two), timeout=5)
         await held.commit()
-        verdict = await second
+        third = await database.commit(*backward, connection=two)
 
     assert not first.refused
-    assert verdict.refused == dict.fromkeys(range(6), ("lost", ""))
+    assert second.refused == dict.fromkeys(range(6), ("busy", ""))
+    assert third.refused == dict.fromkeys(range(6), ("lost", ""))
 
 
 async def test_batches_in_any_order_never_deadlock(database: Database) -> None:
@@ -360,19 +360,30 @@ async def test_two_engines_with_the_same_step_and_child_do_not_wait_for_each_oth
         held = stream.transaction()
         await held.start()
         await stream.execute("select from hotmesh.job where job_id = 'parent' for update")
-        other = asyncio.ensure_future(
-            database.commit(Step((moved(parent), created(child))), connection=memory)
-        )
-        await blocked_by(database.connection, memory, stream)
+        beside = await database.commit(Step((moved(parent), created(child))), connection=memory)
         mine = await asyncio.wait_for(
             database.commit(Step((moved(parent), created(child))), connection=stream), timeout=5
         )
         await held.commit()
-        verdict = await asyncio.wait_for(other, timeout=5)
+        verdict = await database.commit(Step((moved(parent), created(child))), connection=memory)
 
     assert not mine.refused
+    assert beside.refused == {0: ("busy", "")}
     assert verdict.refused == {0: ("lost", "")}
     assert await database.job("child") is not None
+
+
+async def test_a_job_in_other_hands_stops_no_other_step_of_the_batch(database: Database) -> None:
+    """As when a process stands still in the middle of a transaction."""
+    jobs = [make_job(name) for name in "abc"]
+    await database.commit(*(Step((created(job),)) for job in jobs))
+    async with connected(database.url) as other, other.transaction():
+        await other.execute("select from hotmesh.job where job_id = 'b' for update")
+        verdict = await asyncio.wait_for(database.commit(*(Step((moved(job),)) for job in jobs)), timeout=5)
+
+    assert verdict.refused == {1: ("busy", "")}
+    found = [await database.job(name) for name in "abc"]
+    assert [job is not None and job["seq"] for job in found] == [2, 1, 2]
 
 
 async def test_locking_due_jobs_skips_those_of_another_engine(database: Database) -> None:

@@ -152,8 +152,8 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
     kept: list[int] = []
     original = Store.commit
 
-    async def look(self: Store, connection: Any, batch: Any, *arguments: Any) -> Any:
-        committed = await original(self, connection, batch, *arguments)
+    async def look(self: Store, connection: Any, batch: Any, *arguments: Any, **options: Any) -> Any:
+        committed = await original(self, connection, batch, *arguments, **options)
         assert mesh._engine is not None
         jobs = [cell.job for cell in mesh._engine._memory.cells.values() if cell.job is not None]
         kept.extend(sum(map(len, job.records.values())) for job in jobs)

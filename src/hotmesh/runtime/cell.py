@@ -20,7 +20,18 @@ class HandedEvent(Event, frozen=True):
 class Cell:
     """A job in memory, with the events that wait for its next step. `busy`: a step of it is on its way."""
 
-    __slots__ = ("alone", "busy", "events", "failures", "generation", "job", "job_id", "job_size", "size")
+    __slots__ = (
+        "alone",
+        "blocked",
+        "busy",
+        "events",
+        "failures",
+        "generation",
+        "job",
+        "job_id",
+        "job_size",
+        "size",
+    )
 
     def __init__(self, job_id: str, generation: str) -> None:
         self.job_id = job_id
@@ -30,6 +41,8 @@ class Cell:
         self.busy = False
         self.alone = False
         """One event to a step: one of several was answered elsewhere, and which one is not known."""
+        self.blocked = 0
+        """Commits in a row that found the job in another transaction's hands."""
         self.failures = 0
         self.size = 0
         """Bytes, as far as they are known; `job_size`: those of them that are not records."""

@@ -140,6 +140,8 @@ class Engine:
         self._losses = 0
         """Connections lost in a row, without a commit in between."""
         self._lost_since = 0.0
+        self._put_off = 0
+        """Steps that are tried again in a moment."""
         self._idle = anyio.Event()
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -157,7 +159,12 @@ class Engine:
         self._stopping = True
         self._stream.stop()
         while (
-            self._memory.ready or self._committing or self._memory.unloaded or self._restarts or self._loading
+            self._memory.ready
+            or self._committing
+            or self._memory.unloaded
+            or self._restarts
+            or self._loading
+            or self._put_off
         ):
             self._idle = anyio.Event()
             await self._idle.wait()
@@ -460,6 +467,9 @@ class Engine:
     # -- verdicts ----------------------------------------------------------------------------------------
 
     async def _refused(self, pending: Pending, reason: str, taken: str) -> None:
+        if reason == "busy" and pending.cell is not None:
+            self._when_free(pending)
+            return
         if reason == "lost":
             # Another process advanced the job: read it again, and apply the events to what it is now.
             self._retry_cell(pending, reload=True)
@@ -505,6 +515,16 @@ class Engine:
         """The definitions changed: compute these steps again under what holds now."""
         for pending in batch:
             self._resubmit(pending, pending.taken)
+
+    def _when_free(self, pending: Pending) -> None:
+        """Another engine is working on the job: try again in a moment, with what it leaves."""
+        cell = pending.cell
+        if cell is None:
+            raise AssertionError("a start changes no job")
+        cell.blocked += 1
+        self._put_off += 1
+        delay = min(0.005 * 2 ** min(cell.blocked, 5), 0.1)
+        asyncio.get_running_loop().call_later(delay, self._later, pending)
 
     def _retry_cell(self, pending: Pending, *, reload: bool) -> None:
         cell = pending.cell
@@ -558,6 +578,7 @@ class Engine:
         logger.warning(
             "step not stored yet", extra={"job_id": cell.job_id, "delay": delay, "error": str(error)}
         )
+        self._put_off += 1
         asyncio.get_running_loop().call_later(delay, self._later, pending)
 
     def _wait_for_id(self, pending: Pending) -> None:
@@ -577,6 +598,7 @@ class Engine:
             self._restart(pending, pending.taken)
 
     def _later(self, pending: Pending) -> None:
+        self._put_off -= 1
         self._retry_cell(pending, reload=True)
 
     def _fail_events(self, cell: Cell, events: Sequence[Event], message: str) -> None:

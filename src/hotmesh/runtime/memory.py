@@ -227,7 +227,7 @@ class Memory:
         if pending.done is not None:
             pending.done(step.jobs[0].job)
         if own is not None:
-            own.failures = 0
+            own.failures = own.blocked = 0
             self.released(own)
         self._evict()
 

@@ -18,30 +18,23 @@ import anyio
 import anyio.abc
 import msgspec
 
-from hotmesh.core.activities.signal import key_by, lifetime
-from hotmesh.core.advance import Limits, StartRequest
+from hotmesh.core.advance import Limits
 from hotmesh.core.codec import Codec
-from hotmesh.core.column import has_nul
-from hotmesh.core.compile import GraphPlan, HookPlan
+from hotmesh.core.compile import GraphPlan
 from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import App
-from hotmesh.core.job import Job, dimension_of
+from hotmesh.core.job import Job
 from hotmesh.core.manifest import app_to_json, manifest
-from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Signal
 from hotmesh.core.wire import normalise
 from hotmesh.errors import (
     ConfigError,
     ConnectionLostError,
     EngineRequiredError,
     GetStateError,
-    JobCompletedError,
     JobError,
     JobNotFoundError,
-    MappingError,
     NotAuthorizedError,
-    SignalNotFoundError,
 )
 from hotmesh.evaluate import system_environment
 from hotmesh.postgres import roles, sql
@@ -68,14 +61,16 @@ from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.profile import QuorumProfile
 from hotmesh.runtime.quorum import Quorum, QuorumSubscriber
 from hotmesh.runtime.reading import Reading
+from hotmesh.runtime.request import start_request
 from hotmesh.runtime.retention import Retention
+from hotmesh.runtime.sending import Sending
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import PAUSED, Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
-from hotmesh.runtime.wake import DEFINITIONS, EVENTS
+from hotmesh.runtime.wake import DEFINITIONS
 from hotmesh.runtime.worker import Worker
 from hotmesh.runtime.workers import Workers
 
@@ -170,6 +165,7 @@ class HotMesh:
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
         self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
         self._operating = Operating(self._store, self._plans, self._environment, self._events)
+        self._sending = Sending(self._store, self._plans, self._environment, settings, self._wake_engine)
         if engine:
             self._engine = Engine(
                 self._store,
@@ -605,7 +601,9 @@ class HotMesh:
         then belongs to the transaction that is open there: it exists if and only if you commit, and starts at once
         after that. Works without an engine, too; see `docs/transactions.md`.
         """
-        request = self._request(topic, data, context, extended, None)
+        request = start_request(
+            topic, data, context, extended, reply_to=None, max_payload=self.settings.max_payload
+        )
         if connection is not None:
             if self._ended:
                 raise self._over("pub")
@@ -633,7 +631,9 @@ class HotMesh:
         """
         limit = self.settings.pubsub_timeout if timeout is None else seconds(timeout, name="timeout")
         engine = self._engine_or_raise("pubsub")
-        request = self._request(topic, data, context, extended, self.guid_)
+        request = start_request(
+            topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
+        )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
         answered = self._announcer.expect(request.generation)
         try:
@@ -644,39 +644,6 @@ class HotMesh:
         finally:
             self._announcer.forget(request.generation)
 
-    def _request(
-        self,
-        topic: str,
-        data: Any,
-        context: Mapping[str, Any] | None,
-        extended: Mapping[str, Any] | None,
-        reply_to: str | None,
-    ) -> StartRequest:
-        payload = (
-            {} if data is None else normalise(data, limit=self.settings.max_payload, what=f"data for {topic}")
-        )
-        trace = dict((context or {}).get("metadata", {}))
-        more = dict(extended or {})
-        unknown = more.keys() - {"id", "entity", "search", "marker", "pending"}
-        if unknown:
-            raise ConfigError(
-                f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending"
-            )
-        pending = more.get("pending")
-        return StartRequest(
-            topic=topic,
-            data=payload,
-            generation=ids.generation(),
-            default_id=ids.guid(),
-            job_id=_job_id(more.get("id")),
-            reply_to=reply_to,
-            trace_id=_trace(trace, "trc"),
-            span_id=_trace(trace, "spn"),
-            entity=more.get("entity"),
-            search=_search(more, self.settings.max_payload),
-            pending=None if pending is None else seconds(pending, name="pending"),
-        )
-
     async def signal(
         self, topic: str, data: Any, status: str = "success", code: int = 200, *, pending: bool = True
     ) -> str:
@@ -685,20 +652,8 @@ class HotMesh:
         Nobody waits yet: it is kept for 10 minutes (or `$expire` of the payload), unless `pending=False`. Raises
         SignalNotFoundError if no hook rule listens on the topic, MappingError if the payload has no key.
         """
-        payload = normalise(data, limit=self.settings.max_payload, what=f"data for signal {topic}")
-        if status not in ("success", "pending", "error"):
-            raise ConfigError(f"status must be success, pending or error, not {status!r}")
-        code = checked_code(code)
         self._engine_or_raise("signal")
-        rules = await self._plans.rules(topic)
-        if not rules:
-            raise SignalNotFoundError(topic)
-        keys = _keys(rules, payload, self._environment)
-        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
-        await self._store.send_signal(sent, keys, EVENTS)
-        if self._engine is not None:
-            self._engine.wake()
-        return ids.guid()
+        return await self._sending.signal(topic, data, status, code, pending=pending)
 
     async def signal_all(
         self, topic: str, data: Mapping[str, Any], query: Mapping[str, Any], facets: Sequence[str] = ()
@@ -751,37 +706,7 @@ class HotMesh:
         `message` carries the request's `metadata` (jid, gid, dad, aid and a guid of its own), `data`, `status`,
         `code`. A guid counts once. Raises JobNotFoundError, JobCompletedError (the activity waits no more).
         """
-        metadata = dict(message.get("metadata", {}))
-        missing = [name for name in ("jid", "gid", "dad", "aid") if not metadata.get(name)]
-        if missing:
-            raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
-        status = message.get("status", "success")
-        if status not in ("success", "pending", "error"):
-            raise ConfigError(f"status must be success, pending or error, not {status!r}")
-        guid = str(metadata.get("guid") or ids.guid())
-        code = checked_code(message.get("code", {"success": 200, "pending": 202, "error": 500}[status]))
-        data = normalise(
-            message.get("data", {}), limit=self.settings.max_payload, what=f"an answer for {metadata['aid']}"
-        )
-        outcome = await self._store.send_message(
-            metadata["jid"],
-            metadata["gid"],
-            guid,
-            "added",
-            metadata["aid"],
-            dimension_of(metadata["dad"]),
-            status,
-            code,
-            self._store.payload.dumps(data),
-            EVENTS,
-        )
-        if outcome == "missing":
-            raise JobNotFoundError(metadata["jid"])
-        if outcome == "closed":
-            raise JobCompletedError(metadata["jid"])
-        if self._engine is not None:
-            self._engine.wake()
-        return guid
+        return await self._sending.add(message)
 
     async def interrupt(
         self,
@@ -801,49 +726,14 @@ class HotMesh:
         `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
         """
         del topic
-        code = checked_code(code)
-        status = await self._store.status(job_id)
-        if status is None or status <= 0:
-            if suppress:
-                return None
-            raise JobNotFoundError(job_id) if status is None else JobCompletedError(job_id)
-        options: dict[str, Any] = {"throw": throw, "descend": descend, "code": code}
+        options: dict[str, Any] = {"throw": throw, "descend": descend, "code": checked_code(code)}
         if reason is not None:
             options["reason"] = reason
         if stack is not None:
             options["stack"] = stack
         if expire is not None:
             options["expire"] = seconds(expire, name="expire")
-        message_id = ids.guid()
-        outcome = await self._store.send_message(
-            job_id,
-            None,
-            message_id,
-            "interrupt",
-            "",
-            (),
-            "success",
-            200,
-            self._store.payload.dumps(options),
-            EVENTS,
-        )
-        if outcome == "missing" and not suppress:
-            raise JobNotFoundError(job_id)
-        if self._engine is not None:
-            self._engine.wake()
-        await self._until_ended(job_id)
-        return message_id
-
-    async def _until_ended(self, job_id: str) -> None:
-        """Wait until an engine has carried out the interrupt."""
-        delay = 0.005
-        with anyio.move_on_after(30):
-            while True:
-                status = await self._store.status(job_id)
-                if status is None or status <= 0:
-                    return
-                await anyio.sleep(delay)
-                delay = min(delay * 2, 0.2)
+        return await self._sending.interrupt(job_id, options, suppress=suppress)
 
     @overload
     async def resume(self, job_id: str) -> bool: ...
@@ -871,13 +761,7 @@ class HotMesh:
             raise ConfigError(
                 "resume takes either a job id, or guid=, topic= and scope= of what `pause` has paused"
             )
-        outcome = await self._store.send_message(
-            job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
-        )
-        if outcome == "missing":
-            raise JobNotFoundError(job_id)
-        if self._engine is not None:
-            self._engine.wake()
+        await self._sending.resume(job_id)
         return True
 
     # -- the mesh ----------------------------------------------------------------------------------------
@@ -1136,6 +1020,10 @@ class HotMesh:
         if self._ended:
             raise self._over(method)
 
+    def _wake_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.wake()
+
     def _engine_or_raise(self, method: str) -> Engine:
         self._running(method)
         if self._engine is None:
@@ -1164,20 +1052,6 @@ class Starting(Awaitable[HotMesh]):
     ) -> None:
         if self._mesh is not None:
             await self._mesh.stop()
-
-
-def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:
-    """The keys a payload has by these rules, each once; raises the MappingError of the first if it has none."""
-    found: dict[str, None] = {}
-    failure: MappingError | None = None
-    for rule in rules:
-        try:
-            found[key_by(rule, payload, environment)] = None
-        except MappingError as error:
-            failure = failure or error
-    if not found and failure is not None:
-        raise failure
-    return list(found)
 
 
 def _result(output: JobOutput) -> JobOutput:
@@ -1220,41 +1094,6 @@ def _within(settings: Settings, login: WorkerLogin, app_id: str, workers: Sequen
 def _check_name(option: str, value: str) -> None:
     if not isinstance(value, str) or not _NAME.match(value):
         raise ConfigError(f"config.{option} [{value}] is invalid")
-
-
-def _job_id(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
-        raise ConfigError(f"a job id is a text of 1 to 512 characters, not {value!r}")
-    return value
-
-
-def _search(extended: Mapping[str, Any], limit: int) -> dict[str, Any] | None:
-    found = {f"_{key}": _plain(value) for key, value in dict(extended.get("search") or {}).items()}
-    found |= {key: value for key, value in dict(extended.get("marker") or {}).items() if key.startswith("-")}
-    if not found:
-        return None
-    fields: dict[str, Any] = normalise(found, limit=limit, what="extended search fields and markers")
-    for name, value in fields.items():
-        if has_nul([name, value]):
-            raise ConfigError(
-                f"search field or marker {name[1:]!r} has a NUL character, which Postgres cannot query"
-            )
-    return fields
-
-
-def _trace(context: Mapping[str, Any], name: str) -> str | None:
-    value = context.get(name)
-    if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise ConfigError(f"context.metadata.{name} is a text without NUL characters, not {value!r}")
-    return value
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
 
 
 def _only(error: BaseException) -> BaseException:

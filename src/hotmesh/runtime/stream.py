@@ -104,11 +104,12 @@ class EngineStream:
         failures = 0
         while not self._stopping:
             try:
-                most = CLAIM_LIMIT
+                # A batch that takes longer than the server lets a transaction stand still would never come through.
+                most = max(1, CLAIM_LIMIT >> failures)
                 if self._pace.delay or self._memory.slowed:
                     if not await self._turn():
                         continue
-                    most = 1 if self._pace.rate else CLAIM_LIMIT
+                    most = 1 if self._pace.rate else most
                 began = time.monotonic()
                 handled = await self.run_once(most)
                 failures = self.failures = 0

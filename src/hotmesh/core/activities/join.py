@@ -39,6 +39,9 @@ def check(run: Run, draft: Draft) -> None:
     gathering = draft.gathering
     if gathering is None:
         return
-    for activity, parent in gathering.complete(draft.graph.joins):
-        gathering.running(activity, parent)
-        run.join(draft, activity, parent)
+    # Again and again: with one group of a pass gone, the next may have nothing left to wait for, and nothing else may
+    # happen to the job any more that would make anybody look.
+    while complete := list(gathering.complete(draft.graph.joins)):
+        for activity, parent in complete:
+            gathering.running(activity, parent)
+            run.join(draft, activity, parent)

@@ -6,6 +6,7 @@
 --          key order, then stream rows by key.
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
+--            busy       another transaction holds the job
 --            duplicate  a job to be created exists; taken holds its id
 --          A job whose id somebody chose (c_named) may also be on its way in a transaction of a caller's (try_start_job)
 --          that stays open for long: 55P03 (lock_not_available) is raised then, and the caller tries again later.
@@ -67,6 +68,7 @@ declare
     v_now     constant timestamptz := mesh.clock();
     v_count   integer;
     v_step    integer;
+    v_reason  text;
     v_made    uuid[];
     v_all     boolean := true;
     v_patience text;
@@ -87,12 +89,17 @@ begin
              cross join lateral (
                 select from mesh.job as j
                  where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
-                   for update) as j
+                   -- Who holds it most likely advances it; and a process that stands still must not stop a whole batch.
+                   for update skip locked) as j
         )
-        select coalesce(array_agg(w.step order by w.step), '{}'), coalesce(array_agg('lost'::text), '{}'),
+        select coalesce(array_agg(w.step order by w.step), '{}'),
+               coalesce(array_agg(case when j.seq = w.seq then 'busy' else 'lost' end order by w.step), '{}'),
                coalesce(array_agg(''::text), '{}')
           into refused, reasons, taken
-          from unnest(u_step) as w(step)
+          from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
+          left join lateral (
+            select j.seq from mesh.job as j
+             where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation) as j on true
          where not exists (select from locked as l where l.step = w.step);
         v_all := cardinality(refused) = 0;
     end if;
@@ -159,7 +166,7 @@ begin
              cross join lateral (
                 select from mesh.job as j
                  where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
-                   for update) as j
+                   for update skip locked) as j
         ), changed as (
             update mesh.job as j
                set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
@@ -177,15 +184,16 @@ begin
         )
         select count(*) into v_count from changed;
         if v_count < (select count(*) from unnest(u_step) as w(step) where v_all or not w.step = any (refused)) then
-            for v_step in
-                select w.step
+            for v_step, v_reason in
+                select w.step, case when j.seq = w.seq then 'busy' else 'lost' end
                   from unnest(u_step, u_job_id, u_generation, u_seq) as w(step, job_id, generation, seq)
-                 where not w.step = any (refused)
-                   and (select j.seq = w.seq + 1 and j.token = p_token from mesh.job as j
-                         where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation) is not true
+                  left join lateral (
+                    select j.seq, j.token from mesh.job as j
+                     where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation) as j on true
+                 where not w.step = any (refused) and (j.seq = w.seq + 1 and j.token = p_token) is not true
                  order by w.step
             loop
-                refused := refused || v_step; reasons := reasons || 'lost'::text; taken := taken || ''::text;
+                refused := refused || v_step; reasons := reasons || v_reason; taken := taken || ''::text;
             end loop;
             v_all := false;
         end if;

@@ -1,0 +1,82 @@
+"""What callers say about a job to be started, checked and as the core wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hotmesh.core.advance import StartRequest
+from hotmesh.core.column import has_nul
+from hotmesh.core.duration import seconds
+from hotmesh.core.wire import normalise
+from hotmesh.errors import ConfigError
+from hotmesh.runtime import ids
+
+
+def start_request(
+    topic: str,
+    data: Any,
+    context: Mapping[str, Any] | None,
+    extended: Mapping[str, Any] | None,
+    *,
+    reply_to: str | None,
+    max_payload: int,
+) -> StartRequest:
+    """A request for a new job. Raises ConfigError, PayloadError."""
+    payload = {} if data is None else normalise(data, limit=max_payload, what=f"data for {topic}")
+    trace = dict((context or {}).get("metadata", {}))
+    more = dict(extended or {})
+    unknown = more.keys() - {"id", "entity", "search", "marker", "pending"}
+    if unknown:
+        raise ConfigError(
+            f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending"
+        )
+    pending = more.get("pending")
+    return StartRequest(
+        topic=topic,
+        data=payload,
+        generation=ids.generation(),
+        default_id=ids.guid(),
+        job_id=_job_id(more.get("id")),
+        reply_to=reply_to,
+        trace_id=_trace(trace, "trc"),
+        span_id=_trace(trace, "spn"),
+        entity=more.get("entity"),
+        search=_search(more, max_payload),
+        pending=None if pending is None else seconds(pending, name="pending"),
+    )
+
+
+def _job_id(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
+        raise ConfigError(f"a job id is a text of 1 to 512 characters, not {value!r}")
+    return value
+
+
+def _search(extended: Mapping[str, Any], limit: int) -> dict[str, Any] | None:
+    found = {f"_{key}": _plain(value) for key, value in dict(extended.get("search") or {}).items()}
+    found |= {key: value for key, value in dict(extended.get("marker") or {}).items() if key.startswith("-")}
+    if not found:
+        return None
+    fields: dict[str, Any] = normalise(found, limit=limit, what="extended search fields and markers")
+    for name, value in fields.items():
+        if has_nul([name, value]):
+            raise ConfigError(
+                f"search field or marker {name[1:]!r} has a NUL character, which Postgres cannot query"
+            )
+    return fields
+
+
+def _trace(context: Mapping[str, Any], name: str) -> str | None:
+    value = context.get(name)
+    if value is not None and (not isinstance(value, str) or "\0" in value):
+        raise ConfigError(f"context.metadata.{name} is a text without NUL characters, not {value!r}")
+    return value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

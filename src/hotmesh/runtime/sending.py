@@ -1,0 +1,154 @@
+"""Sends what happens to jobs from outside: signals, further answers, interrupts, the end of a pending start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from hotmesh.core.activities.signal import key_by, lifetime
+from hotmesh.core.compile import HookPlan
+from hotmesh.core.job import dimension_of
+from hotmesh.core.mapping import Environment
+from hotmesh.core.step import Signal
+from hotmesh.core.wire import normalise
+from hotmesh.errors import (
+    ConfigError,
+    JobCompletedError,
+    JobNotFoundError,
+    MappingError,
+    SignalNotFoundError,
+)
+from hotmesh.runtime import ids
+from hotmesh.runtime.callback import checked_code
+from hotmesh.runtime.wake import EVENTS
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
+    from hotmesh.runtime.plans import Plans
+    from hotmesh.runtime.settings import Settings
+
+
+class Sending:
+    """Messages for jobs. `wake` tells the engine of this process, if there is one; the others hear it from Postgres."""
+
+    def __init__(
+        self,
+        store: Store,
+        plans: Plans,
+        environment: Environment,
+        settings: Settings,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._environment = environment
+        self._max_payload = settings.max_payload
+        self._wake = wake
+
+    async def signal(self, topic: str, data: Any, status: str, code: int, *, pending: bool) -> str:
+        payload = normalise(data, limit=self._max_payload, what=f"data for signal {topic}")
+        if status not in ("success", "pending", "error"):
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        code = checked_code(code)
+        rules = await self._plans.rules(topic)
+        if not rules:
+            raise SignalNotFoundError(topic)
+        keys = _keys(rules, payload, self._environment)
+        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
+        await self._store.send_signal(sent, keys, EVENTS)
+        self._wake()
+        return ids.guid()
+
+    async def add(self, message: Mapping[str, Any]) -> str:
+        metadata = dict(message.get("metadata", {}))
+        missing = [name for name in ("jid", "gid", "dad", "aid") if not metadata.get(name)]
+        if missing:
+            raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
+        status = message.get("status", "success")
+        if status not in ("success", "pending", "error"):
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        guid = str(metadata.get("guid") or ids.guid())
+        code = checked_code(message.get("code", {"success": 200, "pending": 202, "error": 500}[status]))
+        data = normalise(
+            message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
+        )
+        outcome = await self._store.send_message(
+            metadata["jid"],
+            metadata["gid"],
+            guid,
+            "added",
+            metadata["aid"],
+            dimension_of(metadata["dad"]),
+            status,
+            code,
+            self._store.payload.dumps(data),
+            EVENTS,
+        )
+        if outcome == "missing":
+            raise JobNotFoundError(metadata["jid"])
+        if outcome == "closed":
+            raise JobCompletedError(metadata["jid"])
+        self._wake()
+        return guid
+
+    async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
+        """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`."""
+        status = await self._store.status(job_id)
+        if status is None or status <= 0:
+            if suppress:
+                return None
+            raise JobNotFoundError(job_id) if status is None else JobCompletedError(job_id)
+        message_id = ids.guid()
+        outcome = await self._store.send_message(
+            job_id,
+            None,
+            message_id,
+            "interrupt",
+            "",
+            (),
+            "success",
+            200,
+            self._store.payload.dumps(options),
+            EVENTS,
+        )
+        if outcome == "missing" and not suppress:
+            raise JobNotFoundError(job_id)
+        self._wake()
+        await self._until_ended(job_id)
+        return message_id
+
+    async def _until_ended(self, job_id: str) -> None:
+        """Wait until an engine has carried out the interrupt."""
+        delay = 0.005
+        with anyio.move_on_after(30):
+            while True:
+                status = await self._store.status(job_id)
+                if status is None or status <= 0:
+                    return
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 0.2)
+
+    async def resume(self, job_id: str) -> None:
+        """Start a job that was created in pending mode."""
+        outcome = await self._store.send_message(
+            job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
+        )
+        if outcome == "missing":
+            raise JobNotFoundError(job_id)
+        self._wake()
+
+
+def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:
+    """The keys a payload has by these rules, each once; raises the MappingError of the first if it has none."""
+    found: dict[str, None] = {}
+    failure: MappingError | None = None
+    for rule in rules:
+        try:
+            found[key_by(rule, payload, environment)] = None
+        except MappingError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return list(found)

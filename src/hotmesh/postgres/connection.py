@@ -235,6 +235,9 @@ class Source:
         except HotMeshError as error:
             terminate(connection)
             raise ConnectionFailedError(str(error)) from error
+        except BaseException:
+            terminate(connection)
+            raise
         self.pooled = pooled
         if not prepares and "statement_cache_size" not in self._options:
             self._prepares = False
@@ -287,6 +290,9 @@ class Source:
                 await connection.close(timeout=2)
             except (OSError, TimeoutError, *_DRIVER_ERRORS):
                 terminate(connection)
+            except BaseException:
+                terminate(connection)
+                raise
 
 
 class Link:

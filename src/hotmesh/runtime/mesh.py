@@ -344,6 +344,7 @@ class HotMesh:
             )
         cls._places.add(place)
         created = False
+        mesh: HotMesh | None = None
         try:
             login = None
             if not engine and secured is not False:
@@ -377,6 +378,9 @@ class HotMesh:
             cls._live.add(mesh)
         except BaseException:
             cls._places.discard(place)
+            if mesh is not None:
+                with anyio.CancelScope(shield=True):
+                    await mesh._abandon()
             raise
         if mesh._events is not None:
             if created:
@@ -412,6 +416,15 @@ class HotMesh:
             await asyncio.wait([self._runner])
             raise
 
+    async def _abandon(self) -> None:
+        """The start failed, or was cancelled: leave nothing of it."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            await self._close()
+        else:
+            runner.cancel()
+            await asyncio.wait([runner])
+
     async def _serve(self) -> None:
         speak_for(self.app_id, self.guid_)
         try:
@@ -446,6 +459,8 @@ class HotMesh:
             if self._started is not None and not self._started.done():
                 self._started.set_exception(_only(error))
                 return
+            if self._started is not None and self._started.cancelled():
+                raise  # whoever started it has gone
             self._failure = _only(error)
             logger.critical(
                 "instance failed", extra={"app_id": self.app_id, "guid": self.guid_}, exc_info=error

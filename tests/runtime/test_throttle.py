@@ -79,8 +79,14 @@ async def mesh(database_url: str, starts: Starts) -> AsyncIterator[HotMesh]:
 
 @pytest.fixture
 async def heard(mesh: HotMesh) -> list[tuple[str, dict[str, Any]]]:
+    """The messages about throttles; a busy machine may have something to say about duress, too."""
     found: list[tuple[str, dict[str, Any]]] = []
-    await mesh.sub_quorum(lambda channel, message: found.append((channel, message)))
+
+    def hear(channel: str, message: dict[str, Any]) -> None:
+        if message["type"] == "throttle":
+            found.append((channel, message))
+
+    await mesh.sub_quorum(hear)
     return found
 
 
@@ -142,16 +148,12 @@ async def test_row_220_and_221_a_rate_of_all_replaces_those_of_topics(mesh: HotM
 async def test_row_222_one_member_or_all(
     mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]], database_url: str
 ) -> None:
-    def told() -> list[dict[str, Any]]:
-        """Of what was heard, the throttles: a busy machine may have something to say about duress, too."""
-        return [message for _, message in heard if message["type"] == "throttle"]
-
     async with HotMesh.init(APP, connection=database_url) as other:
         await mesh.throttle(7, guid=mesh.guid_)
-        await eventually(told)
+        await eventually(lambda: heard)
         await mesh.throttle(8)
-        await eventually(lambda: len(told()) == 2)
-        one, everybody = told()
+        await eventually(lambda: len(heard) == 2)
+        one, everybody = (message for _, message in heard)
         assert one == {"type": "throttle", "throttle": 7, "guid": mesh.guid_}
         assert "guid" not in everybody
         assert "topic" not in everybody
@@ -160,7 +162,7 @@ async def test_row_222_one_member_or_all(
         await eventually(lambda: other._engine is not None and other._engine.pace.rate == 9)
         assert await is_(mesh, {"w": 8, "": 8}) is False
         assert sorted(profile.throttle for profile in await mesh.roll_call()) == [8, 8, 9]
-        assert len(told()) == 2
+        assert len(heard) == 2
 
 
 async def test_row_223_and_224_a_pause_is_stored_and_told_until_it_is_lifted(

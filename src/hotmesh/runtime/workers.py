@@ -440,6 +440,9 @@ class Workers:
                 failures = self.failures = 0
                 if claimed:
                     continue
+                # Most likely there is news at once; a statement now would only be in the way of the answers.
+                if await self._wake.wait(BREATH):
+                    continue
                 due = await self._next_due()
                 if not await self._wake.wait(due):
                     # Whatever was announced or not: the next look says whether there is work, and where there is no
@@ -784,6 +787,9 @@ UNHURRIED = 3
 
 MOST_THREADS = 10
 """Plain functions of one worker that run at once unless it says otherwise; each needs a thread."""
+
+BREATH = 0.02
+"""Seconds without news after which a process asks when the next work becomes visible."""
 
 OVERFLOW_LIMIT = 1_000
 """Overflowed work remembered per topic; what is beyond is found by claiming."""

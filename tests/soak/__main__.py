@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def main() -> int:
         storm = asyncio.run(_chaos(seconds, seed))
         print(f"chaos: {storm.summary()}", *storm.problems, sep="\n  ", flush=True)
         problems += storm.problems
-        found["chaos"] = asdict(storm)
+        found["chaos"] = asdict(replace(storm, did=dict(storm.did)))
     if options.record:
         print(f"recorded in {_record(found, options.minutes)}")
     return 1 if problems else 0

@@ -46,7 +46,7 @@ class ChaosReport:
     callbacks: int = 0
     repeated_callbacks: int = 0
     refused_zombies: int = 0
-    did: Counter[str] = field(default_factory=Counter)
+    did: dict[str, int] = field(default_factory=Counter)
     settling: float = 0.0
     problems: list[str] = field(default_factory=list)
 

@@ -6,28 +6,13 @@ from typing import Any
 
 import pytest
 
+from harness import one_worker
 from hotmesh import HotMesh, JobError, StreamData, Worker
 from hotmesh.postgres.connection import StatementError
 
 pytestmark = pytest.mark.anyio
 
-GRAPH = """
-app:
-  id: answers
-  version: '1'
-  graphs:
-    - subscribes: ask
-      expire: 60
-      activities:
-        begin: {type: trigger}
-        work:
-          type: worker
-          topic: w
-          input: {maps: {x: '{begin.output.data.x}'}}
-          job: {maps: {y: '{$self.output.data.y}'}}
-      transitions:
-        begin: [{to: work}]
-"""
+GRAPH = one_worker("answers")
 
 
 class Refusal(StatementError):
@@ -69,10 +54,10 @@ async def test_a_refusal_harms_no_other_answer(
         monkeypatch.setattr(worker._store, "answer_work", answer_work)
         found: dict[int, int | None] = {}
         for x in range(10):
-            await mesh.pub("ask", {"x": x}, extended={"id": f"job-{x}"})
+            await mesh.pub("one", {"x": x}, extended={"id": f"job-{x}"})
         for x in range(10):
             try:
-                output = await mesh.pubsub("ask", {"x": x}, timeout=20)
+                output = await mesh.pubsub("one", {"x": x}, timeout=20)
                 assert output.data == {"y": x}
             except JobError as error:
                 found[x] = error.code

@@ -8,30 +8,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import eventually
+from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.core.job import Event, MessageReceipt
 from hotmesh.runtime.cell import HandedEvent
 
 pytestmark = pytest.mark.anyio
 
-GRAPH = """
-app:
-  id: direct
-  version: '1'
-  graphs:
-    - subscribes: ask
-      expire: 60
-      activities:
-        begin: {type: trigger}
-        work:
-          type: worker
-          topic: w
-          input: {maps: {x: '{begin.output.data.x}'}}
-          job: {maps: {y: '{$self.output.data.y}'}}
-      transitions:
-        begin: [{to: work}]
-"""
+GRAPH = one_worker("direct")
 
 
 async def serve(message: StreamData) -> dict[str, Any]:
@@ -53,7 +37,7 @@ async def test_the_engine_that_sent_the_work_hears_the_answer_itself(database_ur
         await engine.activate("1")
         stop_stream(engine)
         for x in (1, "ü\u2028☕", {"deep": [1.5, None, 2**60]}):
-            assert (await engine.pubsub("ask", {"x": x}, timeout=10)).data == {"y": x}
+            assert (await engine.pubsub("one", {"x": x}, timeout=10)).data == {"y": x}
 
 
 async def test_an_answer_too_large_for_a_notification_comes_by_the_stream(database_url: str) -> None:
@@ -65,7 +49,7 @@ async def test_an_answer_too_large_for_a_notification_comes_by_the_stream(databa
         await engine.activate("1")
         for length in (6_900, 7_100, 7_900, 8_100, 100_000):
             text = "☕" * (length // 3)
-            assert (await engine.pubsub("ask", {"x": text}, timeout=10)).data == {"y": text}
+            assert (await engine.pubsub("one", {"x": text}, timeout=10)).data == {"y": text}
 
 
 async def test_an_answer_that_its_engine_does_not_take_goes_to_another(
@@ -83,7 +67,7 @@ async def test_an_answer_that_its_engine_does_not_take_goes_to_another(
         deaf: list[Any] = []
         monkeypatch.setattr(first._engine, "answered", deaf.append)
         began = time.monotonic()
-        assert (await first.pubsub("ask", {"x": 1}, timeout=10)).data == {"y": 1}
+        assert (await first.pubsub("one", {"x": 1}, timeout=10)).data == {"y": 1}
         took = time.monotonic() - began
     assert len(deaf) == 1
     # Half a second is the first one's, and the second looks soon after.
@@ -97,8 +81,8 @@ async def test_a_readonly_engine_is_told_nothing(database_url: str) -> None:
     ):
         await engine.deploy(GRAPH)
         await engine.activate("1")
-        await caller.pub("ask", {"x": 1})
-        await engine.pub("ask", {"x": 1})
+        await caller.pub("one", {"x": 1})
+        await engine.pub("one", {"x": 1})
         connection = await asyncpg.connect(database_url)
         try:
             channels = await connection.fetch(

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from chaos_member import APPS, CALLBACKS, LEASE, RECORDS, TOPICS, expected, graphs
+from chaos_member import APPS, CALLBACKS, RECORDS, TOPICS, expected, graphs
+from drill import OBLIGATIONS
+from member import LEASE
 
 from hotmesh import HotMesh, HotMeshError
 from hotmesh.postgres import local
-
-OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
 
 ROLES = {
     "both-a": (True, True), "both-b": (True, True), "both-c": (True, True), "both-d": (True, True),

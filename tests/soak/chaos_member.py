@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from hotmesh import DatabaseError, DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker
+from member import LEASE, TURNS, Ledger, publish
+
+from hotmesh import DatabaseError, HotMesh, StreamData, Worker
 
 APPS = ("north", "south")
 
-LEASE = 2.0
-"""Seconds after which the work of a dead or sleeping process goes to another."""
-
 TOPICS = ("first", "left", "right", "last", "part", "turn", "flaky")
-
-TURNS = 3
-"""Passes through the cycle of a job."""
 
 COUNTED = "applied: {'@pipe': [['{$job.data.applied}', 1], ['{@math.add}']]}"
 
@@ -128,16 +122,6 @@ CALLBACKS = 5 + TURNS + 1
 """Different messages that reach callbacks for each order: its own, and its child's."""
 
 
-class Ledger:
-    """A file to which any number of processes append lines of JSON; a line is there whole or not at all."""
-
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-    def append(self, **entry: Any) -> None:
-        os.write(self._file, json.dumps(entry | {"at": time.time()}).encode() + b"\n")
-
-
 async def main(order: dict[str, Any]) -> None:
     """`member`, `url`, `ledger`; `engine`, `worker`: what it is; `publish`: [first, step, count, per second] or null."""
     ledger, member = Ledger(order["ledger"]), order["member"]
@@ -196,24 +180,6 @@ async def join(
             # Whoever starts processes starts them again; here they do it themselves.
             ledger.append(what="not up", member=order["member"], error=str(error))
             await asyncio.sleep(0.1)
-
-
-async def publish(
-    mesh: HotMesh, ledger: Ledger, member: str, first: int, step: int, count: int, rate: float
-) -> None:
-    """Create jobs order-<n>, n from `first` in steps. One that a dead predecessor has created already is passed over."""
-    for number in range(first, count, step):
-        while True:
-            try:
-                await mesh.pub("order", {"x": number}, extended={"id": f"order-{number}"})
-            except DuplicateJobError:
-                break
-            except HotMeshError as error:
-                ledger.append(what="pub failed", member=member, job=f"order-{number}", error=str(error))
-                await asyncio.sleep(0.1)
-                continue
-            await asyncio.sleep(1 / rate)
-            break
 
 
 if __name__ == "__main__":

@@ -685,8 +685,7 @@ class HotMesh:
             found = await statistics.signal_all(
                 self._store, connection, plan, topic, payload, query, facets, self._environment
             )
-        if self._engine is not None:
-            self._engine.wake()
+        self._wake_engine()
         return found
 
     async def get_stats(self, topic: str, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -1005,8 +1004,7 @@ class HotMesh:
 
     def _connected(self) -> None:
         """Listening (again): look at everything once, so that nothing that was announced meanwhile is missed."""
-        if self._engine is not None:
-            self._engine.wake()
+        self._wake_engine()
         self._workers.wake_all()
         self._subscribers.connected()
         self._definitions_changed.set()

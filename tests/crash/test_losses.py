@@ -6,13 +6,14 @@ import asyncio
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.transaction import Transaction
 
 from harness import connected, eventually, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, StreamData, Worker
@@ -50,6 +51,22 @@ async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIte
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
         yield mesh
+
+
+def lose_one_answer(mesh: HotMesh, call: str, *, when: Callable[[Any], bool]) -> asyncio.Event:
+    """Let the first answer of a call to the database that is like this get lost; set once it was."""
+    honest = getattr(mesh._store, call)
+    lost = asyncio.Event()
+
+    async def answer(*arguments: Any, **options: Any) -> Any:
+        found = await honest(*arguments, **options)
+        if lost.is_set() or not when(found):
+            return found
+        lost.set()
+        raise ConnectionLostError("the answer was lost")
+
+    setattr(mesh._store, call, answer)
+    return lost
 
 
 async def succeeds(mesh: HotMesh) -> bool:
@@ -131,6 +148,84 @@ async def test_lines_cut_under_load_lose_nothing_and_repeat_nothing(database_url
 
     assert [output.data["y"] for output in outputs] == [x * 2 for x in range(200)]
     assert proxy.accepted > 5
+
+
+async def test_work_that_a_lost_claim_reserved_is_run_at_once(database_url: str) -> None:
+    double = Doubler()
+    double.gate.set()
+    async with (
+        mesh_on(database_url, double, lease=60) as mesh,
+        HotMesh.init(
+            APP, connection=database_url, engine=False, workers=[Worker("w", double)], settings={"lease": 60}
+        ) as other,
+        connected(database_url) as connection,
+    ):
+        await mesh.throttle(-1, topic="w", guid=mesh.guid_)
+        lost = lose_one_answer(other, "claim_work", when=bool)
+        output = await mesh.pubsub("one", {"x": 4}, timeout=10)
+        assert lost.is_set()
+        await settled(connection, APP)
+
+    assert output.data == {"y": 8}
+    assert set(double.runs.values()) == {1}
+
+
+async def test_overflowed_work_that_a_lost_commit_reserved_is_run_at_once(database_url: str) -> None:
+    double = Doubler()
+    async with (
+        HotMesh.init(
+            APP,
+            connection=database_url,
+            workers=[Worker("w", double, max_concurrency=2)],
+            settings={"lease": 60},
+        ) as mesh,
+        connected(database_url) as connection,
+    ):
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        calls = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=10)) for x in range(20)]
+        await eventually(lambda: len(double.runs) == 2, what="two callbacks")
+        lost = lose_one_answer(mesh, "commit", when=lambda committed: bool(committed.held))
+        double.gate.set()
+        outputs = await asyncio.gather(*calls)
+        assert lost.is_set()
+        await settled(connection, APP)
+
+    assert [output.data["y"] for output in outputs] == [x * 2 for x in range(20)]
+    assert set(double.runs.values()) == {1}
+
+
+async def test_work_that_a_lost_transaction_of_the_stream_reserved_is_run_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = one_worker(APP).replace("start: [{to: call}]", "start: [{to: nap}]\n        nap: [{to: call}]")
+    graph = graph.replace(
+        "start: {type: trigger}", "start: {type: trigger}\n        nap: {type: hook, sleep: 0.01}"
+    )
+    leave = Transaction.__aexit__
+    double = Doubler()
+    double.gate.set()
+    async with mesh_on(database_url, double, lease=60) as mesh, connected(database_url) as connection:
+        await mesh.deploy(graph.replace("version: '1'", "version: '2'"))
+        await mesh.activate("2")
+        lost = asyncio.Event()
+
+        async def lose(self: Transaction, kind: Any, error: Any, trace: Any) -> None:
+            reserved = kind is None and await self._connection.fetchval(  # type: ignore[attr-defined]
+                "select count(*) from hotmesh.worker_stream where reserved_by = $1", mesh.guid_
+            )
+            await leave(self, kind, error, trace)
+            if reserved and not lost.is_set():
+                lost.set()
+                raise ConnectionLostError("the answer to COMMIT was lost")
+
+        monkeypatch.setattr(Transaction, "__aexit__", lose)
+        output = await mesh.pubsub("one", {"x": 4}, timeout=10)
+        assert lost.is_set()
+        await settled(connection, APP)
+
+    assert output.data == {"y": 8}
+    assert set(double.runs.values()) == {1}
 
 
 async def test_a_blocked_event_loop_is_no_silent_database(

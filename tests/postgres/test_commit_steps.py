@@ -451,7 +451,7 @@ async def test_claiming_never_reserves_more_than_was_asked_and_no_message_has_tw
 
     async def consumer(member: str) -> None:
         async with connected(database.url) as connection:
-            while claimed := await database.store.claim_work(connection, member, {"t0": 3, "t1": 5}, 60.0):
+            while claimed := await database.store.claim_work(connection, member, {"t0": 3, "t1": 5}, 60.0, 1):
                 assert sum(item.topic == "t0" for item in claimed) <= 3
                 assert sum(item.topic == "t1" for item in claimed) <= 5
                 for item in claimed:
@@ -478,7 +478,7 @@ async def test_claiming_gives_the_oldest_first_and_leaves_what_is_not_visible(da
         "update hotmesh.worker_stream set visible_at = now() + interval '1 h' where dimension[2] < 2"
     )
 
-    claimed = await database.store.claim_work(database.connection, "me", {"t": 3, "other": 5}, 60.0)
+    claimed = await database.store.claim_work(database.connection, "me", {"t": 3, "other": 5}, 60.0, 1)
 
     assert sorted(item.dimension[1] for item in claimed) == [2, 3, 4]
 
@@ -617,7 +617,7 @@ async def test_hot_statements_use_their_indexes_on_large_tables(database: Databa
         "a step": lambda: database.commit(answer),
         "a dropped job": lambda: database.commit(dropped),
         "claim_work": lambda: store.claim_work(
-            connection, "me", {"topic-0": 10, "topic-1": 10, "none": 1}, 30.0
+            connection, "me", {"topic-0": 10, "topic-1": 10, "none": 1}, 30.0, 1
         ),
         "lock_due_jobs": lambda: store.lock_due_jobs(connection, 100),
         "load_jobs": lambda: store.load_jobs(connection, ["job-1", "job-2"]),

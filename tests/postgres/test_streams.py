@@ -48,7 +48,7 @@ class Stream:
     async def claim(
         self, member: str, limit: int = 10, *, lease: float = 2, topic: str = "t"
     ) -> list[HeldWork]:
-        found = await self.store.claim_work(self.connection, member, {topic: limit}, lease)
+        found = await self.store.claim_work(self.connection, member, {topic: limit}, lease, 1)
         return sorted(found, key=lambda work: work.dimension)
 
     async def extend(self, member: str, number: int, lease: float) -> bool:

@@ -41,6 +41,10 @@ class RecordChange(Struct, frozen=True):
     record: Record
 
 
+WorkKey = tuple[str, str, Dimension]
+"""What identifies a piece of work: the generation of its job, its activity, its address."""
+
+
 class Work(Struct, frozen=True):
     """A message for the workers of a topic."""
 
@@ -56,6 +60,10 @@ class Work(Struct, frozen=True):
     retry_policy: RetryPolicy | None = None
     trace_id: str | None = None
     span_id: str | None = None
+
+    @property
+    def key(self) -> WorkKey:
+        return self.generation, self.activity_id, self.dimension
 
 
 class Message(Struct, frozen=True):

@@ -20,6 +20,7 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import (
+    CodecError,
     ConfigError,
     ConnectionFailedError,
     ConnectionLostError,
@@ -532,6 +533,21 @@ class StatementError(DatabaseError):
     def __init__(self, error: asyncpg.PostgresError) -> None:
         self.sqlstate: str = error.sqlstate or ""
         super().__init__(f"Postgres refused a statement ({self.sqlstate}): {error}")
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out; or
+    the codec, which may have no key at the moment.
+    """
+    if isinstance(error, CodecError):
+        return True
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
+
+
+def id_is_held(error: BaseException) -> bool:
+    """Whether the id of a job to be created is in a transaction of somebody's that has not ended yet."""
+    return getattr(error, "sqlstate", None) == "55P03"
 
 
 __all__ = [

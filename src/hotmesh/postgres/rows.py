@@ -12,6 +12,7 @@ from msgspec import Struct
 from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
+from hotmesh.core.step import WorkKey
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
 from hotmesh.errors import CodecError
@@ -44,6 +45,10 @@ class HeldWork(Struct, frozen=True):
     created_at: datetime | None = None
     unreadable: str | None = None
     """Why its data cannot be decoded here."""
+
+    @property
+    def key(self) -> WorkKey:
+        return self.generation, self.activity_id, self.dimension
 
 
 def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:

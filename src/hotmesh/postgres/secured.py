@@ -93,10 +93,10 @@ class SecuredStore(Store):
         self.login = login
 
     async def claim_work(
-        self, connection: Driver, member: str, limits: dict[str, int], lease: float
+        self, connection: Driver, member: str, limits: dict[str, int], lease: float, reservation: int
     ) -> list[HeldWork]:
         wanted = [(topic, None, (), limit) for topic, limit in limits.items()]
-        return await self.claim_named_work(connection, member, wanted, lease)
+        return await self.claim_named_work(connection, member, wanted, lease, reservation)
 
     async def claim_named_work(
         self,
@@ -104,16 +104,18 @@ class SecuredStore(Store):
         member: str,
         wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
         lease: float,
+        reservation: int,
     ) -> list[HeldWork]:
         topics, names, others, limits = zip(*wanted, strict=True)
         rows = await connection.fetch(
-            self.bound("select * from mesh.worker_claim($1, $2, $3, $4, $5, $6)"),
+            self.bound("select * from mesh.worker_claim($1, $2, $3, $4, $5, $6, $7)"),
             member,
             topics,
             names,
             [text_array(other) for other in others],
             limits,
             lease,
+            reservation,
         )
         payload = self.payload
         return [work_from(row, payload) for row in rows]
@@ -176,9 +178,21 @@ class SecuredStore(Store):
             )
         )
 
-    async def give_back_work(self, connection: Driver, member: str, topics: Collection[str]) -> int:
+    async def give_back_work(
+        self,
+        connection: Driver,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
         del topics
-        return int(await connection.fetchval(self.bound("select mesh.worker_give_back($1)"), member))
+        return int(
+            await connection.fetchval(
+                self.bound("select mesh.worker_give_back($1, $2)"),
+                member,
+                None if reservations is None else list(reservations),
+            )
+        )
 
     async def bury_work(
         self, connection: Driver, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str

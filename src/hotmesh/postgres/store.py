@@ -13,7 +13,7 @@ import msgspec
 
 from hotmesh.core.codec import CLEAR, OPAQUE, Codec, Payload
 from hotmesh.core.job import Dimension, Job
-from hotmesh.core.step import Signal
+from hotmesh.core.step import Signal, WorkKey
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sql
@@ -256,22 +256,23 @@ class Store:
         )
         return {row["job_id"]: (str(row["generation"]), row["seq"], row["token"]) for row in rows}
 
-    async def held_by(
-        self, connection: Driver, member: str, works: Collection[tuple[str, str, Dimension]]
-    ) -> set[tuple[str, str, Dimension]]:
-        """Of these pieces of work (generation, activity, address), those whose rows the member holds."""
+    async def reserved_by(
+        self, connection: Driver, member: str, reservation: int, works: Collection[WorkKey]
+    ) -> set[WorkKey]:
+        """Of these pieces of work, those that the member holds by this reservation."""
         generations, activities, dimensions = zip(*works, strict=True)
         rows = await connection.fetch(
             self.bound(
                 "select s.generation, s.activity_id, s.dimension "
                 "from unnest($1::uuid[], $2::text[], $3::text[]) as w(generation, activity, dimension) "
                 "join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity "
-                "and s.dimension = w.dimension::integer[] where s.reserved_by = $4"
+                "and s.dimension = w.dimension::integer[] where s.reserved_by = $4 and s.reservation = $5"
             ),
             generations,
             activities,
             [array(dimension) for dimension in dimensions],
             member,
+            reservation,
         )
         return {(str(row["generation"]), row["activity_id"], tuple(row["dimension"])) for row in rows}
 
@@ -348,16 +349,17 @@ class Store:
     # -- work --------------------------------------------------------------------------------------------
 
     async def claim_work(
-        self, connection: Driver, member: str, limits: dict[str, int], lease: float
+        self, connection: Driver, member: str, limits: dict[str, int], lease: float, reservation: int
     ) -> list[HeldWork]:
-        """Reserve visible work, at most `limits[topic]` of each topic."""
+        """Reserve visible work, at most `limits[topic]` of each topic. `reservation`: by which it can be given back."""
         rows = await connection.fetch(
-            self.bound("select * from mesh.claim_work($1, $2, $3, $4, $5)"),
+            self.bound("select * from mesh.claim_work($1, $2, $3, $4, $5, $6)"),
             self.app_id,
             member,
             list(limits),
             list(limits.values()),
             lease,
+            reservation,
         )
         payload = self.payload
         return [work_from(row, payload) for row in rows]
@@ -374,11 +376,12 @@ class Store:
         member: str,
         wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
         lease: float,
+        reservation: int,
     ) -> list[HeldWork]:
         """As `claim_work`, by workflow name: (topic, name, names that others take, limit); no name: any but those."""
         topics, names, others, limits = zip(*wanted, strict=True)
         rows = await connection.fetch(
-            self.bound("select * from mesh.claim_named_work($1, $2, $3, $4, $5, $6, $7)"),
+            self.bound("select * from mesh.claim_named_work($1, $2, $3, $4, $5, $6, $7, $8)"),
             self.app_id,
             member,
             topics,
@@ -386,6 +389,7 @@ class Store:
             [text_array(other) for other in others],
             limits,
             lease,
+            reservation,
         )
         payload = self.payload
         return [work_from(row, payload) for row in rows]
@@ -474,11 +478,21 @@ class Store:
             )
         )
 
-    async def give_back_work(self, connection: Driver, member: str, topics: Collection[str]) -> int:
-        """Let others have all work of these topics that the member holds; how much it was."""
+    async def give_back_work(
+        self,
+        connection: Driver,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
+        """Let everybody have the work of these topics that the member holds, all or by these reservations; how much."""
         return int(
             await connection.fetchval(
-                self.bound("select mesh.give_back_work($1, $2, $3)"), self.app_id, member, list(topics)
+                self.bound("select mesh.give_back_work($1, $2, $3, $4)"),
+                self.app_id,
+                member,
+                list(topics),
+                None if reservations is None else list(reservations),
             )
         )
 

@@ -123,6 +123,9 @@ class Announcer:
         self._sent = 0
         self._last_of: OrderedDict[str, int] = OrderedDict()
         """Sender → the number of the last message that came from it: one that was sent twice counts once."""
+        self._missed: set[str] = set()
+        """Generations of which something was not told that their callers may wait for."""
+        self._reread_wake = anyio.Event()
         self._fetching: dict[str, deque[_Told]] = {}
         """Generation → what was told of the job and has to wait, because a state before it must be read first."""
         self._wake = anyio.Event()
@@ -184,6 +187,12 @@ class Announcer:
             self._sent += 1
             self._outbox.append((self._sent, notice, others))
             self._wake.set()
+
+    def missed(self, generation: str) -> None:
+        """Something may have been committed of which this process never heard: look at the job for its caller."""
+        if generation in self._waiting:
+            self._missed.add(generation)
+            self._reread_wake.set()
 
     # -- from others -------------------------------------------------------------------------------------
 
@@ -266,10 +275,15 @@ class Announcer:
         """A notification may be missed (a broken connection): jobs that callers wait for are read now and then."""
         pause = REREAD if self._listener.hears else REREAD_DEAF
         while True:
-            await anyio.sleep(pause)
+            with anyio.move_on_after(pause):
+                await self._reread_wake.wait()
+            self._reread_wake = anyio.Event()
+            missed, self._missed = self._missed, set()
             before = asyncio.get_running_loop().time() - pause
             for generation, caller in list(self._waiting.items()):
-                if caller.job_id is None or caller.since > before or caller.answer.done():
+                if caller.job_id is None or caller.answer.done():
+                    continue
+                if caller.since > before and generation not in missed:
                     continue
                 try:
                     found = await self._read(caller.job_id)

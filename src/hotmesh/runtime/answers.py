@@ -13,9 +13,8 @@ import anyio
 
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConnectionFailedError, ConnectionLostError
-from hotmesh.postgres.connection import StatementError, backoff
+from hotmesh.postgres.connection import StatementError, backoff, passing
 from hotmesh.runtime.metrics import add
-from hotmesh.runtime.stream import passing
 from hotmesh.runtime.wake import EVENTS, work_hint
 
 if TYPE_CHECKING:

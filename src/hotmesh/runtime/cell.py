@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hotmesh.core.advance import StartRequest
 from hotmesh.core.job import Event, Job
-from hotmesh.core.step import Step
-from hotmesh.runtime.lease import Key
+from hotmesh.core.step import Step, WorkKey
 
 
 class HandedEvent(Event, frozen=True):
@@ -64,7 +63,6 @@ class Pending:
         "sent",
         "step",
         "taken",
-        "token",
     )
 
     def __init__(
@@ -87,8 +85,6 @@ class Pending:
         self.taken = taken
         self.local: list[bool] = []
         """For each piece of work of the step: whether a place in a local worker is kept for it."""
-        self.token = 0
-        """Marks the commit it went out with."""
         self.sent = 0.0
         """When it was last sent, by `time.monotonic`."""
         self.held_until: float | None = None
@@ -97,10 +93,6 @@ class Pending:
         """The answer to a commit of it was lost; it may yet come through."""
 
     @property
-    def reserved(self) -> set[Key]:
+    def reserved(self) -> set[WorkKey]:
         """The work of the step that is, or is to be, reserved for this process."""
-        return {
-            (work.generation, work.activity_id, work.dimension)
-            for work, local in zip(self.step.work, self.local, strict=False)
-            if local
-        }
+        return {work.key for work, local in zip(self.step.work, self.local, strict=False) if local}

@@ -24,7 +24,7 @@ from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan
 from hotmesh.core.job import Event, Job, WorkReceipt
 from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Step
+from hotmesh.core.step import Step, WorkKey
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
     CodecError,
@@ -33,7 +33,7 @@ from hotmesh.errors import (
     DuplicateJobError,
     HotMeshError,
 )
-from hotmesh.postgres.connection import backoff
+from hotmesh.postgres.connection import backoff, id_is_held, passing
 from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
@@ -42,14 +42,13 @@ from hotmesh.runtime.duress import Duress
 from hotmesh.runtime.memory import Memory, Tell
 from hotmesh.runtime.metrics import add
 from hotmesh.runtime.records import Records
-from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream, id_is_held, passing
+from hotmesh.runtime.stream import EVENT_LIMIT, HELD, EngineStream
 from hotmesh.runtime.throttle import Pace
 from hotmesh.runtime.wake import EVENTS, Wake
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Link
     from hotmesh.runtime.events import Events
-    from hotmesh.runtime.lease import Key
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
@@ -71,6 +70,7 @@ class Engine:
         environment: Environment,
         workers: Workers,
         tell: Tell,
+        missed: Callable[[str], None],
         reply_channel: Callable[[], str | None],
         *,
         readonly: bool = False,
@@ -87,6 +87,7 @@ class Engine:
         self._workers = workers
         self._readonly = readonly
         self._stopping = False
+        self._missed = missed
         self._own_channel = reply_channel
         self._telemetry = telemetry
         self._limits = Limits(
@@ -397,21 +398,19 @@ class Engine:
         overflow = self._workers.take()
         if not batch and not overflow:
             return
+        token, since = ids.token(), time.monotonic()
         try:
-            await self._send(link, batch, overflow, epoch)
+            await self._send(link, batch, overflow, epoch, token)
         except (ConnectionLostError, ConnectionFailedError) as error:
-            # What was reserved, if it was, waits for its lease: it cannot be told from what was claimed meanwhile.
-            self._workers.give_back(overflow)
-            await self._after_loss(link, batch, error)
+            await self._after_loss(link, batch, overflow, token, since, error)
         except BaseException:
             self._workers.give_back(overflow)
             raise
 
-    async def _send(self, link: Link, batch: list[Pending], overflow: list[HeldWork], epoch: int) -> None:
+    async def _send(
+        self, link: Link, batch: list[Pending], overflow: list[HeldWork], epoch: int, token: int
+    ) -> None:
         """One commit: these steps, and reservations for work that overflowed before."""
-        token = ids.token()
-        for pending in batch:
-            pending.token = token
         since = time.monotonic()
         try:
             arguments, wake = self._memory.encode(batch)
@@ -630,14 +629,22 @@ class Engine:
         ] + cell.events
         self._memory.queue(cell)
 
-    async def _after_loss(self, link: Link, batch: list[Pending], error: BaseException) -> None:
+    async def _after_loss(
+        self,
+        link: Link,
+        batch: list[Pending],
+        overflow: list[HeldWork],
+        token: int,
+        since: float,
+        error: BaseException,
+    ) -> None:
         """The connection broke: find out which steps were written, and carry on with the others.
 
         Waiting callers get ConnectionLostError only once `connect_timeout` has passed without a connection.
         """
         written: dict[str, tuple[str, int, int]] = {}
-        held: set[Key] = set()
-        reserved = {key for pending in batch for key in pending.reserved}
+        held: set[WorkKey] = set()
+        reserved = {work.key for work in overflow}.union(*(pending.reserved for pending in batch))
         # Reading may work where writing does not: a server that is read-only must not be asked in a busy loop.
         if self._losses:
             await anyio.sleep(backoff(self._losses, longest=self._settings.reconnect_max))
@@ -648,22 +655,35 @@ class Engine:
         failures = 0
         while True:
             try:
-                async with link.use() as connection:
+                async with (
+                    link.use() as connection,
+                    # One snapshot: the server may be writing it just now.
+                    connection.transaction(isolation="repeatable_read", readonly=True),
+                ):
                     written = await self._store.written(
                         connection, [pending.step.jobs[0].job.job_id for pending in batch]
                     )
-                    unknown = [key for key in reserved if not self._workers.knows(key)]
-                    if unknown:
-                        held = await self._store.held_by(connection, self._member, unknown)
+                    if reserved:
+                        held = await self._store.reserved_by(connection, self._member, token, reserved)
                 break
             except (ConnectionLostError, ConnectionFailedError):
                 self._give_up_starts(batch, error)
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
                 failures += 1
+        # It was written as a whole or not at all.
+        seen = bool(held) or any(token == found for *_, found in written.values())
+        if seen:
+            self._workers.taken(
+                overflow, [position for position, work in enumerate(overflow) if work.key in held], since
+            )
+        else:
+            self._workers.give_back(overflow)
+            if reserved:
+                self._workers.unanswered.add(token)
         for pending in batch:
             job = pending.step.jobs[0].job
             # Held rows tell it, too, when the job has been advanced by others since.
-            if written.get(job.job_id) == (job.generation, job.seq, pending.token) or held & pending.reserved:
+            if written.get(job.job_id) == (job.generation, job.seq, token) or held & pending.reserved:
                 self._memory.keep_places(pending, held)
                 self._memory.applied(pending, self._unknown(), Batch())
             else:
@@ -821,7 +841,9 @@ class Engine:
         for cell in waiting:
             job = loaded.get(cell.generation)
             if job is None or not job.live:
-                # Ended, scrubbed or replaced: the rows that these events came from went with it.
+                # Ended, scrubbed or replaced: the rows that these events came from went with it. If that was by a
+                # commit of this process whose answer was lost, nobody here has been told yet.
+                self._missed(cell.generation)
                 cell.events = []
                 cell.job = None
                 cell.busy = False

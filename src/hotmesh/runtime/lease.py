@@ -18,12 +18,11 @@ import anyio
 from hotmesh.postgres.connection import Link
 
 if TYPE_CHECKING:
+    from hotmesh.core.step import WorkKey
     from hotmesh.postgres.rows import HeldWork
     from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.lease")
-
-Key = tuple[str, str, tuple[int, ...]]
 
 
 class LeaseKeeper:
@@ -34,8 +33,8 @@ class LeaseKeeper:
         self._source = store.source.apart()
         self._member = member
         self._lease = lease
-        self._held: dict[Key, float] = {}
-        self._lost: set[Key] = set()
+        self._held: dict[WorkKey, float] = {}
+        self._lost: set[WorkKey] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -47,15 +46,11 @@ class LeaseKeeper:
 
     def hold(self, work: HeldWork, since: float) -> None:
         """`since`: when the reservation was sent, by `time.monotonic`; the database's clock started no earlier."""
-        self._held[work.generation, work.activity_id, work.dimension] = since
-
-    def holds(self, key: Key) -> bool:
-        """Whether this work is known here as held."""
-        return key in self._held
+        self._held[work.key] = since
 
     def release(self, work: HeldWork) -> bool:
         """The callback is done; False if the lease was found lost."""
-        key = (work.generation, work.activity_id, work.dimension)
+        key = work.key
         self._held.pop(key, None)
         if self._lost and key in self._lost:
             self._lost.discard(key)
@@ -78,13 +73,13 @@ class LeaseKeeper:
                 # The lease may still hold; it is tried again, and the answer is checked by the database anyway.
                 logger.warning("leases could not be renewed", extra={"count": len(due), "error": str(error)})
 
-    def _due(self) -> list[Key]:
+    def _due(self) -> list[WorkKey]:
         """Leases held for half their length or more since they were taken or renewed."""
         limit = time.monotonic() - self._lease / 2
         # A snapshot in one bytecode-level copy: the event loop adds and removes meanwhile.
         return [key for key, since in self._held.copy().items() if since <= limit]
 
-    async def _renew(self, due: list[Key]) -> None:
+    async def _renew(self, due: list[WorkKey]) -> None:
         link = Link(self._source, name="leases")
         try:
             async with link.use() as connection:

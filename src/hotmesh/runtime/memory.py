@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from hotmesh.core.codec import Payload
 from hotmesh.core.job import Event, MessageReceipt
-from hotmesh.core.step import Message, Notice, Step, Work
+from hotmesh.core.step import Message, Notice, Step, Work, WorkKey
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.cell import Cell, HandedEvent, Pending
@@ -23,7 +23,6 @@ from hotmesh.runtime.wake import HANDOVER, with_events
 
 if TYPE_CHECKING:
     from hotmesh.runtime.events import Events
-    from hotmesh.runtime.lease import Key
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.plans import Plans
     from hotmesh.runtime.settings import Settings
@@ -164,10 +163,15 @@ class Memory:
                     self._workers.unreserve(work)
             pending.local = []
 
-    def keep_places(self, pending: Pending, held: Collection[Key]) -> None:
+    def unanswered(self, reservations: Iterable[int]) -> None:
+        """The connection was lost before it was known whether these commits reserved work for this process."""
+        for reservation in reservations:
+            self._workers.unanswered.add(reservation)
+
+    def keep_places(self, pending: Pending, held: Collection[WorkKey]) -> None:
         """Of the places kept for a step whose commit was not answered, keep those whose work this process holds."""
         for index, (work, local) in enumerate(zip(pending.step.work, pending.local, strict=True)):
-            if local and (work.generation, work.activity_id, work.dimension) not in held:
+            if local and work.key not in held:
                 self._workers.unreserve(work)
                 pending.local[index] = False
 

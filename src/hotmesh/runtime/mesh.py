@@ -175,6 +175,7 @@ class HotMesh:
                 self._environment,
                 self._workers,
                 self._announcer.tell,
+                self._announcer.missed,
                 lambda: self._listener.own_channel,
                 readonly=readonly,
                 metrics=self._metrics,

@@ -16,7 +16,7 @@ from hotmesh.core.compile import Plan
 from hotmesh.core.job import Event, Job
 from hotmesh.core.mapping import Environment
 from hotmesh.errors import CodecError, ConnectionFailedError, ConnectionLostError
-from hotmesh.postgres.connection import backoff
+from hotmesh.postgres.connection import backoff, id_is_held, passing, translated
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
@@ -146,6 +146,7 @@ class EngineStream:
     async def run_once(self, most: int = CLAIM_LIMIT) -> int:
         """Lock, load, advance and commit what is due, of at most so many jobs; how many there were."""
         self._wake.clear()
+        handled = 0
         async with self._link.use() as connection:
             try:
                 return await self._handle_due(connection, most)
@@ -156,8 +157,6 @@ class EngineStream:
                 logger.debug("events were handled elsewhere")
             except Exception as error:
                 logger.warning("batch of due jobs failed, handling them one by one", exc_info=error)
-        handled = 0
-        async with self._link.use() as connection:
             for _ in range(most):
                 found = await self._handle_one(connection)
                 handled += found
@@ -210,8 +209,9 @@ class EngineStream:
 
     async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
         results: list[tuple[Pending, Committed, Batch]] = []
+        reservations: list[int] = []
         since = time.monotonic()
-        async with self._places_of(results), connection.transaction():
+        async with self._transaction(connection, results, reservations):
             due = await self._store.lock_due_jobs(connection, limit)
             if found is not None:
                 found += due
@@ -243,7 +243,7 @@ class EngineStream:
                         limits=self._limits,
                     )
                     batch.append(Pending(step, self._plans.epoch, events=events))
-                todo = await self._commit_locked(connection, batch, taken, results)
+                todo = await self._commit_locked(connection, batch, taken, results, reservations)
         self._duress.took([event.event for item in due for event in item.events], time.monotonic() - since)
         self._obey()
         for pending, committed, arguments in results:
@@ -281,12 +281,21 @@ class EngineStream:
         return await self._records.plan_of(job)
 
     @asynccontextmanager
-    async def _places_of(self, results: list[tuple[Pending, Committed, Batch]]) -> AsyncIterator[None]:
-        """Give back the places kept in local workers if the transaction that holds these steps fails."""
+    async def _transaction(
+        self,
+        connection: Driver,
+        results: list[tuple[Pending, Committed, Batch]],
+        reservations: list[int],
+    ) -> AsyncIterator[None]:
+        """A transaction of steps. If it fails, the places that local workers kept for them are free again."""
         try:
-            yield
-        except BaseException:
+            with translated():
+                async with connection.transaction():
+                    yield
+        except BaseException as error:
             self._memory.return_places(*(pending for pending, _, _ in results))
+            if isinstance(error, ConnectionLostError | ConnectionFailedError):
+                self._memory.unanswered(reservations)
             raise
 
     async def _commit_locked(
@@ -295,18 +304,22 @@ class EngineStream:
         batch: list[Pending],
         taken: dict[str, frozenset[str]],
         results: list[tuple[Pending, Committed, Batch]],
+        reservations: list[int],
     ) -> list[str]:
         """Commit steps of locked jobs; returns the generations whose steps have to be computed again."""
         arguments, wake = self._memory.encode(batch)
         epoch = self._plans.epoch
         since = time.monotonic()
+        token = ids.token()
+        if any(True in pending.local for pending in batch):
+            reservations.append(token)
         try:
             committed = await self._store.commit(
                 connection,
                 arguments,
                 self._member,
                 epoch,
-                ids.token(),
+                token,
                 self._settings.lease,
                 wake,
                 watched=self._memory.watched(batch),
@@ -348,21 +361,6 @@ class EngineStream:
             else:
                 wanted.append((item.job, [event.event for event in item.events]))
         return {**found, **await self._records.load(connection, wanted)}
-
-
-def passing(error: BaseException) -> bool:
-    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out; or
-    the codec, which may have no key at the moment.
-    """
-    if isinstance(error, CodecError):
-        return True
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
-
-
-def id_is_held(error: BaseException) -> bool:
-    """Whether the id of a job to be created is in a transaction of somebody's that has not ended yet."""
-    return getattr(error, "sqlstate", None) == "55P03"
 
 
 def _now() -> datetime:

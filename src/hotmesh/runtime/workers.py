@@ -33,17 +33,19 @@ from hotmesh.errors import (
 )
 from hotmesh.postgres.connection import backoff
 from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime import ids
 from hotmesh.runtime.answers import Answers
 from hotmesh.runtime.callback import Response, StreamData, read_response
 from hotmesh.runtime.metrics import add
 from hotmesh.runtime.outcome import error_object, is_cancelled, message_from, raised, timed_out
 from hotmesh.runtime.throttle import Pace
+from hotmesh.runtime.unanswered import Unanswered
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake, work_hint
 from hotmesh.runtime.worker import Worker, as_coroutine, is_asynchronous, retry_delay, retry_policy
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
-    from hotmesh.runtime.lease import Key, LeaseKeeper
+    from hotmesh.runtime.lease import LeaseKeeper
     from hotmesh.runtime.metrics import Metrics
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry import Telemetry
@@ -82,8 +84,8 @@ Deliver = Callable[[str, str, Event], None]
 Lane = tuple[str, str | None]
 """A topic and the workflow name that a worker takes of it; None: every name that no other worker here takes."""
 
-Claim = Callable[[Any, Mapping[Lane, int]], Awaitable[list[HeldWork]]]
-"""Reserves work, at most so much of each lane."""
+Claim = Callable[[Any, Mapping[Lane, int], int], Awaitable[list[HeldWork]]]
+"""Reserves work, at most so much of each lane, by a reservation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Workers:
         """Topic → the workflow names that have workers of their own here."""
         self._wake = Wake(settings.poll * (UNHURRIED if store.keeps_sessions else 1))
         self._claims = store.link("claims")
+        self.unanswered = Unanswered(store, member, settings.lease, lambda: self.topics, self.wake_all)
         self._answers = Answers(store, member, settings, metrics, self._given_back, self._settled)
         self._claiming = False
         self._tasks: TaskGroup | None = None
@@ -269,6 +272,7 @@ class Workers:
         tasks.start_soon(self._claim_loop, name="claim work")
         tasks.start_soon(self._answers.run, name="answer work")
         tasks.start_soon(self._watch_loop, name="watch callbacks")
+        tasks.start_soon(self.unanswered.run, name="look for lost reservations")
 
     async def drain(self, grace: float) -> None:
         """Claim nothing more, give back what has not started, and wait for running callbacks."""
@@ -322,6 +326,7 @@ class Workers:
             if served.pace is not None:
                 served.pace.silence()
         await self._claims.close()
+        await self.unanswered.close()
         await self._answers.close()
 
     # -- what the engine asks ----------------------------------------------------------------------------
@@ -378,10 +383,6 @@ class Workers:
             served = self._holder(work)
             served.running -= 1
             served.overflow.appendleft(work)
-
-    def knows(self, key: Key) -> bool:
-        """Whether this piece of work is being run here, or is about to be."""
-        return self._leases.holds(key)
 
     def unreserve(self, work: Work) -> None:
         """Give back a place that was kept for work."""
@@ -487,9 +488,13 @@ class Workers:
         claimed: list[HeldWork] = []
         self._claiming = True
         since = time.monotonic()
+        reservation = ids.token()
         try:
             async with self._claims.use() as connection:
-                claimed = await claim(connection, limits)
+                claimed = await claim(connection, limits, reservation)
+        except (ConnectionLostError, ConnectionFailedError):
+            self.unanswered.add(reservation)
+            raise
         finally:
             for work in claimed:
                 worker = self._holder(work).worker
@@ -535,16 +540,22 @@ class Workers:
                 None,
             )
 
-    async def _claim_topics(self, connection: Any, limits: Mapping[Lane, int]) -> list[HeldWork]:
+    async def _claim_topics(
+        self, connection: Any, limits: Mapping[Lane, int], reservation: int
+    ) -> list[HeldWork]:
         most = {topic: limit for (topic, _), limit in limits.items()}
-        return await self._store.claim_work(connection, self._member, most, self._settings.lease)
+        return await self._store.claim_work(connection, self._member, most, self._settings.lease, reservation)
 
-    async def _claim_names(self, connection: Any, limits: Mapping[Lane, int]) -> list[HeldWork]:
+    async def _claim_names(
+        self, connection: Any, limits: Mapping[Lane, int], reservation: int
+    ) -> list[HeldWork]:
         wanted = [
             (topic, name, self._names[topic] if name is None else (), limit)
             for (topic, name), limit in limits.items()
         ]
-        return await self._store.claim_named_work(connection, self._member, wanted, self._settings.lease)
+        return await self._store.claim_named_work(
+            connection, self._member, wanted, self._settings.lease, reservation
+        )
 
     async def _next_due(self) -> float | None:
         """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free places."""

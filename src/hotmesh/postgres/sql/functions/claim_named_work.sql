@@ -3,7 +3,7 @@
 -- Writes   as claim_work.  Returns  the reserved rows. What nobody here takes stays as it is, for whoever does.
 create or replace function mesh.claim_named_work(
     p_app text, p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[],
-    p_lease double precision
+    p_lease double precision, p_reservation bigint default null
 ) returns setof mesh.worker_stream language sql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -36,7 +36,8 @@ create or replace function mesh.claim_named_work(
          where t.name is null
     )
     update mesh.worker_stream as w
-       set reserved_by = p_member, visible_at = mesh.clock() + p_lease * interval '1 second', delivery = w.delivery + 1
+       set reserved_by = p_member, reservation = p_reservation,
+           visible_at = mesh.clock() + p_lease * interval '1 second', delivery = w.delivery + 1
       from (select * from by_name union all select * from by_topic) as c
      where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
     returning w.*

@@ -252,7 +252,8 @@ begin
                    for update of s skip locked
             ), reserved as (
                 update mesh.worker_stream as s
-                   set reserved_by = p_member, visible_at = v_now + p_lease * interval '1 second',
+                   set reserved_by = p_member, reservation = p_token,
+                       visible_at = v_now + p_lease * interval '1 second',
                        delivery = s.delivery + 1
                   from free as f
                  where s.generation = f.generation and s.activity_id = f.activity_id and s.dimension = f.dimension
@@ -310,13 +311,13 @@ begin
         v_count := cardinality(w_step);
         insert into mesh.worker_stream (
             app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, delivery, visible_at,
-            reserved_by, reply_channel, created_at, retry, retry_policy, trace_id, span_id)
+            reserved_by, reservation, reply_channel, created_at, retry, retry_policy, trace_id, span_id)
         -- Rows of one commit keep their order: the earlier, the sooner visible, by microseconds.
         select p_app, w.topic, w.generation, w.activity, w.dimension::integer[], w.job_id, w.data::json, w.name,
                w.local::integer,
                case when w.local then v_now + p_lease * interval '1 second'
                     else v_now - (v_count - w.ordinal) * interval '1 microsecond' end,
-               case when w.local then p_member end, p_reply_channel, v_now, x.retry, x.retry_policy, x.trace_id, x.span_id
+               case when w.local then p_member end, case when w.local then p_token end, p_reply_channel, v_now, x.retry, x.retry_policy, x.trace_id, x.span_id
           from unnest(w_step, w_job_id, w_generation, w_activity, w_dimension, w_topic, w_data, w_name, w_local, w_extra)
                with ordinality
                as w(step, job_id, generation, activity, dimension, topic, data, name, local, extra, ordinal)

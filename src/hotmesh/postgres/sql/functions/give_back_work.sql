@@ -1,7 +1,8 @@
--- give_back_work: p_member stops; whatever it still holds of these topics is for others at once.
+-- give_back_work: whatever p_member still holds of these topics is for everybody at once, because it stops; or, with
+-- p_reservations, what those claims and commits reserved, of which it never heard the answer.
 -- Returns  how much it was.
-create or replace function mesh.give_back_work(p_app text, p_member text, p_topics text[]) returns integer
-language plpgsql as $$
+create or replace function mesh.give_back_work(p_app text, p_member text, p_topics text[], p_reservations bigint[] default null)
+returns integer language plpgsql as $$
 declare
     v_topics text[];
 begin
@@ -9,7 +10,7 @@ begin
         update mesh.worker_stream as s
            set reserved_by = null, visible_at = mesh.clock(), delivery = greatest(s.delivery - 1, 0)
          where s.app_id = p_app and s.topic = any (p_topics) and s.visible_at > mesh.clock()
-           and s.reserved_by = p_member
+           and s.reserved_by = p_member and (p_reservations is null or s.reservation = any (p_reservations))
         returning s.topic
     )
     select array_agg(g.topic) into v_topics from given as g;

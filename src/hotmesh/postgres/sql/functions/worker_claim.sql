@@ -1,11 +1,12 @@
 -- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
 -- p_names, p_others: as in claim_named_work; with neither, work of any workflow name.
 -- Locks    the credential, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
--- Writes   reserved_by = login/member, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
+-- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
 --          often than most_deliveries, and never answered, is given up.
 -- Returns  the reserved rows; less than asked for, once the login holds most_held.
 create or replace function mesh.worker_claim(
-    p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision
+    p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision,
+    p_reservation bigint default null
 ) returns setof mesh.worker_stream language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -52,7 +53,7 @@ begin
                    for update skip locked
             )
             update mesh.worker_stream as w
-               set reserved_by = v_holder, reserved_at = v_now,
+               set reserved_by = v_holder, reservation = p_reservation, reserved_at = v_now,
                    visible_at = v_now + least(p_lease, v_login.longest_hold) * interval '1 second',
                    delivery = w.delivery + 1
               from (select * from by_name union all select * from by_topic) as c

@@ -7,6 +7,7 @@ create or replace function mesh.claim_named_work(
 ) returns setof mesh.worker_stream language sql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+    select set_config('synchronous_commit', 'off', true);  -- as in claim_work
     with wanted as materialized (
         select t.topic, t.name, t.others::text[] as others, t.most
           from unnest(p_topics, p_names, p_others, p_limits) as t(topic, name, others, most)

@@ -8,6 +8,9 @@ create or replace function mesh.claim_work(
 ) returns setof mesh.worker_stream language sql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+    -- Nobody waits for the disk: what the answer changes is on it with that. If the server crashes before, the row is
+    -- visible again, as if its lease had lapsed.
+    select set_config('synchronous_commit', 'off', true);
     -- MATERIALIZED, or the planner may run it once per outer row and reserve more than was asked for.
     with candidate as materialized (
         select s.generation, s.activity_id, s.dimension

@@ -18,6 +18,7 @@ declare
     v_left   integer;
     v_work   mesh.worker_stream;
 begin
+    perform set_config('synchronous_commit', 'off', true);  -- as in claim_work
     perform mesh.worker_check_topics(v_login, p_topics);
     if cardinality(p_limits) is distinct from cardinality(p_topics) or array_ndims(p_limits) > 1
        or cardinality(p_names) is distinct from cardinality(p_topics) or array_ndims(p_names) > 1

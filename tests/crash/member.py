@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import sys
-import time
 from typing import Any
 
 from hotmesh import DatabaseError, DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker
+from ledger import Ledger
 
 APP = "drill"
 
@@ -134,16 +133,6 @@ RECORDS = {
     "again": 2,
 }
 """Passes of each activity of a job on `order`; its child has one of `piece`."""
-
-
-class Ledger:
-    """A file to which any number of processes append lines of JSON; a line is there whole or not at all."""
-
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-    def append(self, **entry: Any) -> None:
-        os.write(self._file, json.dumps(entry | {"at": time.time()}).encode() + b"\n")
 
 
 async def main(order: dict[str, Any]) -> None:

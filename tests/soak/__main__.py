@@ -21,7 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
-sys.path[:0] = [str(HERE), str(HERE.parent / "crash")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "crash")]
 
 import chaos  # noqa: E402 - it lies beside this
 import drill  # noqa: E402 - it lies beside the crash test

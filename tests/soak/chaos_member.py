@@ -13,9 +13,10 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
-from member import LEASE, TURNS, Ledger, publish
+from member import LEASE, TURNS, publish
 
 from hotmesh import DatabaseError, HotMesh, StreamData, Worker
+from ledger import Ledger
 
 APPS = ("north", "south")
 

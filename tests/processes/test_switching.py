@@ -247,3 +247,19 @@ async def test_an_activation_whose_process_stands_still_loses_the_right_and_chan
         await asyncio.wait_for(stalled, 10)
     assert await one.runs() == await two.runs() == await sleeper.runs() == "3"
     assert await sleeper.call("activate", "2") is True
+
+
+async def test_waiting_for_answers_and_for_the_right_takes_longer_than_a_connection_may_be_silent(
+    troupe: Troupe, three: list[Remote]
+) -> None:
+    for member in three:
+        await member.kill()
+    one, two, sleeper = await troupe.enter_all("a", "b", "c", settings={"connect_timeout": 0.5})
+    await sleeper.stop()
+
+    outcomes: list[bool] = await asyncio.gather(
+        one.call("activate", "2", delay=0.1), two.call("activate", "2", delay=0.1)
+    )
+
+    assert outcomes == [True, True]
+    assert (await one.runs(), await two.runs()) == ("2", "2")

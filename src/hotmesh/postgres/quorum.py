@@ -134,7 +134,7 @@ async def activating(store: Store, wait: float, longest: float) -> AsyncIterator
         async with activating_in_transaction(store, wait, longest) as connection:
             yield connection
         return
-    link = store.session_link("activation")
+    link = store.session_link("activation", held=wait + longest)
     try:
         async with link.use() as connection:
             await _take(store, connection, wait, longest)
@@ -152,7 +152,7 @@ async def activating(store: Store, wait: float, longest: float) -> AsyncIterator
 @asynccontextmanager
 async def activating_in_transaction(store: Store, wait: float, longest: float) -> AsyncIterator[Driver]:
     """As `activating` where a pooler keeps no session: the right belongs to a transaction, which ends with the block."""
-    link = store.link("activation")
+    link = store.link("activation", held=wait + longest)
     try:
         async with link.use() as connection, connection.transaction():
             await _take(store, connection, wait, longest, in_transaction=True)

@@ -99,9 +99,9 @@ class Store:
             self._payload = Payload(codec)
         return self._payload
 
-    def link(self, name: str) -> Link:
-        """A further dedicated connection."""
-        link = Link(self.source, name=name, patience=self._patience)
+    def link(self, name: str, *, held: float = 0.0) -> Link:
+        """A further dedicated connection, whose answers may take `held` seconds more than those of others."""
+        link = Link(self.source, name=name, patience=self._patient(held))
         self.links.add(link)
         return link
 
@@ -110,9 +110,12 @@ class Store:
         """Whether there is a way to Postgres on which a session is kept."""
         return self.source.direct is not None
 
-    def session_link(self, name: str) -> Link:
-        """A dedicated connection for what belongs to a session: where there is no such way, the one there is."""
-        return Link(self.source.direct or self.source, name=name, patience=self._patience)
+    def session_link(self, name: str, *, held: float = 0.0) -> Link:
+        """As `link`, for what belongs to a session: where there is no such way, the one there is."""
+        return Link(self.source.direct or self.source, name=name, patience=self._patient(held))
+
+    def _patient(self, held: float) -> float | None:
+        return None if self._patience is None else self._patience + held
 
     async def close(self) -> None:
         await self._link.close()

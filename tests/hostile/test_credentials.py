@@ -275,6 +275,47 @@ async def test_credentials_replace_the_login_of_the_connection(guarded_url: str)
             assert (await mesh.pubsub("one", {"x": 4}, timeout=10)).data == {"y": 8}
 
 
+async def test_a_worker_beside_an_engine_has_a_login_of_its_own(guarded_url: str) -> None:
+    async with HotMesh.init(APP, connection=guarded_url) as mesh:
+        await deployed(mesh)
+    made = await provision(guarded_url, ["w"])
+    worker = Worker("w", double, worker_credentials={"user": made.role_name, "password": made.password})
+    async with HotMesh.init(APP, connection=guarded_url, workers=[worker], settings={"poll": 30}) as mesh:
+        [outpost] = mesh.outposts
+        assert (await mesh.pubsub("one", {"x": 4}, timeout=10)).data == {"y": 8}
+        with pytest.raises(NotAuthorizedError):
+            await outpost.get_state("one", "any")
+        async with connected(guarded_url) as owner:
+            logins = await owner.fetch("select from pg_stat_activity where usename = $1", made.role_name)
+        assert logins
+        # A worker login is no member; its instance passes on what is meant for the whole of it.
+        assert {profile.engine_id for profile in await mesh.roll_call(5)} == {mesh.guid_}
+        await mesh.pause(guid=mesh.guid_)
+        await eventually(lambda: outpost._workers.figures()[0].rate == -1)
+        await mesh.throttle(300, topic="w")
+        await eventually(lambda: outpost._quorum._throttles._stored.topics == {"w": 300})
+    beyond = Worker("v", double, worker_credentials=made)
+    with pytest.raises(
+        NotAuthorizedError, match="worker v: this worker login may not serve v; it may serve w"
+    ):
+        await HotMesh.init(APP, connection=guarded_url, workers=[beyond])
+
+
+async def test_workers_with_logins_of_their_own_need_no_other(guarded_url: str) -> None:
+    async with HotMesh.init(APP, connection=guarded_url) as mesh:
+        await deployed(mesh)
+        credentials = [await provision(guarded_url, [topic]) for topic in ("w", "v")]
+        workers = [
+            Worker(topic, double, worker_credentials=made)
+            for topic, made in zip(("w", "v"), credentials, strict=True)
+        ]
+        nobody = guarded_url.replace("://hotmesh@", "://nobody-here@")
+        async with HotMesh.init(APP, connection=nobody, engine=False, workers=workers) as serving:
+            assert serving._secured
+            assert [outpost._secured for outpost in serving.outposts] == [True]
+            assert (await mesh.pubsub("one", {"x": 4}, timeout=10)).data == {"y": 8}
+
+
 async def test_what_a_worker_login_cannot_be_used_for_is_said_at_the_start(guarded_url: str) -> None:
     made = await provision(guarded_url, ["w"])
     url = login(guarded_url, made)

@@ -77,6 +77,26 @@ async def test_the_environment_names_the_database_when_the_caller_does_not(
     await source.release(connection)
 
 
+def test_another_login_goes_the_same_ways() -> None:
+    plain, there = Source("postgresql://me@db/shop"), "postgresql://me@direct/shop"
+    for source in (plain, Source("postgresql://me@db/shop", direct=there)):
+        found = source.logged_in("you", "secret")
+        assert found.direct is not None
+        assert (found.direct is found) == (source.direct is source)
+        assert found._options["user"] == found.direct._options["user"] == "you"
+        assert (found.ways == source.ways, found.ways == source.logged_in("you", "secret").ways) == (
+            False,
+            True,
+        )
+    assert Source("postgresql://me@db/shop", direct=False).logged_in("you", "secret").direct is None
+    with pytest.raises(ConfigError, match="a pool or a function that connects"):
+        Source(_connects).logged_in("you", "secret")
+
+
+async def _connects() -> Any:
+    raise AssertionError
+
+
 async def test_a_pool_gets_its_connections_back(database_url: str) -> None:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
         link = Link(Source(pool))

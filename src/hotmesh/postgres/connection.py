@@ -133,13 +133,19 @@ class Source:
         return cls(ensure_running().dsn, application_name=application_name)
 
     def logged_in(self, user: str, password: str) -> Source:
-        """A source of connections to the same place with another login. Raises ConfigError for a pool."""
-        if self._pool is not None:
+        """A source of connections to the same place, by the same ways, with another login.
+
+        Raises ConfigError for a pool and for a function, which have a login already.
+        """
+        if self._pool is not None or self._factory is not None:
             raise ConfigError(
-                "worker_credentials= does not go with a pool, which has its login: pass a DSN or options"
+                "worker_credentials= does not go with a pool or a function that connects, which has its login: pass a "
+                "DSN or options"
             )
         other = Source(None, application_name=self._application_name)
         other._options = {**self._options, "user": user, "password": password}
+        if self.direct is not self:
+            other.direct = None if self.direct is None else self.direct.logged_in(user, password)
         return other
 
     @property
@@ -147,6 +153,20 @@ class Source:
         """Equal for sources that lead to the same place."""
         given = self._pool or self._factory
         return id(given) if given is not None else repr(sorted(self._options.items(), key=repr))
+
+    @property
+    def ways(self) -> Any:
+        """Equal for sources that lead to the same place, and by the same direct way."""
+        return self.key, None if self.direct is None else self.direct.key
+
+    def given(self, connection: ConnectionLike) -> Source:
+        """The source of a further connection of the same instance; this one itself if it leads to the same place.
+
+        Raises ConfigError.
+        """
+        found = Source(connection, application_name=self._application_name)
+        same = found.key == self.key and (found.direct is found or found.ways == self.ways)
+        return self if same else found
 
     def apart(self) -> Source:
         """A source of the same connections for another event loop, to which a pool of the user's does not belong."""

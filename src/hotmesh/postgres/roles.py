@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +47,23 @@ class WorkerCredential:
 
     role_name: str
     password: str = field(repr=False)
+
+
+Credentials = Mapping[str, str] | WorkerCredential
+"""What `provision_worker_role` returns, or a dict with `user` and `password`."""
+
+
+def login_of(credentials: Credentials) -> tuple[str, str]:
+    """User and password. Raises ConfigError for a dict with other keys or values."""
+    if isinstance(credentials, WorkerCredential):
+        return credentials.role_name, credentials.password
+    if (
+        not isinstance(credentials, Mapping)
+        or set(credentials) != {"user", "password"}
+        or not all(isinstance(value, str) for value in credentials.values())
+    ):
+        raise ConfigError("worker_credentials is a dict with user and password, and nothing else")
+    return credentials["user"], credentials["password"]
 
 
 @dataclass(frozen=True, slots=True)

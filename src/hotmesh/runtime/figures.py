@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hotmesh.runtime.metrics import Family, Label, Metrics, Value, as_dict, gauge, queue_families
@@ -26,6 +27,7 @@ class Figures:
         workers: Workers,
         listener: Listener,
         engine: Engine | None,
+        outposts: Callable[[], Iterable[Figures]] = tuple,
     ) -> None:
         self.app_id = store.app_id
         self.namespace = store.schema
@@ -37,17 +39,24 @@ class Figures:
         self._workers = workers
         self._listener = listener
         self._engine = engine
+        self._outposts = outposts
 
     def counted(self) -> list[Family]:
-        """Counters and histograms."""
+        """Counters and histograms, those of its outposts included."""
+        return _sums([self._counted(), *(outpost.counted() for outpost in self._outposts())])
+
+    def measured(self) -> list[Family]:
+        """Gauges that cost nothing, those of its outposts included."""
+        return _sums([self._measured(), *(outpost.measured() for outpost in self._outposts())])
+
+    def _counted(self) -> list[Family]:
         lost: dict[Label, Value] = {("listener",): self._listener.reconnects}
         for link in list(self._store.links):
             lost[(link.name,)] = link.reconnects
         text = "Connections to Postgres made again."
         return [*self._metrics.families(), Family("reconnects", "counter", text, ("connection",), lost)]
 
-    def measured(self) -> list[Family]:
-        """Gauges that cost nothing."""
+    def _measured(self) -> list[Family]:
         running: dict[Label, Value] = {
             (topic,): count for topic, count in Counter(self._workers.running_topics()).items()
         }
@@ -74,3 +83,13 @@ class Figures:
         """All of it, as plain data."""
         families = [*self.counted(), *self.measured()]
         return as_dict([*families, *await self.queued()] if queues else families)
+
+
+def _sums(figures: Iterable[Iterable[Family]]) -> list[Family]:
+    """The same metrics of several members together."""
+    found: dict[str, Family] = {}
+    for families in figures:
+        for family in families:
+            known = found.get(family.name)
+            found[family.name] = family if known is None else known.plus(family)
+    return list(found.values())

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
@@ -57,6 +58,7 @@ from hotmesh.runtime.listener import Listener
 from hotmesh.runtime.logs import speak_for
 from hotmesh.runtime.metrics import Metrics
 from hotmesh.runtime.operating import Operating
+from hotmesh.runtime.outposts import Outposts, Post, divide, leading, source_of
 from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.profile import QuorumProfile
 from hotmesh.runtime.quorum import Quorum, QuorumSubscriber
@@ -120,6 +122,7 @@ class HotMesh:
         metrics: int | str | None = None,
         codec: Codec | None = None,
         login: WorkerLogin | None = None,
+        outposts: Outposts,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -128,6 +131,8 @@ class HotMesh:
         self.settings = settings
         self._readonly = readonly
         self._secured = login is not None
+        self._source = source
+        self._outposts = outposts
 
         def current_codec() -> Codec | None:
             return HotMesh._codec if codec is None else codec
@@ -163,7 +168,7 @@ class HotMesh:
         self._metrics = Metrics()
         self._telemetry = telemetry
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
-        self._reading = Reading(self._store, self._plans, self._environment, self._workers.serves)
+        self._reading = Reading(self._store, self._plans, self._environment, self._serves)
         self._operating = Operating(self._store, self._plans, self._environment, self._events)
         self._sending = Sending(self._store, self._plans, self._environment, settings, self._wake_engine)
         if engine:
@@ -191,7 +196,10 @@ class HotMesh:
         self._quorum = Quorum(
             self._store, guid, settings, self._plans, self._listener, self._engine, self._workers
         )
-        self._figures = Figures(self._store, guid, self._metrics, self._workers, self._listener, self._engine)
+        self._figures = Figures(
+            self._store, guid, self._metrics, self._workers, self._listener, self._engine,
+            lambda: [outpost._figures for outpost in self.outposts],
+        )  # fmt: skip
         self._metrics_at = metrics
         self._endpoint: exposition.Endpoint | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -220,7 +228,7 @@ class HotMesh:
         pin_versions: bool = True,
         migrate: Migrate = "auto",
         secured: bool | None = None,
-        worker_credentials: Mapping[str, str] | roles.WorkerCredential | None = None,
+        worker_credentials: roles.Credentials | None = None,
         name: str | None = None,
         lease: Duration | None = None,
         max_concurrency: int | None = None,
@@ -287,6 +295,8 @@ class HotMesh:
             raise ConfigError(
                 "a worker login cannot run an engine: pass engine=False, and run engines with the app's own login"
             )
+        if worker_credentials is not None:
+            roles.login_of(worker_credentials)
         if events is not None:
             publisher(events)
         _check_codec(codec)
@@ -301,7 +311,7 @@ class HotMesh:
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics, codec=codec,
                 secured=True if worker_credentials is not None else secured,
-                credentials=None if worker_credentials is None else _login(worker_credentials),
+                credentials=worker_credentials,
             )
         )  # fmt: skip
 
@@ -326,15 +336,64 @@ class HotMesh:
         metrics: int | str | None,
         codec: Codec | None,
         secured: bool | None,
-        credentials: tuple[str, str] | None,
+        credentials: roles.Credentials | None,
     ) -> HotMesh:
+        given = connection is not None or direct_connection is not None
+        first = None if engine or credentials is not None else leading(workers, connected=given)
+        if first is not None:
+            connection = first.connection if connection is None else connection
+            credentials = first.worker_credentials
+            secured = secured if credentials is None else True
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(
                 connection, direct=direct_connection, application_name=name or f"hotmesh {app_id}"
             )
         )
         if credentials is not None:
-            source = source.logged_in(*credentials)
+            source = source.logged_in(*roles.login_of(credentials))
+        own, posts = divide(workers, source)
+        begin = partial(
+            cls._begin_on, app_id, namespace=namespace, name=name, pin_versions=pin_versions, telemetry=telemetry, codec=codec
+        )  # fmt: skip
+
+        async def occupy(post: Post, member: str) -> HotMesh:
+            # It runs no DDL: the tables are those of its instance, or it leads elsewhere.
+            return await begin(
+                post.source, guid=member, settings=replace(settings, retention=None), workers=post.workers,
+                secured=True if post.secured else None, engine=False, readonly=False, mode="verify",
+                outposts=Outposts((), occupy, member),
+            )  # fmt: skip
+
+        mesh = await begin(
+            source, guid=guid, settings=settings, workers=own, secured=secured, engine=engine, readonly=readonly, mode=mode,
+            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid),
+        )  # fmt: skip
+        cls._live.add(mesh)
+        return mesh
+
+    @classmethod
+    async def _begin_on(
+        cls,
+        app_id: str,
+        source: Source,
+        *,
+        namespace: str,
+        guid: str,
+        settings: Settings,
+        workers: list[Worker],
+        secured: bool | None,
+        engine: bool,
+        readonly: bool,
+        mode: Migrate,
+        name: str | None,
+        pin_versions: bool,
+        telemetry: Telemetry | None,
+        codec: Codec | None,
+        outposts: Outposts,
+        events: EventSink | None = None,
+        metrics: int | str | None = None,
+    ) -> HotMesh:
+        """One member."""
         source.check_room(CONNECTIONS)
         await source.check_sessions()
         place = source.key, namespace, app_id, guid
@@ -371,12 +430,12 @@ class HotMesh:
                 metrics=metrics,
                 codec=codec,
                 login=login,
+                outposts=outposts,
             )
             mesh._place = place
             if login is None:
                 await mesh._plans.refresh()
             await mesh._start()
-            cls._live.add(mesh)
         except BaseException:
             cls._places.discard(place)
             if mesh is not None:
@@ -423,7 +482,8 @@ class HotMesh:
         if runner is None:
             await self._close()
         else:
-            runner.cancel()
+            if not self._ended:  # else it closes everything by itself, and must not be disturbed
+                runner.cancel()
             await asyncio.wait([runner])
 
     async def _serve(self) -> None:
@@ -451,6 +511,10 @@ class HotMesh:
                 if not self._secured:
                     tasks.start_soon(self._follow_definitions)
                 tasks.start_soon(self._store.close_unused, name="close connections")
+                await self._outposts.start()
+                for outpost in self.outposts:
+                    self._quorum.followed_by(outpost._quorum)
+                    tasks.start_soon(outpost._watch, name="watch an outpost")
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)
                 await self._stop_requested.wait()
@@ -471,12 +535,24 @@ class HotMesh:
             self._ended = True
             self._announcer.abandon(self._over("this call"))
             self._subscribers.close()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await self._close()
+            with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(5):
+                    await self._outposts.stop(0)
+                with anyio.move_on_after(5):
+                    await self._close()
             HotMesh._places.discard(self._place)
 
+    async def _watch(self) -> None:
+        """Wait for the end of this outpost, and raise the failure that has ended it: its instance fails, too."""
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+        if self._failure is not None:
+            raise self._over("work of an outpost")
+
     async def _drain(self) -> None:
-        await self._workers.drain(self._grace)
+        async with anyio.create_task_group() as draining:
+            draining.start_soon(self._outposts.stop, self._grace)
+            await self._workers.drain(self._grace)
         if self._engine is not None:
             with anyio.move_on_after(self._grace):
                 await self._engine.drain()
@@ -526,9 +602,28 @@ class HotMesh:
         """Whether `stop` has been called, or a failure has ended this instance."""
         return self._ended or self._runner is None
 
+    @property
+    def outposts(self) -> tuple[HotMesh, ...]:
+        """The members, each with a guid of its own, that serve the workers with a connection of their own."""
+        return self._outposts.members
+
     def add_worker(self, worker: Worker) -> None:
-        """Serve a further topic from now on. Raises ConfigError if this instance serves it already."""
-        self._workers.add(worker)
+        """Serve a further topic from now on.
+
+        Raises ConfigError if this instance serves it already, and for a worker with a connection that neither the
+        instance nor any worker of `init` has.
+        """
+        source = source_of(worker, self._source)
+        outpost = None if source is self._source else self._outposts.at(source)
+        if outpost is not None:
+            outpost.add_worker(replace(worker, connection=None, worker_credentials=None))
+        elif source is self._source or worker.readonly:
+            self._workers.add(worker)
+        else:
+            raise ConfigError(
+                f"worker {worker.topic} has a connection that no other worker of this instance has: name it in workers= of "
+                "init, or make an instance for it"
+            )
 
     @classmethod
     async def stop_all(cls, grace: Duration | None = None) -> None:
@@ -1023,6 +1118,10 @@ class HotMesh:
                 # The next commit is refused if anything changed, and reads it then.
                 logger.warning("definitions could not be read", extra={"error": str(error)})
 
+    def _serves(self, topic: str, workflow_name: str) -> bool:
+        served = [self._workers, *(outpost._workers for outpost in self.outposts)]
+        return any(workers.serves(topic, workflow_name) for workers in served)
+
     def _over(self, what: str) -> ConnectionLostError:
         error = ConnectionLostError(
             f"{what} cannot be served: this instance of app {self.app_id} has stopped"
@@ -1078,14 +1177,6 @@ def _result(output: JobOutput) -> JobOutput:
 def _check_codec(codec: Any) -> None:
     if codec is not None and not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise ConfigError(f"a codec has the methods encode and decode; {codec!r} has not")
-
-
-def _login(credentials: Mapping[str, str] | roles.WorkerCredential) -> tuple[str, str]:
-    if isinstance(credentials, roles.WorkerCredential):
-        return credentials.role_name, credentials.password
-    if set(credentials) != {"user", "password"}:
-        raise ConfigError("worker_credentials is a dict with user and password, and nothing else")
-    return credentials["user"], credentials["password"]
 
 
 def _within(settings: Settings, login: WorkerLogin, app_id: str, workers: Sequence[Worker]) -> Settings:

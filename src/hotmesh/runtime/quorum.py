@@ -122,6 +122,7 @@ class Quorum:
         self._ballots: dict[str, Ballot] = {}
         self._repeating: dict[str | None, anyio.CancelScope] = {}
         self._tasks: TaskGroup | None = None
+        self._followers: list[Quorum] = []
         if engine is not None:
             engine.duress.tell = self._tell_duress
 
@@ -134,6 +135,10 @@ class Quorum:
         await self._throttles.read()
         tasks.start_soon(self._follow_rates, name="follow rates")
         tasks.start_soon(self._call_loop, name="call quorum subscribers")
+
+    def followed_by(self, follower: Quorum) -> None:
+        """Whatever slows this member slows that one, too."""
+        self._followers.append(follower)
 
     def connected(self) -> None:
         """Listening (again): rates may have changed meanwhile."""
@@ -377,6 +382,9 @@ class Quorum:
                 if ballot is not None:
                     ballot.count(message)
             case "throttle":
+                if message.get("guid") == self._guid:
+                    for follower in self._followers:
+                        follower._take(message | {"guid": follower.guid})
                 if self._throttles.heard(message):
                     self._rates_to_read.set()
             case "rollcall":

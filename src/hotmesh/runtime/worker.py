@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ import anyio.to_thread
 
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.errors import ConfigError
+from hotmesh.postgres.connection import ConnectionLike, Source
+from hotmesh.postgres.options import is_readonly
+from hotmesh.postgres.roles import Credentials, login_of
 from hotmesh.runtime.callback import StreamData
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ class Worker:
     """A callback bound to a worker topic, to be passed to `HotMesh.init(workers=[…])`.
 
     `workflow_name`: take only work of this name; several workers of one topic may have one each, and one without
-    takes the rest. `readonly`: take nothing at all.
+    takes the rest. `readonly`: take nothing at all. `connection`: one of its own, in any form of that of
+    `HotMesh.init`; `worker_credentials`: another login (`user` and `password`, or what `provision_worker_role`
+    returned). Workers with either are served by an *outpost* of the instance, see `docs/instances.md`.
     `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 100; of a plain
     function 10). `retry`: a
     `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
@@ -46,6 +51,8 @@ class Worker:
     timeout: float | None = None
     workflow_name: str | None = None
     readonly: bool = False
+    connection: ConnectionLike = field(default=None, repr=False)
+    worker_credentials: Credentials | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
@@ -60,6 +67,20 @@ class Worker:
             raise ConfigError(
                 f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}"
             )
+        try:
+            if self.connection is not None:
+                Source(self.connection)
+            if self.worker_credentials is not None:
+                login_of(self.worker_credentials)
+        except ConfigError as error:
+            raise ConfigError(f"worker {self.topic}: {error}") from None
+        if is_readonly(self.connection):
+            object.__setattr__(self, "readonly", True)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it has a connection or a login of its own."""
+        return self.connection is not None or self.worker_credentials is not None
 
 
 def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:

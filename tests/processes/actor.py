@@ -78,20 +78,29 @@ class Actor:
 
     # -- jobs --------------------------------------------------------------------------------------------
 
-    async def flow(self) -> None:
+    async def flow(self, topic: str = "one") -> None:
         """Create jobs one after the other, `<name>-<number>`, until told to stop."""
 
         async def create() -> None:
             number = 0
             while self._flowing:
                 job_id, began = f"{self._name}-{number}", time.time()
-                await self.mesh.pub("one", {"x": number}, extended={"id": job_id})
+                await self.mesh.pub(topic, {"x": number}, extended={"id": job_id})
                 self._note("created", job=job_id, began=began)
                 number += 1
                 await asyncio.sleep(0.005)
 
         self._flowing = True
         self._flow = asyncio.create_task(create())
+
+    async def start(self, topic: str, count: int, prefix: str) -> None:
+        """Create jobs `<prefix>-<number>` at once."""
+        await asyncio.gather(
+            *(
+                self.mesh.pub(topic, {"x": number}, extended={"id": f"{prefix}-{number}"})
+                for number in range(count)
+            )
+        )
 
     async def rest(self) -> None:
         """End the flow."""

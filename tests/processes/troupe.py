@@ -18,7 +18,7 @@ from harness import eventually
 
 
 def graph(version: str) -> str:
-    """A worker, and what the version says of itself as `ran`."""
+    """A worker (`one`), or two in turn (`two`), and what the version says of itself as `ran`."""
     return f"""
 app:
   id: troupe
@@ -36,6 +36,21 @@ app:
           job: {{maps: {{y: '{{$self.output.data.y}}', ran: '{version}'}}}}
       transitions:
         start: [{{to: call}}]
+
+    - subscribes: two
+      publishes: two.done
+      expire: 3600
+      activities:
+        begin: {{type: trigger}}
+        first: {{type: worker, topic: w, input: {{maps: {{x: '{{begin.output.data.x}}'}}}}}}
+        second:
+          type: worker
+          topic: v
+          input: {{maps: {{x: '{{first.output.data.y}}'}}}}
+          job: {{maps: {{y: '{{$self.output.data.y}}', ran: '{version}'}}}}
+      transitions:
+        begin: [{{to: first}}]
+        first: [{{to: second}}]
 """
 
 

@@ -54,6 +54,7 @@ app:
 
 CLAIM = "select * from hotmesh.worker_claim($1, $2, $3, $4, $5, $6)"
 ANSWER = "select hotmesh.worker_answer($1, $2, $3, $4, $5, $6, $7)"
+ADD = "select hotmesh.worker_add($1, $2, $3, $4, $5, $6, $7, $8)"
 POSTPONE = "select hotmesh.worker_postpone($1, $2, $3, $4, $5, $6)"
 EXTEND = "select hotmesh.worker_extend($1, $2, $3, $4, $5)"
 BURY = "select hotmesh.worker_bury($1, $2, $3, $4, $5, $6)"
@@ -159,3 +160,25 @@ async def answer(
         ANSWER, member, *named(rows), [status] * count, [code] * count, [data] * count
     )
     return held
+
+
+async def add(
+    connection: asyncpg.Connection,
+    row: Any,
+    data: str | None = '{"y": 666}',
+    *,
+    guid: str | None = "g",
+    status: str | None = "success",
+    code: int | None = 200,
+    **other: Any,
+) -> str:
+    """Add an answer to the work of a row; `other`: job_id, generation, activity, dimension that it is said to be of."""
+    [generation], [activity], [dimension] = named([row])
+    named_as = {
+        "job_id": row["job_id"],
+        "generation": generation,
+        "activity": activity,
+        "dimension": dimension,
+    }
+    outcome: str = await connection.fetchval(ADD, *(named_as | other).values(), guid, status, code, data)
+    return outcome

@@ -16,6 +16,9 @@ from hotmesh import (
     ConnectionFailedError,
     EngineRequiredError,
     HotMesh,
+    JobCompletedError,
+    JobError,
+    JobNotFoundError,
     NotAuthorizedError,
     Response,
     SchemaError,
@@ -430,3 +433,145 @@ async def test_work_by_name_and_what_a_stopping_worker_gives_back(guarded_url: s
         named = Worker("w", double, workflow_name="one")
         async with HotMesh.init(APP, connection=url, engine=False, workers=[named]):
             assert (await caller).data == {"y": 10}
+
+
+class Pending:
+    """A worker that answers `pending`; whoever has its messages may add to them."""
+
+    def __init__(self) -> None:
+        self.messages: list[StreamData] = []
+
+    async def __call__(self, message: StreamData) -> Response:
+        self.messages.append(message)
+        return Response({"y": 0}, status="pending")
+
+    async def message(self) -> StreamData:
+        found: StreamData = await eventually(lambda: self.messages and self.messages.pop())
+        return found
+
+
+def further(message: StreamData, y: int, guid: str, status: str = "success") -> dict[str, Any]:
+    return {"metadata": {**message.metadata, "guid": guid}, "data": {"y": y}, "status": status}
+
+
+async def answered_pending(owner: asyncpg.Connection, job_id: str) -> None:
+    """Wait until an engine has applied the pending answer of a job."""
+    state = "select state = 'pending' from hotmesh.activity where generation = $1 and activity_id = 'call'"
+    generation = await owner.fetchval("select generation from hotmesh.job where job_id = $1", job_id)
+    await eventually(lambda: owner.fetchval(state, generation))
+
+
+async def passes(owner: asyncpg.Connection, job_id: str) -> int:
+    """How many answers the worker's activity has had."""
+    count = "select count(*) from hotmesh.activity join hotmesh.job using (generation) where job_id = $1 and activity_id = 'call'"
+    return int(await owner.fetchval(count, job_id))
+
+
+async def kept_of(owner: asyncpg.Connection, job_id: str) -> int:
+    """Activities of a job of which it is known which login answered pending."""
+    count = "select count(*) from hotmesh.worker_pending where job_id = $1"
+    return int(await owner.fetchval(count, job_id))
+
+
+async def test_who_answered_pending_adds_the_later_answers(guarded_url: str) -> None:
+    """Also another process with the same login; and nobody with another one."""
+    callback = Pending()
+    async with HotMesh.init(APP, connection=guarded_url) as mesh, connected(guarded_url) as owner:
+        await deployed(mesh)
+        url = login(guarded_url, await provision(guarded_url, ["w"]))
+        foreign = login(guarded_url, await provision(guarded_url, ["w", "v"]))
+        async with (
+            HotMesh.init(APP, connection=url, engine=False, workers=[Worker("w", callback)]) as worker,
+            HotMesh.init(APP, connection=url, engine=False) as other,
+            HotMesh.init(APP, connection=foreign, engine=False) as stranger,
+        ):
+            job_id = await mesh.pub("one", {"x": 1})
+            message = await callback.message()
+            await answered_pending(owner, job_id)
+            with pytest.raises(JobCompletedError):
+                await stranger.add(further(message, 666, "a"))
+            for _ in range(2):
+                assert await other.add(further(message, 50, "half", "pending")) == "half"
+            assert await worker.add(further(message, 100, "last")) == "last"
+            await settled(owner, APP)
+            with pytest.raises(JobCompletedError):
+                await worker.add(further(message, 666, "more"))
+
+            assert (await mesh.get_state("one", job_id)).data == {"y": 100}
+            assert await passes(owner, job_id) == 3
+            assert await kept_of(owner, job_id) == 0
+
+
+async def test_an_answer_that_is_added_before_the_pending_one_has_arrived_comes_after_it(
+    guarded_url: str,
+) -> None:
+    """Before it is written, too: the callback has hardly returned."""
+    adding: list[asyncio.Task[str]] = []
+
+    async def callback(message: StreamData) -> Response:
+        adding.append(asyncio.create_task(worker.add(further(message, 100, message.metadata.guid))))
+        await asyncio.sleep(0.1)
+        return Response({"y": 0}, status="pending")
+
+    async with HotMesh.init(APP, connection=guarded_url) as mesh, connected(guarded_url) as owner:
+        await deployed(mesh)
+        url = login(guarded_url, await provision(guarded_url, ["w"]))
+        worker = await HotMesh.init(APP, connection=url, engine=False, workers=[Worker("w", callback)])
+        async with worker:
+            job_id = await mesh.pub("one", {"x": 1})
+            async with owner.transaction():
+                # No engine applies anything meanwhile, and what it is told by notification is over.
+                await owner.execute("select from hotmesh.job where job_id = $1 for update", job_id)
+                await eventually(lambda: adding and adding[0].done())
+                due = "update hotmesh.engine_stream set visible_at = visible_at - interval '1 minute'"
+                assert await owner.execute(due) == "UPDATE 2"
+            await settled(owner, APP)
+            assert (await mesh.get_state("one", job_id)).data == {"y": 100}
+            assert await passes(owner, job_id) == 2
+
+
+async def test_an_owner_adds_to_what_a_secured_worker_has_answered(guarded_url: str) -> None:
+    callback = Pending()
+    async with HotMesh.init(APP, connection=guarded_url) as mesh, connected(guarded_url) as owner:
+        await deployed(mesh)
+        url = login(guarded_url, await provision(guarded_url, ["w"]))
+        async with HotMesh.init(APP, connection=url, engine=False, workers=[Worker("w", callback)]) as worker:
+            caller = asyncio.create_task(mesh.pubsub("one", {"x": 1}, timeout=20))
+            message = await callback.message()
+            await answered_pending(owner, message.metadata.jid)
+            await mesh.add(further(message, 50, "half", "pending"))
+            await worker.add(further(message, 60, "more", "pending"))
+            await mesh.add(further(message, 100, "last"))
+
+            assert (await caller).data == {"y": 100}
+            with pytest.raises(JobCompletedError):
+                await worker.add(further(message, 666, "after"))
+            assert await kept_of(owner, message.metadata.jid) == 0
+
+
+@pytest.mark.parametrize("end", ["interrupt", "scrub"])
+async def test_nothing_is_kept_of_a_pending_answer_once_its_job_is_over(guarded_url: str, end: str) -> None:
+    callback = Pending()
+    async with HotMesh.init(APP, connection=guarded_url) as mesh, connected(guarded_url) as owner:
+        await deployed(mesh)
+        url = login(guarded_url, await provision(guarded_url, ["w"]))
+        async with HotMesh.init(APP, connection=url, engine=False, workers=[Worker("w", callback)]):
+            job_id = await mesh.pub("one", {"x": 1})
+            await answered_pending(owner, job_id)
+            assert await kept_of(owner, job_id) == 1
+            await (mesh.interrupt("one", job_id) if end == "interrupt" else mesh.scrub(job_id))
+            assert await kept_of(owner, job_id) == 0
+            with pytest.raises(JobCompletedError if end == "interrupt" else JobNotFoundError):
+                await mesh.add(further(await callback.message(), 1, "late"))
+
+
+async def test_nothing_is_kept_of_a_pending_answer_that_cannot_be_mapped(guarded_url: str) -> None:
+    emit = "emit: {'@pipe': [['{$self.output.data.y}'], ['{@math.add}'], ['{@array.join}']]}"
+    async with HotMesh.init(APP, connection=guarded_url) as mesh, connected(guarded_url) as owner:
+        await deployed(mesh, activity=emit)
+        url = login(guarded_url, await provision(guarded_url, ["w"]))
+        async with HotMesh.init(APP, connection=url, engine=False, workers=[Worker("w", Pending())]):
+            with pytest.raises(JobError) as raised:
+                await mesh.pubsub("one", {"x": 1}, timeout=20)
+            assert raised.value.job_id is not None
+            assert await kept_of(owner, raised.value.job_id) == 0

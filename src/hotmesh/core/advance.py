@@ -455,11 +455,11 @@ class Run:
             found.state == "closed" or (event.message_id and event.message_id in found.seen)
         ):
             return
-        if event.kind == "added" and activity.type == "worker":
-            # What somebody adds may be the first answer to a message that still waits for a worker.
-            self.released.append(Place(draft.generation, activity.id, event.dimension))
         base = found or Record("open", type=activity.type, started_at=event.started_at or self.now)
         pending = event.status == "pending"
+        if event.kind == "added" and activity.type == "worker" and not (pending and base.state == "pending"):
+            # It may be the first answer, to a message that still waits for a worker; or the last one.
+            self.released.append(Place(draft.generation, activity.id, event.dimension))
         # One that takes no more answers need not recognise any, and of many answers the last ones will do.
         seen = base.seen if pending else ()
         if pending and event.message_id:
@@ -568,6 +568,8 @@ class Run:
         found = draft.record(activity.id, dimension)
         if pending is not None:
             self._stop_waiting(draft, activity, pending)
+            if activity.type == "worker":
+                self.released.append(Place(draft.generation, activity.id, pending.dimension))
             waits = draft.record(activity.id, pending.dimension)
             if waits is not None:
                 draft.put(activity.id, pending.dimension, replace(waits, state="closed"))

@@ -210,6 +210,33 @@ class SecuredStore(Store):
             )
         )
 
+    async def add_answer(
+        self,
+        job_id: str,
+        generation: str,
+        activity_id: str,
+        dimension: Dimension,
+        guid: str,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        del wake
+        return str(
+            await self._value(
+                "select mesh.worker_add($1, $2, $3, $4, $5, $6, $7, $8)",
+                job_id,
+                generation,
+                activity_id,
+                array(dimension),
+                guid,
+                status,
+                code,
+                data,
+            )
+        )
+
     async def extend_work(
         self, connection: Driver, member: str, held: Sequence[tuple[str, str, Dimension]], lease: float
     ) -> list[bool]:

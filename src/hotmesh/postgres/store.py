@@ -629,6 +629,26 @@ class Store:
             )
         )
 
+    async def add_answer(
+        self,
+        job_id: str,
+        generation: str,
+        activity_id: str,
+        dimension: Dimension,
+        guid: str,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        """Add an answer to an activity that waits for one: sent, duplicate, missing or closed.
+
+        A worker login may do so where it gave a pending answer; held: where it has still to give it.
+        """
+        return await self.send_message(
+            job_id, generation, f"{LATER}{guid}", "added", activity_id, dimension, status, code, data, wake
+        )
+
     async def subscribe(self, member: str, topics: Sequence[tuple[str, bool]], lease: float) -> None:
         """The member wants what is announced on these topics; of each, whether it is a pattern."""
         names, patterns = zip(*topics, strict=True)
@@ -758,6 +778,10 @@ class Store:
             channels,
             payloads,
         )
+
+
+LATER = "later:"
+"""How the message with an added answer is named. Of two that are due at once it comes after the first, `answer:…`."""
 
 
 def _listeners(members: Sequence[str], topics: Sequence[str]) -> dict[str, set[str]]:

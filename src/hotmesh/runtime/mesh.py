@@ -814,7 +814,8 @@ class HotMesh:
         """Add an answer to an open activity, as a worker that answered `pending` does.
 
         `message` carries the request's `metadata` (jid, gid, dad, aid and a guid of its own), `data`, `status`,
-        `code`. A guid counts once. Raises JobNotFoundError, JobCompletedError (the activity waits no more).
+        `code`. A guid counts once. With a worker login: where this login answered `pending`, and nowhere else.
+        Raises JobNotFoundError, JobCompletedError (the activity waits no more).
         """
         return await self._sending.add(message)
 

@@ -74,22 +74,33 @@ class Sending:
         data = normalise(
             message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
         )
-        outcome = await self._store.send_message(
+        arguments = (
             metadata["jid"],
             metadata["gid"],
-            guid,
-            "added",
             metadata["aid"],
             dimension_of(metadata["dad"]),
+            guid,
             status,
             code,
             self._store.payload.dumps(data),
             EVENTS,
         )
-        if outcome == "missing":
-            raise JobNotFoundError(metadata["jid"])
-        if outcome == "closed":
-            raise JobCompletedError(metadata["jid"])
+        outcome = await self._store.add_answer(*arguments)
+        with anyio.move_on_after(HELD):
+            # The callback has returned, or is about to; what it answered is still on its way.
+            while outcome == "held":
+                await anyio.sleep(0.02)
+                outcome = await self._store.add_answer(*arguments)
+        match outcome:
+            case "missing":
+                raise JobNotFoundError(metadata["jid"])
+            case "closed":
+                raise JobCompletedError(metadata["jid"])
+            case "held":
+                raise ConfigError(
+                    f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
+                    "with status pending first, and adds what follows then"
+                )
         self._wake()
         return guid
 
@@ -138,6 +149,10 @@ class Sending:
         if outcome == "missing":
             raise JobNotFoundError(job_id)
         self._wake()
+
+
+HELD = 5.0
+"""Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""
 
 
 def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:

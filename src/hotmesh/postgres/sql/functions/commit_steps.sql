@@ -271,6 +271,10 @@ begin
                 delete from mesh.wait as s
                  using wanted as w
                  where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
+            ), answered as (
+                delete from mesh.worker_pending as s
+                 using wanted as w
+                 where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
             )
             delete from mesh.worker_stream as s
              using wanted as w
@@ -386,6 +390,7 @@ begin
              where v_all or not w.step = any (refused)
         loop
             delete from mesh.worker_stream where generation = p_drop[v_step];
+            delete from mesh.worker_pending where generation = p_drop[v_step];
             delete from mesh.engine_stream where generation = p_drop[v_step];
             delete from mesh.timer where generation = p_drop[v_step];
             delete from mesh.wait where generation = p_drop[v_step];

@@ -4,6 +4,7 @@ create or replace function mesh.forget_generations(p_generations uuid[]) returns
 begin
     delete from mesh.activity where generation = any (p_generations);
     delete from mesh.worker_stream where generation = any (p_generations);
+    delete from mesh.worker_pending where generation = any (p_generations);
     delete from mesh.engine_stream where generation = any (p_generations);
     delete from mesh.timer where generation = any (p_generations);
     delete from mesh.wait where generation = any (p_generations);

@@ -1,5 +1,6 @@
 -- worker_answer: for worker logins. Exchange work that this member of this login holds for answers on the engine stream.
 -- Which job and activity is answered follows from the stored work, never from what the caller says.
+-- Writes   mesh.worker_pending for answers that are pending: this login may add the ones that follow.
 -- Returns  for each element whether it was still held; the others' answers do not count.
 create or replace function mesh.worker_answer(
     p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_status text[], p_code integer[],
@@ -22,6 +23,18 @@ begin
     for v_at in 1 .. v_count loop
         v_data := v_data || mesh.worker_check_payload(p_data[v_at], p_status[v_at], p_code[v_at], v_login.max_payload);
     end loop;
+    if 'pending' = any (p_status) then
+        insert into mesh.worker_pending (
+            app_id, role_name, topic, job_id, generation, activity_id, dimension, created_at)
+        select v_login.app_id, v_login.role_name, s.topic, s.job_id, s.generation, s.activity_id, s.dimension, mesh.clock()
+          from unnest(p_generation, p_activity, p_dimension, p_status) as w(generation, activity, dimension, status)
+          join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+               and s.dimension = w.dimension::integer[]
+         where w.status = 'pending' and s.reserved_by = v_holder
+         order by s.generation, s.activity_id, s.dimension
+           for update of s
+        on conflict on constraint worker_pending_pk do nothing;
+    end if;
     return mesh.answer_work(
         v_login.app_id, v_holder, p_generation, p_activity, p_dimension, p_status, p_code, v_data, '{"e":1}');
 end

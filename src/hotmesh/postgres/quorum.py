@@ -82,6 +82,20 @@ async def stored_message(store: Store, number: int) -> str | None:
     return None if text is None else str(text)
 
 
+async def stored_answers(store: Store, question: str) -> list[str]:
+    """The texts of the messages that were stored for who asked this question, and hears nothing."""
+    async with store.connection() as connection:
+        rows = await connection.fetch(
+            store.bound(
+                "select q.message from mesh.quorum_message as q "
+                "where q.app_id = $1 and q.expires_at > mesh.clock() and strpos(q.message, $2) > 0"
+            ),
+            store.app_id,
+            question,
+        )
+    return [row["message"] for row in rows]
+
+
 async def stream_depths(store: Store, topics: Collection[str]) -> tuple[int, dict[str, int]]:
     """How many messages are on the engine stream, and how much work of each topic, waiting or reserved."""
     async with store.connection() as connection:

@@ -3,7 +3,8 @@
 Members talk by NOTIFY: on the channel of the app, which all hear, or on that of one member. A message is an object with a
 `type`:
 
-    ping       who is there? `originator` says whom to answer; with `details.activate`, who can run that version?
+    ping       who is there? `originator` says whom to answer; with `details.activate`, who can run that version? With
+               `details.stored`, the answer is to be a row, because who asks hears nothing
     pong       an answer to a ping, with a `profile`; or, without an originator, part of a roll call that repeats
     throttle   a rate, see `throttle`
     rollcall   tell your profile to everybody, again and again
@@ -28,12 +29,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.wire import dumps_text, loads, normalise
-from hotmesh.errors import ActivationError, ConfigError, DatabaseError
+from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres.quorum import (
     live_members,
     publish,
     read_rates,
     store_rate,
+    stored_answers,
     stored_message,
     stream_depths,
 )
@@ -195,7 +197,9 @@ class Quorum:
                 "parts": len(answers),
                 "ballot": details.get("ballot"),
             }
-        await self._send([(originator, answer) for answer in answers])
+        # Who asks for that hears nothing.
+        limit = 0 if details.get("stored") else self._settings.notify_limit
+        await self._send([(originator, answer) for answer in answers], limit)
 
     async def _prepare(self, version: str) -> Message:
         """Load and compile a version that is to be activated; an answer that says how that went."""
@@ -221,20 +225,21 @@ class Quorum:
         """Ask every other engine to load a version; the answers of those that gave one.
 
         Asks again after each delay, also those that have come meanwhile, until all who are there have answered. Who is
-        there but does not answer in all that time is away, and sees the epoch when it comes back.
+        there but does not answer in all that time is away, and sees the epoch when it comes back. A member that hears
+        nothing asks for answers that are stored, and looks for them.
         """
         ballot, question = self._ask()
-        ping = {
-            "type": "ping",
-            "originator": self._guid,
-            "details": {"ballot": question, "activate": version},
-        }
         missing: frozenset[int] = frozenset()
         try:
             for delay in delays:
-                await self.publish(ping)
+                stored = self._listener.session is None
+                details = {"ballot": question, "activate": version, "stored": stored}
+                await self.publish({"type": "ping", "originator": self._guid, "details": details})
                 until = anyio.current_time() + delay
                 while True:
+                    if stored:
+                        for answer in await stored_answers(self._store, question):
+                            ballot.count(loads(answer)["q"])
                     missing = await self.other_engines() - ballot.answers.keys()
                     if not missing:
                         return list(ballot.answers.values())
@@ -245,11 +250,6 @@ class Quorum:
                     await ballot.wait(missing, min(left, RECOUNT))
         finally:
             del self._ballots[question]
-        if self._listener.session is None:
-            raise ActivationError(
-                f"Quorum not reached. Version {version} not activated. This member hears no answers, because it has no "
-                "connection to listen on; activate the version from another one, or when there is a connection again"
-            )
         logger.warning(
             "members did not answer before an activation",
             extra={"app_id": self._store.app_id, "version": version, "sessions": sorted(missing)},
@@ -330,9 +330,9 @@ class Quorum:
                 raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {message['scope']!r}")
         given = {"originator": self._guid, **message} if kind in ("ping", "duress") else dict(message)
         plain = normalise(given, limit=self._settings.max_payload, what=f"a quorum message of type {kind}")
-        await self._send([(_target(plain), plain)])
+        await self._send([(_target(plain), plain)], self._settings.notify_limit)
 
-    async def _send(self, messages: list[tuple[str, Message]]) -> None:
+    async def _send(self, messages: list[tuple[str, Message]], limit: int) -> None:
         channel = self._listener.channel
         await publish(
             self._store,
@@ -344,7 +344,7 @@ class Quorum:
                 )
                 for target, message in messages
             ],
-            self._settings.notify_limit,
+            limit,
         )
 
     def _wire(self, target: str, message: Message) -> str:
@@ -464,7 +464,7 @@ class Quorum:
                             "originator": None,
                             "profile": profile,
                         }
-                        await self._send([("", pong)])
+                        await self._send([("", pong)], self._settings.notify_limit)
             finally:
                 if self._repeating.get(who) is scope:
                     del self._repeating[who]

@@ -108,6 +108,10 @@ class Actor:
         assert self._flow is not None
         await self._flow
 
+    async def guid_of(self) -> str:
+        """The guid of its instance."""
+        return self.mesh.guid_
+
     async def callers(self) -> int:
         """How many wait for an answer here."""
         return self.mesh._announcer.waiting
@@ -153,6 +157,19 @@ class Actor:
             committed = await honest(*arguments, **options)
             self._note("thawed", epoch=committed.epoch)
             return committed
+
+        store.commit = commit  # type: ignore[method-assign]
+
+    async def die_at_commit(self, when: str) -> None:
+        """`kill -9` with the next step computed: `before` it is sent, or `after` it is committed, with nobody told."""
+        store = self.mesh._store
+        honest = store.commit
+
+        async def commit(*arguments: Any, **options: Any) -> Any:
+            if when == "after":
+                await honest(*arguments, **options)
+            self._note("dead")
+            os.kill(os.getpid(), signal.SIGKILL)
 
         store.commit = commit  # type: ignore[method-assign]
 

@@ -238,6 +238,11 @@ class Troupe:
             self._server.close()
             await self._server.wait_closed()
 
+    @property
+    def words(self) -> str:
+        """What the processes have written to their stderr: warnings and errors that nobody caught."""
+        return self._log.read_text()
+
     def notes(self, what: str, **facts: Any) -> list[dict[str, Any]]:
         """What the processes have noted of a kind, with these facts, in order."""
         return [note for note in self._notes() if note["what"] == what and facts.items() <= note.items()]

@@ -35,6 +35,7 @@ from hotmesh.errors import (
     WorkerRoleNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
+from hotmesh.postgres.native import PostgresConnection, connect_client
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.roles import (
     WorkerCredential,
@@ -48,6 +49,7 @@ from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.dba import DBA, PruneResult
+from hotmesh.runtime.disconnect import disconnect_all
 from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.logs import JsonFormatter, log_json
@@ -90,6 +92,7 @@ __all__ = [
     "MessageTooLargeError",
     "NotAuthorizedError",
     "PayloadError",
+    "PostgresConnection",
     "Problem",
     "PruneResult",
     "QuorumProfile",
@@ -108,6 +111,8 @@ __all__ = [
     "WorkerRole",
     "WorkerRoleNotFoundError",
     "__version__",
+    "connect_client",
+    "disconnect_all",
     "evaluate",
     "evaluate_condition",
     "list_worker_roles",

@@ -37,6 +37,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hotmesh.enums import Code
+
 
 class HotMeshError(Exception):
     """Base of all. `code` is the outcome code where the error has one, `job_id` the job it is about."""
@@ -94,7 +96,7 @@ class MappingError(HotMeshError):
     `expression` is what was evaluated, `argument` the number of the offending argument from 1, if it is one.
     """
 
-    code = 500
+    code = Code.UNKNOWN.value
 
     def __init__(self, message: str, *, expression: Any = None, argument: int | None = None) -> None:
         super().__init__(message)
@@ -130,7 +132,7 @@ class ActivationError(HotMeshError):
 class TopicNotFoundError(HotMeshError):
     """No graph of the version subscribes to the topic."""
 
-    code = 500
+    code = Code.UNKNOWN.value
 
     def __init__(self, topic: str, app_id: str, version: str) -> None:
         super().__init__(f"no subscription found for topic {topic} in app {app_id} for app version {version}")
@@ -140,7 +142,7 @@ class TopicNotFoundError(HotMeshError):
 class SignalNotFoundError(HotMeshError):
     """No hook rule of the active version listens on the topic."""
 
-    code = 404
+    code = Code.NOT_FOUND.value
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"signal-not-found: no hook rule listens on topic {topic}")
@@ -150,7 +152,7 @@ class SignalNotFoundError(HotMeshError):
 class DeadLetterNotFoundError(HotMeshError):
     """There is no dead letter of this id in the app: it never existed, or was requeued or discarded before."""
 
-    code = 404
+    code = Code.NOT_FOUND.value
 
     def __init__(self, dead_letter_id: int) -> None:
         super().__init__(f"there is no dead letter {dead_letter_id}; it may have been requeued or discarded")
@@ -160,7 +162,7 @@ class DeadLetterNotFoundError(HotMeshError):
 class WorkerRoleNotFoundError(HotMeshError):
     """No worker login of this name is recorded in the namespace. `sqlstate` is what Postgres says of unknown roles."""
 
-    code = 404
+    code = Code.NOT_FOUND.value
     sqlstate = "42704"
 
     def __init__(self, role_name: str, namespace: str) -> None:
@@ -175,7 +177,7 @@ class JobError(HotMeshError):
         self.error = dict(error)
         self.message = str(error.get("message", "unknown"))
         code = error.get("code")
-        self.code = code if isinstance(code, int) else 500
+        self.code = code if isinstance(code, int) else Code.UNKNOWN.value
         self.job_id = job_id
         super().__init__(self.message)
 
@@ -184,28 +186,30 @@ class JobTimeoutError(JobError):
     """No answer came in time. The job goes on; read it later with `get_state`."""
 
     def __init__(self, job_id: str | None) -> None:
-        super().__init__({"message": "timeout", "code": 504}, job_id)
+        super().__init__({"message": "timeout", "code": Code.TIMEOUT.value}, job_id)
 
 
 class DuplicateJobError(JobError):
     """A live job has this id: choose another id, or read that job."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__({"message": f"Duplicate job: {job_id}", "code": 409}, job_id)
+        super().__init__({"message": f"Duplicate job: {job_id}", "code": Code.DUPLICATE.value}, job_id)
 
 
 class JobCompletedError(JobError):
     """The job, or the activity of it that is meant, has already ended."""
 
     def __init__(self, job_id: str, message: str | None = None) -> None:
-        super().__init__({"message": message or f"Job {job_id} already completed", "code": 410}, job_id)
+        super().__init__(
+            {"message": message or f"Job {job_id} already completed", "code": Code.INTERRUPTED.value}, job_id
+        )
 
 
 class InactiveJobError(JobError):
     """The job accepts no more steps."""
 
     def __init__(self, job_id: str, activity_id: str | None = None, status: int | None = None) -> None:
-        super().__init__({"message": f"Inactive job: {job_id}", "code": 410}, job_id)
+        super().__init__({"message": f"Inactive job: {job_id}", "code": Code.INTERRUPTED.value}, job_id)
         self.activity_id = activity_id
         self.status = status
 
@@ -214,7 +218,9 @@ class JobNotFoundError(JobError):
     """There is no live job of this id: it never existed, has expired, or was scrubbed."""
 
     def __init__(self, job_id: str, message: str | None = None) -> None:
-        super().__init__({"message": message or f"Job {job_id} not found", "code": 404}, job_id)
+        super().__init__(
+            {"message": message or f"Job {job_id} not found", "code": Code.NOT_FOUND.value}, job_id
+        )
 
 
 class GetStateError(JobNotFoundError):
@@ -227,7 +233,7 @@ class GetStateError(JobNotFoundError):
 class PayloadError(HotMeshError):
     """A value cannot be stored as JSON. The message says what it is and where in the payload it stands."""
 
-    code = 500
+    code = Code.UNKNOWN.value
 
 
 class MessageTooLargeError(PayloadError):
@@ -240,13 +246,13 @@ class CodecError(HotMeshError):
     Nothing is lost by it: a process that has the right codec reads the same value.
     """
 
-    code = 500
+    code = Code.UNKNOWN.value
 
 
 class LeaseExpiredError(HotMeshError):
     """A callback outlived its lease; the message belongs to somebody else and this answer does not count."""
 
-    code = 598
+    code = Code.LOST.value
 
 
 class DatabaseError(HotMeshError):

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
         lambda url: {"dsn": url},
         lambda url: {"options": {"dsn": url}},
         lambda url: {"connectionString": url},
-        lambda url: {"class": object, "options": {"connectionString": url}},
+        lambda url: {"class": asyncpg.Connection, "options": {"connectionString": url}},
     ],
     ids=["URL", "postgres://", "SQLAlchemy's", "dsn", "options", "connectionString", "class and options"],
 )

@@ -80,7 +80,7 @@ async def held_by(url: str, member: str) -> int:
 
 async def test_row_1_and_2_the_forms_of_a_connection(database_url: str) -> None:
     plain = options_of(database_url)
-    short = {"class": object, "options": plain}
+    short = {"class": asyncpg.Connection, "options": plain}
     long = {"store": short, "stream": short, "sub": short}
     for form in (plain, short, long, {"store": database_url, "stream": {}, "sub": {}}, {"dsn": database_url}):
         async with mesh_on(form, Worker("w", double)) as mesh:

@@ -57,6 +57,7 @@ from hotmesh.core.step import (
 )
 from hotmesh.core.trace import Trace, TraceMode
 from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.enums import Code
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
 
 STEP_LIMIT: Final = 1_000
@@ -71,10 +72,10 @@ LONGEST_TIME: Final = 100 * 365 * 86_400.0
 SEEN_LIMIT: Final = 1_000
 """Answers that an activity which takes more of them remembers by their ids: a later one of these is a repetition."""
 
-LOST: Final = 598
+LOST: Final = Code.LOST.value
 """The code of a message that cannot be carried out."""
 
-ERROR_IN_DATA: Final = 597
+ERROR_IN_DATA: Final = Code.UNCAUGHT.value
 """The code of an error that is written to the data of its job (where the graph maps `$error`)."""
 
 FAILED_START_KEPT: Final = 86_400.0

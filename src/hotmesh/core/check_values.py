@@ -168,12 +168,9 @@ def literals_have_the_right_kind(app: App, report: Report) -> None:
                 _check_status(activity.status, f"{place}/status", report)
 
 
-_STATUSES: Final = ("success", "pending", "error")
-
-
 def _check_status(value: Any, pointer: str, report: Report) -> None:
-    if value is not None and value not in _STATUSES and not is_expression(value):
-        report.error("V18", f"status of a signal is {one_of(_STATUSES)}", pointer)
+    if value is not None and value not in grammar.STATUSES and not is_expression(value):
+        report.error("V18", f"status of a signal is {one_of(grammar.STATUSES)}", pointer)
 
 
 def _check_number(value: Any, name: str, pointer: str, report: Report) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hotmesh.enums import ActivityType, Gate, Granularity, Measure, MessageStatus, SignalSubtype
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +22,7 @@ GRAPH: Final = frozenset(
     }
 )  # fmt: skip
 
-TYPES: Final = ("trigger", "worker", "await", "hook", "signal", "cycle", "interrupt")
+TYPES: Final = tuple(kind.value for kind in ActivityType)
 ALIASES: Final[Mapping[str, str]] = {"activity": "hook"}
 
 COMMON: Final = frozenset(
@@ -59,12 +61,13 @@ BLOCK: Final = frozenset({"schema", "maps"})
 
 STATS: Final = frozenset({"id", "key", "granularity", "measures", "parent", "adjacent"})
 MEASURE: Final = frozenset({"measure", "target"})
-MEASURES: Final = ("count", "sum", "avg", "mdn", "min", "max", "index")
-GRANULARITIES: Final = ("5m", "10m", "15m", "30m", "1h", "infinity")
-SUBTYPES: Final = ("one", "all")
+MEASURES: Final = tuple(measure.value for measure in Measure)
+GRANULARITIES: Final = tuple(granularity.value for granularity in Granularity)
+SUBTYPES: Final = tuple(subtype.value for subtype in SignalSubtype)
 """Of a signal."""
 JOINS: Final = ("all", "any")
-GATES: Final = ("and", "or")
+GATES: Final = tuple(gate.value for gate in Gate)
+STATUSES: Final = tuple(status.value for status in MessageStatus)
 
 TRANSITION: Final = frozenset({"to", "conditions", "code"})
 CONDITIONS: Final = frozenset({"code", "gate", "match"})

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from hotmesh.core.values import UNDEFINED, Json, Undefined
+from hotmesh.enums import JobStatus
 
 Dimension = tuple[int, ...]
 """Which pass through each ancestor an activity instance belongs to; the trigger is at `(0,)`."""
@@ -20,10 +21,10 @@ Dimension = tuple[int, ...]
 Place = tuple[str, Dimension]
 """An activity, and the address of one of its passes (for one that is still to be entered: of its parent)."""
 
-INTERRUPTED: Final = -1_000_000_000
+INTERRUPTED: Final = JobStatus.INTERRUPTED.value
 """Added to the status of an interrupted job, so that it stays far below zero whatever was open."""
 
-PENDING_STATUS: Final = -1
+PENDING_STATUS: Final = JobStatus.PENDING.value
 """Status of a job that was created in pending mode and waits for `resume`."""
 
 RecordState = Literal["open", "pending", "closed"]

@@ -78,6 +78,7 @@ def driver_dsn(dsn: str) -> str:
 
 def flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
     """Driver options out of the forms users write: plain options, {"dsn": …} or {"options": {…}}. Raises ConfigError."""
+    _check_provider(connection)
     found = dict(connection)
     options = found.pop("options", None)
     if isinstance(options, Mapping):
@@ -94,6 +95,28 @@ def flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
             f"connection= has no option {min(unknown)!r}; known are {', '.join(sorted(_known()))}"
         )
     return found
+
+
+def _check_provider(connection: Mapping[str, Any]) -> None:
+    """Raise ConfigError if `provider` or `class` name anything but Postgres."""
+    provider, driver = connection.get("provider"), connection.get("class")
+    if provider is not None and not str(provider).lower().startswith(("postgres", "pg")):
+        raise ConfigError(
+            f"Unable to identify provider type {provider!r}: there is postgres, and nothing else"
+        )
+    if driver is None:
+        return
+    name = (
+        getattr(driver, "__module__", None) if isinstance(driver, type) else getattr(driver, "__name__", None)
+    )
+    if str(name).partition(".")[0] not in _DRIVERS:
+        raise ConfigError(
+            f"Unable to identify provider type of class {driver!r}: it may be an asyncpg pool, which is used, or a driver "
+            "of Postgres, which says no more than provider='postgres'; leave it out"
+        )
+
+
+_DRIVERS = ("asyncpg", "psycopg", "psycopg2", "psycopg_pool", "pg8000", "sqlalchemy")
 
 
 @cache

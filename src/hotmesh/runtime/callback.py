@@ -7,6 +7,8 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
+from hotmesh.core.grammar import STATUSES
+from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import ConfigError, PayloadError
 
 
@@ -22,6 +24,23 @@ class Attributes(dict[str, Any]):
             raise AttributeError(name) from None
 
 
+class StreamMetadata(Attributes):
+    """Where a message comes from, see `StreamData`; `trc` and `spn` only if the job has a trace, `try` only after failures."""
+
+    __slots__ = ()
+
+    guid: str
+    jid: str
+    gid: str
+    dad: str
+    aid: str
+    topic: str
+    wfn: str
+    app: str
+    trc: str
+    spn: str
+
+
 class StreamData(Attributes):
     """The message a worker callback receives.
 
@@ -33,8 +52,11 @@ class StreamData(Attributes):
 
     __slots__ = ()
 
+    metadata: StreamMetadata
+    data: Any
+
     def __init__(self, metadata: Mapping[str, Any], data: Any) -> None:
-        super().__init__(metadata=Attributes(metadata), data=data)
+        super().__init__(metadata=StreamMetadata(metadata), data=data)
 
 
 def checked_code(code: Any) -> int:
@@ -59,16 +81,15 @@ class Response:
     def __init__(
         self, data: Any = None, *, status: str = "success", code: int | None = None, stack: str | None = None
     ) -> None:
-        if status not in ("success", "pending", "error"):
+        if status not in STATUSES:
             raise ValueError(f"status must be success, pending or error, not {status!r}")
-        default = {"success": 200, "pending": 202, "error": 500}[status]
         if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
             raise ValueError(f"code must be an integer, not {code!r}")
         if code is not None and not LEAST_CODE <= code <= MOST_CODE:
             raise ValueError(f"code must be an integer of 32 bits, not {code}")
         self.data = {} if data is None else data
         self.status = status
-        self.code = default if code is None else code
+        self.code = STATUS_CODES[status] if code is None else code
         self.stack = stack
 
 
@@ -104,7 +125,7 @@ def _from_dict(result: dict[str, Any]) -> Response:
     status = result.get("status", "success")
     code = result.get("code")
     data = result.get("data")
-    if status not in ("success", "pending", "error"):
+    if status not in STATUSES:
         raise PayloadError(f"the callback returned status {status!r}; it must be success, pending or error")
     if isinstance(code, str) and code.isdigit():
         code = int(code)

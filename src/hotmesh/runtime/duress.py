@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from hotmesh.core.job import Event
@@ -23,7 +23,7 @@ logger = logging.getLogger("hotmesh.engine")
 
 Level = Literal["healthy", "mild", "moderate", "severe"]
 
-LEVELS: Final[tuple[Level, ...]] = ("healthy", "mild", "moderate", "severe")
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 FLOORS: Final[tuple[tuple[float, float], ...]] = ((0, 0), (100, 500), (500, 2_000), (2_000, 5_000))
 """Of each level: the floor where it begins and where it ends, in milliseconds."""

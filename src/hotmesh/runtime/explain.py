@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from hotmesh.core.advance import LOST
 from hotmesh.core.job import INTERRUPTED, PENDING_STATUS, Dimension
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _notes(situation: Situation, plan: Plan | None, state: State) -> Iterator[st
         case "failed":
             yield f"it has ended with an error: {message} (code {code})"
         case "interrupted" if (
-            situation.error is not None and code == 598 and situation.status < INTERRUPTED // 10
+            situation.error is not None and code == LOST and situation.status < INTERRUPTED // 10
         ):
             yield f"it was given up: {message} (code {code})"
         case "interrupted":

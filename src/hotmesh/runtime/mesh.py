@@ -28,6 +28,7 @@ from hotmesh.core.graph import App
 from hotmesh.core.job import Job
 from hotmesh.core.manifest import app_to_json, manifest
 from hotmesh.core.wire import normalise
+from hotmesh.enums import PAUSED, Code
 from hotmesh.errors import (
     ConfigError,
     ConnectionLostError,
@@ -70,7 +71,7 @@ from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.source import load
 from hotmesh.runtime.starting import start_within
 from hotmesh.runtime.subscribers import Subscriber, Subscribers
-from hotmesh.runtime.throttle import PAUSED, Scope
+from hotmesh.runtime.throttle import Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS
 from hotmesh.runtime.worker import Worker
@@ -756,7 +757,13 @@ class HotMesh:
             self._announcer.forget(request.generation)
 
     async def signal(
-        self, topic: str, data: Any, status: str = "success", code: int = 200, *, pending: bool = True
+        self,
+        topic: str,
+        data: Any,
+        status: str = "success",
+        code: int = Code.SUCCESS.value,
+        *,
+        pending: bool = True,
     ) -> str:
         """Send a signal to the job that waits for it; returns an id of the signal.
 
@@ -829,7 +836,7 @@ class HotMesh:
         descend: bool = False,
         suppress: bool = False,
         expire: Duration | None = None,
-        code: int = 410,
+        code: int = Code.INTERRUPTED.value,
         stack: str | None = None,
     ) -> str | None:
         """Stop a job; whoever waits for it gets error `code` (`throw=False`: its data so far).

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.job import dimension_text
+from hotmesh.enums import Code
 from hotmesh.runtime.callback import Response, StreamData
 
 if TYPE_CHECKING:
     from hotmesh.postgres.rows import HeldWork
     from hotmesh.runtime.worker import Worker
+
+TIMEOUT: Final = Code.TIMEOUT.value
 
 LONGEST_STACK = 20_000
 """Characters of a stack trace that are kept, the last ones."""
@@ -88,4 +91,4 @@ def is_cancelled() -> bool:
 
 def timed_out(worker: Worker, limit: float) -> Response:
     message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
-    return Response({"message": message, "code": 504}, status="error", code=504)
+    return Response({"message": message, "code": TIMEOUT}, status="error", code=TIMEOUT)

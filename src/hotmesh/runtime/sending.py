@@ -9,10 +9,12 @@ import anyio
 
 from hotmesh.core.activities.signal import key_by, lifetime
 from hotmesh.core.compile import HookPlan
+from hotmesh.core.grammar import STATUSES
 from hotmesh.core.job import dimension_of
 from hotmesh.core.mapping import Environment
 from hotmesh.core.step import Signal
 from hotmesh.core.wire import normalise
+from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import (
     ConfigError,
     JobCompletedError,
@@ -49,7 +51,7 @@ class Sending:
 
     async def signal(self, topic: str, data: Any, status: str, code: int, *, pending: bool) -> str:
         payload = normalise(data, limit=self._max_payload, what=f"data for signal {topic}")
-        if status not in ("success", "pending", "error"):
+        if status not in STATUSES:
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
         code = checked_code(code)
         rules = await self._plans.rules(topic)
@@ -67,10 +69,10 @@ class Sending:
         if missing:
             raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
         status = message.get("status", "success")
-        if status not in ("success", "pending", "error"):
+        if status not in STATUSES:
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
         guid = str(metadata.get("guid") or ids.guid())
-        code = checked_code(message.get("code", {"success": 200, "pending": 202, "error": 500}[status]))
+        code = checked_code(message.get("code", STATUS_CODES[status]))
         data = normalise(
             message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
         )

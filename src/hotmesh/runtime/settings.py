@@ -60,6 +60,11 @@ class Settings:
     retention_interval: float = 60.0
     """Time between two looks for them, by whichever instance is first (`HMSH_RETENTION_INTERVAL_S`)."""
 
+    @staticmethod
+    def variables() -> dict[str, str]:
+        """The environment variable of each setting that has one."""
+        return {name: variable for name, (variable, _) in _VARIABLES.items()}
+
     @classmethod
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises ConfigError that names the argument or variable whose value cannot be used."""

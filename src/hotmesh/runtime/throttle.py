@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 
+from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.quorum import Rates, read_rates
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
-
-PAUSED: Final = -1
 
 LARGEST: Final = 2_147_483_647
 """Milliseconds."""

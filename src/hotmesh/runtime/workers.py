@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from hotmesh.core.advance import LOST
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Event, WorkReceipt
 from hotmesh.core.step import Work
@@ -753,7 +754,7 @@ class Workers:
             "stream-poison-message-detected",
             extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
         )
-        self._answers.bury(work, message, {"message": message, "code": 598})
+        self._answers.bury(work, message, {"message": message, "code": LOST})
 
 
 def _held(work: Work, created_at: datetime | None) -> HeldWork:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hotmesh.core.job import Record, timestamp
+from hotmesh.enums import Code
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     try:
         child = run.start_child(draft, activity, dimension, topic, data, severed=severed)
     except TopicNotFoundError as error:
-        run.fail(draft, activity, dimension, {"message": str(error), "code": 500})
+        run.fail(draft, activity, dimension, {"message": str(error), "code": Code.UNKNOWN.value})
         return
     except DuplicateJobError as error:
-        run.fail(draft, activity, dimension, {"message": str(error), "code": 409})
+        run.fail(draft, activity, dimension, {"message": str(error), "code": Code.DUPLICATE.value})
         return
     if severed:
         created = timestamp(child.created_at)

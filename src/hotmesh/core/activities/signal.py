@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hotmesh.core.activities.hook import LONGEST_SLEEP, signal_key, signal_view
 from hotmesh.core.column import column_text
 from hotmesh.core.duration import seconds
+from hotmesh.core.grammar import STATUSES
 from hotmesh.core.job import Record
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
 from hotmesh.core.step import Broadcast, Signal
 from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.enums import Code, MessageStatus
 from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError
 
 if TYPE_CHECKING:
@@ -99,11 +101,11 @@ def _signal(run: Run, activity: ActivityPlan, context: dict[Any, Any]) -> Signal
     data = run.maps(activity, "signal_maps", context)
     status = run.value(activity, "status", context)
     if status in (None, UNDEFINED, ""):
-        status = "success"
-    if status not in ("success", "pending", "error"):
+        status = MessageStatus.SUCCESS.value
+    if status not in STATUSES:
         raise MappingError(f"the status of signal {activity.id} resolved to {status!r}")
     code = run.value(activity, "code", context)
-    number = 200.0 if code in (None, UNDEFINED, "") else to_number(code)
+    number = float(Code.SUCCESS) if code in (None, UNDEFINED, "") else to_number(code)
     if not math.isfinite(number) or number != int(number) or abs(number) > LARGEST_CODE:
         raise MappingError(f"the code of signal {activity.id} resolved to {code!r}; it must be an integer")
     return make_signal(run.plan, topic, data, status, int(number), run.environment)

@@ -176,7 +176,7 @@ async def test_row_97_and_98_an_error_is_told_once_while_siblings_go_on(mesh: Ho
     started = time.monotonic()
     error = await failing(mesh, topic, {})
     assert error.code == 422
-    assert time.monotonic() - started < 0.3
+    assert time.monotonic() - started < 1.5
     job_id = str(error.job_id)
     if topic == "sibling":
         assert await mesh.get_status(job_id) == 1
@@ -187,7 +187,7 @@ async def test_row_97_and_98_an_error_is_told_once_while_siblings_go_on(mesh: Ho
         await eventually(complete)
         assert (await mesh.get_state(topic, job_id)).data == {"slept": True}
     else:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.7)
     await mesh.unsub(f"{topic}.done")
     assert [output.metadata.jid for output in told] == [job_id]
 

@@ -71,7 +71,7 @@ async def test_row_53_an_id_is_free_again_after_its_job_has_expired(mesh: HotMes
             return True
         return False
 
-    await eventually(gone, within=2)
+    await eventually(gone)
     with pytest.raises(JobNotFoundError, match=r"^again Not Found$"):
         await mesh.get_state("short", "again")
     assert await mesh.pub("short", {"id": "again"}) == "again"

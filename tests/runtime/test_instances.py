@@ -295,7 +295,7 @@ async def test_row_20_a_stopped_instance_processes_nothing_and_others_do(databas
             await first.pub("one", {"x": 1})
         began = time.monotonic()
         await first.stop()
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 2
     assert calls == {"first": 1, "second": 20}
 
 

@@ -245,7 +245,7 @@ async def test_row_229_paused_engines_take_nothing_until_they_go_on(
     assert await mesh.get_status(job_id) == 1
 
     await mesh.resume(scope="engines")
-    await eventually(lambda: ended(mesh, job_id), within=2)
+    await eventually(lambda: ended(mesh, job_id))
     assert (await mesh.get_state("one", job_id)).data == {"y": 2}
 
 
@@ -260,7 +260,7 @@ async def test_timers_wait_for_a_paused_engine(mesh: HotMesh) -> None:
     assert await mesh.get_status(job_id) > 0
 
     await mesh.resume()
-    await eventually(lambda: ended(mesh, job_id), within=2)
+    await eventually(lambda: ended(mesh, job_id))
 
 
 async def test_another_engine_goes_on_when_one_is_paused(mesh: HotMesh, database_url: str) -> None:
@@ -323,7 +323,7 @@ async def test_row_231_a_paused_worker_starts_nothing(mesh: HotMesh, starts: Sta
     assert starts.at == []
 
     await mesh.resume(topic="w")
-    await eventually(lambda: len(starts.at) == 3, within=2)
+    await eventually(lambda: len(starts.at) == 3)
 
 
 async def test_a_job_that_does_not_move_says_that_it_is_because_of_a_pause(mesh: HotMesh) -> None:
@@ -402,7 +402,7 @@ async def test_a_lower_rate_wakes_a_sleeping_worker(mesh: HotMesh, starts: Start
 
     await mesh.throttle(50, topic="w")
 
-    await eventually(lambda: len(starts.at) == 2, within=2)
+    await eventually(lambda: len(starts.at) == 2)
 
 
 @pytest.mark.parametrize(

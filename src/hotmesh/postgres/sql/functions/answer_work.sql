@@ -21,30 +21,33 @@ begin
         returning s.job_id, s.generation, s.activity_id, s.dimension, s.reply_channel, s.created_at,
                   s.attempt
     ), answer as materialized (
-        select a.*, w.status, w.code, w.data::json as data, 'answer:' || a.activity_id || ':' || a.dimension::text as id,
-               case when a.reply_channel is not null and octet_length(w.data) < 7000 then json_build_object('a',
-                   json_build_object(
-                       'job_id', a.job_id, 'generation', a.generation, 'kind', 'answer',
-                       'message_id', 'answer:' || a.activity_id || ':' || a.dimension::text,
-                       'activity_id', a.activity_id, 'dimension', a.dimension, 'status', w.status, 'code', w.code,
-                       'data', w.data::json, 'work_attempt', a.attempt, 'at', a.created_at))::text
-               end as notice
+        select a.*, w.status, w.code, w.data::json as data, i.id, n.notice
           from unnest(p_generation, p_activity, p_dimension, p_status, p_code, p_data)
                as w(generation, activity, dimension, status, code, data)
           join answered as a on a.generation = w.generation and a.activity_id = w.activity
                and a.dimension = w.dimension::integer[]
+         cross join lateral (select 'answer:' || a.activity_id || ':' || a.dimension::text as id) as i
+          left join lateral (
+            select t.notice
+              from (select json_build_object('a', json_build_object(
+                               'job_id', a.job_id, 'generation', a.generation, 'kind', 'answer', 'message_id', i.id,
+                               'activity_id', a.activity_id, 'dimension', a.dimension, 'status', w.status,
+                               'code', w.code, 'data', w.data::json, 'work_attempt', a.attempt,
+                               'at', a.created_at))::text as notice) as t
+             -- What Postgres takes in a notification.
+             where octet_length(t.notice) < 8000) as n on a.reply_channel is not null and octet_length(w.data) < 7000
     ), sent as (
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at,
             work_attempt, visible_at, created_at)
         select p_app, a.job_id, a.generation, a.id, 'answer', a.activity_id, a.dimension, a.status, a.code, a.data,
                a.created_at, a.attempt,
-               v_now + case when octet_length(a.notice) < 8000 then interval '0.5 seconds' else interval '0' end, v_now
+               v_now + case when a.notice is null then interval '0 seconds' else interval '0.5 seconds' end, v_now
           from answer as a
         on conflict on constraint engine_stream_pk do nothing
     ), told as (
-        select bool_and(octet_length(a.notice) < 8000) is true as all_of_them,
-               count(case when octet_length(a.notice) < 8000 then pg_notify(a.reply_channel, a.notice)::text end)
+        select bool_and(a.notice is not null) is true as all_of_them,
+               count(case when a.notice is not null then pg_notify(a.reply_channel, a.notice)::text end)
           from answer as a
     ), held as (
         select array_agg(a.id is not null order by w.ordinal) as held

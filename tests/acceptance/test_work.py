@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -49,22 +50,27 @@ async def test_row_259_a_notified_worker_runs_until_it_is_stopped(database_url: 
 async def test_row_274_a_slow_worker_keeps_its_work(database_url: str) -> None:
     ran: list[tuple[str, int]] = []
 
-    def taking(name: str, seconds: float) -> Worker:
+    gate = asyncio.Event()
+
+    def taking(name: str) -> Worker:
         async def callback(message: StreamData) -> dict[str, Any]:
             ran.append((name, message.data["x"]))
-            await asyncio.sleep(seconds)
+            if name == "slow":
+                await gate.wait()
             return {"y": name}
 
         return Worker("w", callback, max_concurrency=1)
 
     await _deployed(database_url)
-    async with HotMesh.init(APP, connection=database_url, workers=[taking("slow", 1.2)], lease=0.4) as slow:
-        first = asyncio.create_task(slow.pubsub("one", {"x": 1}, timeout=10))
+    async with HotMesh.init(APP, connection=database_url, workers=[taking("slow")], lease=1) as slow:
+        first = asyncio.create_task(slow.pubsub("one", {"x": 1}, timeout=30))
         await eventually(lambda: ran)
-        async with HotMesh.init(APP, connection=database_url, workers=[taking("quick", 0)], lease=0.4):
+        began = time.monotonic()
+        async with HotMesh.init(APP, connection=database_url, workers=[taking("quick")], lease=1):
             others = [await slow.pub("one", {"x": number}) for number in (2, 3)]
-            await eventually(lambda: len(ran) == 3)
+            await eventually(lambda: len(ran) == 3 and time.monotonic() - began > 2.5, what="two leases")
             assert await slow.get_status(await _job_of(database_url, 1)) == 1
+            gate.set()
             assert (await first).data == {"y": "slow"}
             states = [(await slow.get_state("one", job)).data for job in others]
     assert states == [{"y": "quick"}] * 2

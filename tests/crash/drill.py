@@ -181,7 +181,7 @@ class Drill:
         began = time.monotonic()
         pending = server
         while (lasted := time.monotonic() - began) < seconds or (
-            self.report.kills < ENOUGH and lasted < seconds * 4
+            self.report.kills < ENOUGH and lasted < seconds * 10
         ):
             await asyncio.sleep(self.random.uniform(0.1, 0.8))
             if pending is not None and time.monotonic() - began > seconds / 2:

@@ -30,7 +30,9 @@ async def test_a_mesh_survives_the_death_of_any_process_at_any_moment(scratch: P
 async def test_others_take_over_within_a_second_when_the_only_engine_that_created_the_jobs_dies(
     database_url: str, tmp_path: Path
 ) -> None:
-    """The bound: `HANDOVER` (0.5 s) until others may take what an engine meant to handle, and one poll (1 s)."""
+    """`HANDOVER` (0.5 s) until others may take what an engine meant to handle, and one poll (1 s); twice that here, for
+    a busy machine. A lease has 30 seconds.
+    """
     creator = drill.Role("creator", engine=True, worker=False)
     play = drill.Drill(tmp_path, database_url, jobs=40, rate=400, roles=(creator,))
     await play.prepare()
@@ -53,14 +55,14 @@ async def test_others_take_over_within_a_second_when_the_only_engine_that_create
         HotMesh.init(app_id=APP, connection=database_url, engine=False, workers=workers),
     ):
         with play.running():
-            await eventually(lambda: len(waiting) == 40, what="40 callbacks", within=20)
+            await eventually(lambda: len(waiting) == 40, what="40 callbacks", within=60)
             play.kill(creator)
             died = time.monotonic()
             gate.set()
             await eventually(lambda: len(followed) == 40, what="the next steps")
         slowest = max(followed.values()) - died
 
-    assert slowest <= 1.5
+    assert slowest <= 3
 
 
 async def test_messages_that_a_dead_engine_meant_to_handle_are_taken_by_another(
@@ -76,10 +78,10 @@ async def test_messages_that_a_dead_engine_meant_to_handle_are_taken_by_another(
         connected(database_url) as connection,
     ):
         with play.running():
-            await eventually(lambda: count_runs(play) > 100, what="100 runs", within=20)
+            await eventually(lambda: count_runs(play) > 100, what="100 runs", within=60)
             play.kill(creator)
             play.jobs = await connection.fetchval("select count(*) from hotmesh.job where topic = 'order'")
-            await play.settle(within=4)
+            await play.settle(within=12)
         await play.judge()
         assert survivor.app_id == APP
 
@@ -99,16 +101,16 @@ async def test_a_stalled_process_that_wakes_up_changes_nothing(database_url: str
     await play.prepare()
     async with connected(database_url) as connection:
         with play.running():
-            await eventually(lambda: count_runs(play) > 100, what="100 runs", within=20)
+            await eventually(lambda: count_runs(play) > 100, what="100 runs", within=60)
             await stall_between_transactions(play, sleeper, connection)
 
             async def only_the_sleepers_jobs_are_missing() -> bool:
                 return set(await play.owed(connection)) <= {"jobs to create"}
 
-            await eventually(only_the_sleepers_jobs_are_missing, within=15)
+            await eventually(only_the_sleepers_jobs_are_missing, within=30)
             taken = count_runs(play)
             play.wake(sleeper)
-            await play.settle(within=15)
+            await play.settle(within=30)
         await play.judge()
 
     assert not play.report.problems, "\n".join(play.report.problems)

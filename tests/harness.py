@@ -6,13 +6,38 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from hotmesh.postgres.connection import Source
+from hotmesh.postgres.migrate import grant
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+
+@contextmanager
+def app_login(url: str) -> Iterator[str]:
+    """The URL of a migrated database with the login of an app, which owns nothing there and was granted what it needs."""
+    name = "app_" + url.partition("?")[0].rpartition("/")[2]
+
+    async def make() -> None:
+        async with connected(url) as owner:
+            await owner.execute(f"create role {name} login")
+        await grant(Source(url), "hotmesh", [name])
+
+    async def remove() -> None:
+        async with connected(url) as owner:
+            await owner.execute(f"drop owned by {name}; drop role {name}")
+
+    asyncio.run(make())
+    try:
+        yield url.replace("://hotmesh@", f"://{name}@")
+    finally:
+        asyncio.run(remove())
+
 
 OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
 """The tables whose rows mean that something is still to come."""

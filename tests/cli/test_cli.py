@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+import asyncpg
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -240,11 +241,44 @@ def test_migrate_prints_what_it_would_run(empty_database_url: str) -> None:
     assert run("jobs", "--namespace", "other", "--connection", empty_database_url).exit_code == 1
 
 
+def test_migrate_lets_an_app_run_as_another_role(database_url: str) -> None:
+    name = "app_" + database_url.partition("?")[0].rpartition("/")[2]
+    grant = ("migrate", "--grant", name, "--connection", database_url)
+    app_url = database_url.replace("://hotmesh@", f"://{name}@")
+    missing = run(*grant)
+    assert missing.exit_code == 1
+    assert f"role {name} does not exist: create it first" in missing.stderr
+    assert run("migrate", "--grant", "public", "--connection", database_url).exit_code == 1
+
+    async def owner(statement: str) -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(owner(f"create role {name} login"))
+    try:
+        refused = run("jobs", "--connection", app_url)
+        assert "hotmesh migrate --grant" in refused.stderr
+        printed = run("migrate", "--dry-run", "--grant", name, "--connection", database_url).stdout
+        assert printed == f"begin;\nselect \"hotmesh\".grant_app('{name}');\ncommit;\n"
+
+        assert data(*grant)["granted"] == [name]
+        assert run(*grant).stdout == f"hotmesh was up to date\nhotmesh: an app may run as {name}\n"
+
+        assert data("jobs", "--connection", app_url) == []
+        assert run("migrate", "--verify", "--connection", app_url).exit_code == 0
+        assert run("migrate", "--connection", app_url).stdout == "hotmesh was up to date\n"
+        assert run("migrate", "--grant", name, "--connection", app_url).exit_code == 1
+    finally:
+        asyncio.run(owner(f"drop owned by {name}; drop role {name}"))
+
+
 def test_migrate_has_one_task_at_a_time() -> None:
     result = run("migrate", "--print", "--verify")
 
     assert result.exit_code == 2
     assert "--print, --dry-run and --verify exclude each other" in result.stderr
+    assert "--verify grants nothing" in run("migrate", "--verify", "--grant", "app").stderr
 
 
 def test_a_namespace_is_a_plain_name() -> None:

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from harness import connected
 from hotmesh.errors import HotMeshError, NotAuthorizedError, SchemaError
 from hotmesh.postgres import migrate as module
+from hotmesh.postgres import sql
 from hotmesh.postgres.connection import Source
 from hotmesh.postgres.local import LocalServer
-from hotmesh.postgres.migrate import Pending, migrate, migrations, script, verify
+from hotmesh.postgres.migrate import Migration, Pending, grant, migrate, migrations, script, verify
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +127,9 @@ async def test_a_migration_that_was_changed_afterwards_is_refused(database_url: 
 
 async def test_without_the_right_to_create_the_error_says_so(empty_database_url: str) -> None:
     async with without_rights(empty_database_url) as source:
-        with pytest.raises(NotAuthorizedError, match=r"permission denied .*grant the role what it needs"):
+        with pytest.raises(
+            NotAuthorizedError, match=r"permission denied .*grant the role what it needs.*--grant"
+        ):
             await migrate(source, SCHEMA)
 
 
@@ -230,3 +234,89 @@ async def test_nothing_may_be_executed_by_public(database_url: str) -> None:
             SCHEMA,
         )
     assert names == []
+
+
+async def test_a_role_that_an_app_runs_as_gets_what_later_migrations_make(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that may no more does not get it."""
+    later = Migration(NEWEST + 1, "later", f"create table {SCHEMA}.later (x int)", "x")
+    monkeypatch.setattr(module, "migrations", lambda schema: [*migrations(schema), later])
+    monkeypatch.setattr(module, "functions_checksum", lambda: "other")
+    source = Source(any_database_url)
+    async with role_for(any_database_url, "app") as app, role_for(any_database_url, "former") as former:
+        await grant(source, SCHEMA, [app, former])
+        async with connected(any_database_url) as owner:
+            await owner.execute(f"drop owned by {former}")
+            await owner.execute(f"drop function {SCHEMA}.clock cascade")
+
+            await module.migrate(source, SCHEMA)
+
+            may = "select has_table_privilege($1, 'hotmesh.later', 'insert'), has_function_privilege($1, 'hotmesh.clock()', 'execute')"
+            assert [tuple(row) for row in await owner.fetch(may, app)] == [(True, True)]
+            assert [tuple(row) for row in await owner.fetch(may, former)] == [(False, False)]
+
+
+def test_every_migration_applies_the_functions_again_and_with_them_the_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = module.functions_checksum()
+    read = sql.read
+    monkeypatch.setattr(
+        sql,
+        "read",
+        lambda folder: read(folder) | ({"9999_later": ""} if folder == "migrations" else {}),
+    )
+    assert module.functions_checksum() != before
+
+
+MAY_NOT = (
+    "create table hotmesh.mine (x int)",
+    "alter table hotmesh.job add column x int",
+    "drop table hotmesh.job",
+    "truncate hotmesh.job",
+    "create function hotmesh.mine() returns int language sql as 'select 1'",
+    "create or replace function hotmesh.clock() returns timestamptz language sql as 'select now()'",
+    "insert into hotmesh.schema_migration (version, name, checksum) values (9999, 'x', 'x')",
+    "delete from hotmesh.schema_migration",
+    "update hotmesh.secret set value = 'x'",
+    "insert into hotmesh.worker_credential (role_name, app_id, topics) values ('x', 'x', '{x}')",
+    "update hotmesh.worker_credential set revoked_at = null",
+    "insert into hotmesh.worker_pending select * from hotmesh.worker_pending",
+    "select * from hotmesh.worker_credential_audit",
+    "insert into hotmesh.worker_credential_audit (role_name, app_id, topics, action) values ('x', 'x', '{x}', 'revoked')",
+    "delete from hotmesh.signal_slot",
+    "select hotmesh.grant_app(current_user::text)",
+    "select hotmesh.grant_worker(current_user::text)",
+    "select * from hotmesh.worker_hello()",
+    "grant hotmesh to current_user",
+)
+
+
+async def test_a_role_that_an_app_runs_as_may_not_do_more_than_it_needs(any_database_url: str) -> None:
+    async with role_for(any_database_url, "app") as app, role_for(any_database_url, "worker") as worker:
+        await grant(Source(any_database_url), SCHEMA, [app])
+        async with connected(any_database_url) as owner:
+            await owner.execute(f"set role {app}")
+            for statement in MAY_NOT:
+                with pytest.raises(asyncpg.PostgresError) as raised:
+                    await owner.execute(statement)
+                assert raised.value.sqlstate == "42501", f"{statement}: {raised.value!r}"
+            await owner.execute("reset role")
+            await owner.execute(
+                f"insert into {SCHEMA}.worker_credential (role_name, app_id, topics) values ('{worker}', 'x', '{{x}}')"
+            )
+        with pytest.raises(HotMeshError, match="is a worker login"):
+            await grant(Source(any_database_url), SCHEMA, [worker])
+
+
+@asynccontextmanager
+async def role_for(url: str, kind: str) -> AsyncIterator[str]:
+    """A new role of a database."""
+    name = f"{kind}_{url.partition('?')[0].rpartition('/')[2]}"
+    async with connected(url) as owner:
+        await owner.execute(f"create role {name}")
+        try:
+            yield name
+        finally:
+            await owner.execute(f"drop owned by {name}; drop role {name}")

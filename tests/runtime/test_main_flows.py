@@ -1,4 +1,5 @@
-"""What everybody uses, on the newest and the oldest Postgres of this machine, and through PgBouncer in transaction mode."""
+"""What everybody uses, on the newest and the oldest Postgres of this machine, by its owner and by a login with no more than
+the rights it needs, and through PgBouncer in transaction mode."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from bouncer import Bouncer
-from harness import connected, eventually, settled
+from harness import app_login, connected, eventually, settled
 from hotmesh import HotMesh, JobError, StreamData, Worker
 
 pytestmark = pytest.mark.anyio
@@ -79,28 +80,39 @@ app:
 
 @dataclass(frozen=True)
 class Place:
-    """A database, and the ways there: `direct` is None where the first is as good."""
+    """A database, and the ways there: `direct` is None where the first is as good. `owner`: that of the tests."""
 
     url: str
+    owner: str
     direct: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"app_id": APP, "connection": self.url, "direct_connection": self.direct}
+        return {
+            "app_id": APP,
+            "connection": self.url,
+            "direct_connection": self.direct,
+            "migrate": "auto" if self.url == self.owner else "verify",
+        }
 
 
-@pytest.fixture(params=["newest", "oldest", "PgBouncer"])
-def place(request: pytest.FixtureRequest) -> Place:
+@pytest.fixture(params=["newest", "oldest", "newest, app login", "oldest, app login", "PgBouncer"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     match request.param:
         case "PgBouncer":
             bouncer: Bouncer = request.getfixturevalue("bouncer")
             url = request.getfixturevalue("database_url")
-            return Place(bouncer.url(url), url)
+            yield Place(bouncer.url(url), url, url)
         case name:
-            server = request.getfixturevalue("server" if name == "newest" else "old_server")
+            server = request.getfixturevalue("server" if name.startswith("newest") else "old_server")
             template = request.getfixturevalue("make_template")
             database = request.getfixturevalue("make_database")
-            return Place(database(server, template(server)))
+            url = database(server, template(server))
+            if name.endswith("app login"):
+                with app_login(url) as login:
+                    yield Place(login, url)
+            else:
+                yield Place(url, url)
 
 
 @asynccontextmanager
@@ -123,7 +135,7 @@ async def test_timers_signals_children_and_interrupts(place: Place) -> None:
     async with (
         mesh_at(place) as mesh,
         HotMesh.init(**place.options) as other,
-        connected(place.direct or place.url) as connection,
+        connected(place.owner) as connection,
     ):
         await other.sub("ordered", hear)
         began = time.monotonic()
@@ -192,7 +204,7 @@ async def says(started: subprocess.Popen[str], word: str) -> None:
 
 
 async def test_a_worker_in_another_process_and_its_death(place: Place) -> None:
-    async with mesh_at(place) as mesh, connected(place.direct or place.url) as connection:
+    async with mesh_at(place) as mesh, connected(place.owner) as connection:
         with process(place, "first", patience=600) as first:
             await says(first, "up")
             waiting = asyncio.create_task(mesh.pubsub("outside", {"x": 1}, timeout=30))

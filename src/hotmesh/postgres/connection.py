@@ -530,7 +530,9 @@ class translated:  # noqa: N801 - reads as a statement: `with translated():`
 def translate(error: BaseException) -> HotMeshError | None:
     """Our error for one of the driver's, or None if it is none of the driver's."""
     if isinstance(error, asyncpg.exceptions.InsufficientPrivilegeError):
-        return NotAuthorizedError(f"{error}; grant the role what it needs, or connect as another one")
+        return NotAuthorizedError(
+            f"{error}; grant the role what it needs (`hotmesh migrate --grant ROLE`), or connect as another one"
+        )
     if isinstance(error, _LOST):
         return ConnectionLostError(
             f"the connection to Postgres was lost: {str(error) or type(error).__name__}"

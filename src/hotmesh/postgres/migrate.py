@@ -7,6 +7,7 @@ and a database that is newer than this release, are refused. An up-to-date schem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,12 @@ revoke execute on all functions in schema {schema} from public;
 select mesh.grant_worker(c.role_name) from mesh.worker_credential as c
   join pg_catalog.pg_roles as r on r.rolname = c.role_name
  where c.revoked_at is null;
+select mesh.grant_app(r.rolname) from pg_catalog.pg_roles as r
+ where r.oid in (select a.grantee from pg_catalog.pg_class as c cross join lateral pg_catalog.aclexplode(c.relacl) as a
+                  where c.oid = 'mesh.job'::regclass and a.privilege_type = 'INSERT' and a.grantee <> c.relowner);
 """
-"""Nobody may call what he was not granted, and worker logins may call the procedures made for them, also new ones."""
+"""Nobody may call what he was not granted; worker logins may call the procedures made for them, and roles that an app runs as
+(they may write jobs) use everything else that they need, also what is new."""
 
 TURN = 10
 """Seconds for which a process waits for the advisory lock, before it does without. Any login of the database can take that
@@ -83,13 +88,19 @@ def functions_sql(schema: str) -> str:
 
 
 def functions_checksum() -> str:
-    return sql.checksum(*sql.read("functions").values(), _PRIVILEGES)
+    """Another one if the functions are to be applied again: with every migration, too, for who may use what it has made."""
+    return sql.checksum(*sql.read("functions").values(), *sql.read("migrations"), _PRIVILEGES)
 
 
-def script(schema: str, pending: Pending | None = None) -> str:
-    """The SQL that `migrate` runs on an empty database, or for what is pending, ready for psql."""
-    wanted = pending or Pending(tuple(migrations(schema)), functions=True)
-    parts = ["begin;", sql.bind(_LEDGER, schema).format(schema=sql.quote(schema))]
+def script(schema: str, pending: Pending | None = None, grant: Sequence[str] = ()) -> str:
+    """The SQL that `migrate` runs on an empty database, or for what is pending, ready for psql.
+
+    `grant`: roles that an app is to run as.
+    """
+    wanted = pending if pending is not None else Pending(tuple(migrations(schema)), functions=True)
+    parts = ["begin;"]
+    if wanted:
+        parts.append(sql.bind(_LEDGER, schema).format(schema=sql.quote(schema)))
     for migration in wanted.migrations:
         parts += [
             f"-- {migration.version:04d} {migration.name}",
@@ -99,6 +110,7 @@ def script(schema: str, pending: Pending | None = None) -> str:
     if wanted.functions:
         whole = Migration(FUNCTIONS, "functions", "", functions_checksum())
         parts += ["set local check_function_bodies = off;", functions_sql(schema), _record_sql(schema, whole)]
+    parts += [f"select {_grant_call(schema)};".replace("$1", sql.literal(role)) for role in grant]
     parts.append("commit;")
     return "\n".join(parts) + "\n"
 
@@ -155,6 +167,24 @@ async def migrate(source: Source, schema: str) -> Pending:
                     raise
     finally:
         await source.release(connection)
+
+
+async def grant(source: Source, schema: str, roles: Sequence[str]) -> None:
+    """Let an app run as these roles, on a schema that is up to date; see `grant_app.sql`."""
+    source = source.direct or source
+    connection = await source.connect()
+    try:
+        with translated():
+            async with connection.transaction():
+                await _take_turn(connection, schema)
+                for role in roles:
+                    await connection.execute(f"select {_grant_call(schema)}", role)
+    finally:
+        await source.release(connection)
+
+
+def _grant_call(schema: str) -> str:
+    return sql.bind("mesh.grant_app($1)", schema)
 
 
 async def _take_turn(connection: Driver, schema: str) -> bool:

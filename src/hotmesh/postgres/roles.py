@@ -180,7 +180,9 @@ async def rotate_worker_password(
             found = await _recorded(driver, namespace, role_name)
             if found["revoked_at"] is not None:
                 raise ConfigError(f"role {role_name} is revoked; provision it again to make it valid")
-            await driver.execute(f"alter role {sql.quote(role_name)} password {_literal(verifier(secret))}")
+            await driver.execute(
+                f"alter role {sql.quote(role_name)} password {sql.literal(verifier(secret))}"
+            )
             await driver.execute(
                 sql.bind(
                     "update mesh.worker_credential set rotated_at = now() where role_name = $1", namespace
@@ -265,7 +267,7 @@ def default_role_name(database: str, namespace: str, app_id: str, topics: Sequen
 
 
 async def _make_login(driver: Driver, name: str, password: str, limit: int, *, recorded: bool) -> None:
-    quoted, secret = sql.quote(name), _literal(verifier(password))
+    quoted, secret = sql.quote(name), sql.literal(verifier(password))
     role = await driver.fetchrow(
         "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls as mighty "
         "from pg_catalog.pg_roles where rolname = $1",
@@ -426,8 +428,3 @@ def _positive(name: str, value: Duration) -> float:
     if found < 1:
         raise ConfigError(f"{name} must be at least 1 second, not {value!r}")
     return found
-
-
-def _literal(text: str) -> str:
-    """Statements on roles take no parameters."""
-    return "'" + text.replace("'", "''") + "'"

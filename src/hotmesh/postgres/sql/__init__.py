@@ -20,6 +20,11 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """For statements that take no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 @cache
 def read(folder: str) -> dict[str, str]:
     """Name (without .sql) → text of every file in `migrations`, `functions` or `queries`, sorted by name."""

@@ -109,3 +109,68 @@ def test_records_as_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigError, match="loud"):
         log_json(level="loud")
+
+
+class Kept(logging.Handler):
+    """What a logger has been given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def loggers() -> Iterator[tuple[logging.Logger, Kept, Kept]]:
+    """A logger of the program, what it is given, and what the loggers of the library pass on."""
+    top, own = logging.getLogger("hotmesh"), logging.getLogger("shop.flows")
+    before, own.propagate = top.level, False
+    given, passed = Kept(), Kept()
+    own.addHandler(given)
+    top.addHandler(passed)
+    top.setLevel(logging.WARNING)
+    yield own, given, passed
+    own.removeHandler(given)
+    top.removeHandler(passed)
+    top.setLevel(before)
+
+
+@pytest.mark.anyio
+async def test_an_instance_logs_to_its_own_logger_from_its_own_level_on(
+    database_url: str, loggers: tuple[logging.Logger, Kept, Kept]
+) -> None:
+    own, given, passed = loggers
+    own.setLevel(logging.INFO)
+    async with (
+        HotMesh.init("shop", connection=database_url, logger=own, name="front"),
+        HotMesh.init("bank", connection=database_url, log_level="warn"),
+        HotMesh.init("mute", connection=database_url, direct_connection=False, log_level="silent"),
+        HotMesh.init("deaf", connection=database_url, direct_connection=False),
+    ):
+        pass
+    assert [(record.getMessage(), record.__dict__["app"]) for record in given.records] == [
+        ("started", "front"),
+        ("stopped", "front"),
+    ]
+    assert {record.__dict__["app_id"] for record in passed.records} == {"deaf"}
+
+
+@pytest.mark.anyio
+async def test_a_level_lets_through_what_the_program_does_not_log_otherwise(
+    database_url: str, loggers: tuple[logging.Logger, Kept, Kept]
+) -> None:
+    async with HotMesh.init("shop", connection=database_url, log_level="info"):
+        pass
+    assert [record.getMessage() for record in loggers[2].records] == ["started", "stopped"]
+
+
+def test_what_is_no_logger_and_no_level() -> None:
+    with pytest.raises(ConfigError, match=r"logger= takes a logging\.Logger, not 'x'"):
+        HotMesh.init("shop", logger="x")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"logger= cannot be hotmesh\.engine"):
+        HotMesh.init("shop", logger=logging.getLogger("hotmesh.engine"))
+    for level in ("loud", True):
+        with pytest.raises(ConfigError, match="log_level= cannot be"):
+            HotMesh.init("shop", log_level=level)

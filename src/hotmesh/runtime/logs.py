@@ -1,7 +1,7 @@
 """Log records: an event name and facts (`extra`), on loggers `hotmesh.*`. The library sets up no handlers.
 
 Every record of an instance's own tasks has its `app_id` and `guid`, so that the lines of several instances in one
-process can be told apart.
+process can be told apart. An instance may have a logger and a level of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import json
 import logging
 import os
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
@@ -25,23 +28,87 @@ LOGGERS: Final = (
 )  # fmt: skip
 """Every logger of the library."""
 
-_instance: ContextVar[tuple[str, str] | None] = ContextVar("hotmesh_instance", default=None)
+LEVELS: Final = {"silly": 1, "silent": logging.CRITICAL + 1}
+"""Names of levels that `logging` does not know: everything, and nothing."""
 
 
-def speak_for(app_id: str, guid: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How an instance logs: what its records are about, where they go instead, and the least level of them."""
+
+    app_id: str
+    guid: str
+    name: str | None = None
+    logger: logging.Logger | None = None
+    level: int | None = None
+
+    def prepare(self) -> None:
+        """Let the loggers of the library pass on what this instance wants to have logged."""
+        for name in LOGGERS:
+            # Once per logger, however often: the same filter is not added twice.
+            logging.getLogger(name).addFilter(_about)
+        wanted = self.level
+        if wanted is None and self.logger is not None:
+            wanted = self.logger.getEffectiveLevel()
+        top = logging.getLogger("hotmesh")
+        if wanted is not None and top.getEffectiveLevel() > wanted:
+            top.setLevel(wanted)
+
+
+_instance: ContextVar[Voice | None] = ContextVar("hotmesh_instance", default=None)
+
+
+def speak_for(voice: Voice) -> None:
     """What this task logs, and each task that it starts, is about this instance."""
-    _instance.set((app_id, guid))
-    for name in LOGGERS:
-        # Once per logger, however often: the same filter is not added twice.
-        logging.getLogger(name).addFilter(_about)
+    voice.prepare()
+    _instance.set(voice)
+
+
+@contextmanager
+def speaking_for(voice: Voice) -> Iterator[None]:
+    """What is logged inside the block is about this instance."""
+    voice.prepare()
+    token = _instance.set(voice)
+    try:
+        yield
+    finally:
+        _instance.reset(token)
 
 
 def _about(record: logging.LogRecord) -> bool:
-    known = _instance.get()
-    if known is not None:
-        record.__dict__.setdefault("app_id", known[0])
-        record.__dict__.setdefault("guid", known[1])
-    return True
+    voice = _instance.get()
+    if voice is None:
+        return True
+    record.__dict__.setdefault("app_id", voice.app_id)
+    record.__dict__.setdefault("guid", voice.guid)
+    if voice.name is not None:
+        record.__dict__.setdefault("app", voice.name)
+    if voice.level is not None and record.levelno < voice.level:
+        return False
+    if voice.logger is None:
+        return True
+    if voice.logger.isEnabledFor(record.levelno):
+        voice.logger.handle(record)
+    return False
+
+
+def checked_logger(logger: Any) -> logging.Logger:
+    """The logger if it is one that can take the records of an instance. Raises ConfigError."""
+    if not isinstance(logger, logging.Logger):
+        raise ConfigError(f"logger= takes a logging.Logger, not {logger!r}")
+    if logger.name in LOGGERS:
+        raise ConfigError(f"logger= cannot be {logger.name}, from which the records come: leave it out")
+    return logger
+
+
+def level_number(level: str | int, what: str) -> int:
+    """The number of a level: `silly`, `debug`, `info`, `warn`, `error`, `silent`, those of `logging`. Raises ConfigError."""
+    number: object = level
+    if isinstance(level, str):
+        number = LEVELS.get(level.lower()) or logging.getLevelNamesMapping().get(level.upper(), level)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ConfigError(f"{what} cannot be {level!r}")
+    return number
 
 
 class JsonFormatter(logging.Formatter):
@@ -78,9 +145,7 @@ def log_json(stream: IO[str] | None = None, level: str | int | None = None) -> l
     """
     if level is None:
         level = os.environ.get(VARIABLE) or "info"
-    number = logging.getLevelNamesMapping().get(level.upper()) if isinstance(level, str) else level
-    if not isinstance(number, int):
-        raise ConfigError(f"the log level (argument, or {VARIABLE}) cannot be {level!r}")
+    number = level_number(level, f"the log level (argument, or {VARIABLE})")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger("hotmesh")

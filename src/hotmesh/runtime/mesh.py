@@ -56,7 +56,7 @@ from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.figures import Figures
 from hotmesh.runtime.lease import LeaseKeeper
 from hotmesh.runtime.listener import Listener
-from hotmesh.runtime.logs import speak_for
+from hotmesh.runtime.logs import Voice, checked_logger, level_number, speak_for, speaking_for
 from hotmesh.runtime.metrics import Metrics
 from hotmesh.runtime.operating import Operating
 from hotmesh.runtime.outposts import Outposts, Post, divide, leading, source_of
@@ -74,7 +74,7 @@ from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS
-from hotmesh.runtime.worker import Worker
+from hotmesh.runtime.worker import Worker, worker_from
 from hotmesh.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class HotMesh:
         codec: Codec | None = None,
         login: WorkerLogin | None = None,
         outposts: Outposts,
+        voice: Voice,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -134,6 +135,7 @@ class HotMesh:
         self._secured = login is not None
         self._source = source
         self._outposts = outposts
+        self._voice = voice
 
         def current_codec() -> Codec | None:
             return HotMesh._codec if codec is None else codec
@@ -231,6 +233,8 @@ class HotMesh:
         secured: bool | None = None,
         worker_credentials: roles.Credentials | None = None,
         name: str | None = None,
+        logger: logging.Logger | None = None,
+        log_level: str | int | None = None,
         lease: Duration | None = None,
         max_concurrency: int | None = None,
         max_payload: int | None = None,
@@ -247,7 +251,8 @@ class HotMesh:
         `connection`: a DSN, a dict of asyncpg options, an asyncpg pool, or a function that connects; omitted:
         `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres. `direct_connection`: a way past a
         pooler that keeps no sessions, see `docs/connections.md`. `namespace`: the Postgres schema. `guid`: id of this
-        instance, generated; no two that run at once may share one. `engine=False`: workers only. `readonly`: creates and
+        instance, generated; no two that run at once may share one. `name`: its label in `pg_stat_activity` and in logs;
+        `logger`, `log_level`: where its records go, and the least that are logged; see `docs/observability.md`. `engine=False`: workers only. `readonly`: creates and
         reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
@@ -269,7 +274,7 @@ class HotMesh:
             raise ConfigError("config.appId [a] is reserved")
         _check_name("namespace", namespace)
         given = dict(settings or {})
-        serving = [worker if isinstance(worker, Worker) else Worker(**worker) for worker in workers]
+        serving = [worker_from(worker) for worker in workers]
         if readonly:
             serving = [replace(worker, readonly=True) for worker in serving]
         if isinstance(engine, Mapping):
@@ -301,6 +306,14 @@ class HotMesh:
         if events is not None:
             publisher(events)
         _check_codec(codec)
+        member = guid or ids.guid()
+        voice = Voice(
+            app_id,
+            member,
+            name,
+            None if logger is None else checked_logger(logger),
+            None if log_level is None else level_number(log_level, "log_level="),
+        )
         spans = find_telemetry(app_id, telemetry, tracer_provider)
         if metrics is None and found.metrics_port:
             metrics = found.metrics_port
@@ -308,7 +321,7 @@ class HotMesh:
             exposition.address(metrics)
         return Starting(
             lambda: cls._begin(
-                app_id, connection, direct_connection, namespace, guid or ids.guid(), found, engine=bool(engine), readonly=readonly,
+                app_id, connection, direct_connection, namespace, member, found, voice, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics, codec=codec,
                 secured=True if worker_credentials is not None else secured,
@@ -325,6 +338,7 @@ class HotMesh:
         namespace: str,
         guid: str,
         settings: Settings,
+        voice: Voice,
         *,
         engine: bool,
         readonly: bool,
@@ -362,12 +376,12 @@ class HotMesh:
             return await begin(
                 post.source, guid=member, settings=replace(settings, retention=None), workers=post.workers,
                 secured=True if post.secured else None, engine=False, readonly=False, mode="verify",
-                outposts=Outposts((), occupy, member),
+                outposts=Outposts((), occupy, member), voice=replace(voice, guid=member),
             )  # fmt: skip
 
         mesh = await begin(
             source, guid=guid, settings=settings, workers=own, secured=secured, engine=engine, readonly=readonly, mode=mode,
-            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid),
+            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid), voice=voice,
         )  # fmt: skip
         cls._live.add(mesh)
         return mesh
@@ -391,6 +405,7 @@ class HotMesh:
         telemetry: Telemetry | None,
         codec: Codec | None,
         outposts: Outposts,
+        voice: Voice,
         events: EventSink | None = None,
         metrics: int | str | None = None,
     ) -> HotMesh:
@@ -432,6 +447,7 @@ class HotMesh:
                 codec=codec,
                 login=login,
                 outposts=outposts,
+                voice=voice,
             )
             mesh._place = place
             if login is None:
@@ -447,7 +463,8 @@ class HotMesh:
             if created:
                 mesh._events.engine("deployed")
             mesh._events.engine("started")
-        logger.info("started", extra={"app_id": app_id, "guid": guid})
+        with speaking_for(voice):
+            logger.info("started")
         return mesh
 
     @staticmethod
@@ -488,7 +505,7 @@ class HotMesh:
             await asyncio.wait([runner])
 
     async def _serve(self) -> None:
-        speak_for(self.app_id, self.guid_)
+        speak_for(self._voice)
         try:
             async with anyio.create_task_group() as tasks:
                 if self._engine is not None:
@@ -594,9 +611,10 @@ class HotMesh:
         self._stop_requested.set()
         HotMesh._live.discard(self)
         await asyncio.wait([runner])
-        if not runner.cancelled() and runner.exception() is not None:
-            logger.error("stopped with an error", exc_info=runner.exception())
-        logger.info("stopped", extra={"app_id": self.app_id, "guid": self.guid_})
+        with speaking_for(self._voice):
+            if not runner.cancelled() and runner.exception() is not None:
+                logger.error("stopped with an error", exc_info=runner.exception())
+            logger.info("stopped")
 
     @property
     def stopped(self) -> bool:
@@ -679,7 +697,8 @@ class HotMesh:
                 logger.warning("graph: %s", warning)
             return loaded.app
 
-        return await anyio.to_thread.run_sync(read)
+        with speaking_for(self._voice):
+            return await anyio.to_thread.run_sync(read)
 
     async def activate(self, version: str, delay: Duration | None = None) -> bool:
         """Make a deployed version the one that new jobs start on, in every process; newer or older than what runs.

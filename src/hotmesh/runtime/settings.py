@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any
 
+from hotmesh.core.duration import seconds
 from hotmesh.errors import ConfigError
 
 
@@ -74,9 +76,18 @@ class Settings:
             if text is not None:
                 values[name] = _number(text, variable) * scale
         known = {field.name: field for field in fields(cls)}
-        for name, value in (given or {}).items():
+        for option, value in (given or {}).items():
+            name = _ALIASES.get(option, option)
+            if name != option and given is not None and given.get(name) is not None:
+                raise ConfigError(f"{option} and {name} are two names of one setting: give one of them")
+            if name == "retry":
+                raise ConfigError(
+                    "retry is an option of workers: Worker(…, retry=…); an engine tries again by itself"
+                )
             if name not in known:
                 raise ConfigError(f"there is no setting {name!r}; known are {', '.join(known)}")
+            if isinstance(value, str | timedelta) and name in _DURATIONS:
+                value = seconds(value, name=option)
             if value is not None:
                 values[name] = value
         for name, value in values.items():
@@ -109,6 +120,16 @@ _VARIABLES = {
     "retention": ("HMSH_RETENTION_S", 1),
     "retention_interval": ("HMSH_RETENTION_INTERVAL_S", 1),
 }
+
+
+_ALIASES = {"reclaim_delay": "lease", "reclaim_count": "poison_threshold"}
+"""Names that other engines have for settings."""
+
+_DURATIONS = frozenset(
+    field.name
+    for field in fields(Settings)
+    if str(field.type).startswith("float") and field.name != "duress_alpha"
+)
 
 
 def _number(text: str, variable: str) -> float:

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from hotmesh import HotMesh, JobOutput, StreamData, Worker
-from hotmesh.runtime import activation
+from hotmesh.runtime import activation, listener
 from ledger import Ledger
 
 APP = "troupe"
@@ -172,6 +172,10 @@ class Actor:
             os.kill(os.getpid(), signal.SIGKILL)
 
         store.commit = commit  # type: ignore[method-assign]
+
+    async def probe_often(self, pause: float) -> None:
+        """Look after the listening connection so often."""
+        listener.PROBE = pause
 
     async def be_impatient(self, grace: float) -> None:
         """Lose the right to activate after so many silent seconds more than the answers may take."""

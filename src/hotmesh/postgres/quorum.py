@@ -47,12 +47,39 @@ async def join_mesh(store: Store, connection: Driver, *, engine: bool) -> int | 
     return session
 
 
-async def leave_mesh(store: Store, connection: Driver, *, engine: bool) -> None:
-    """Count it no longer; a connection of a user's pool may live on."""
+async def take_guid(store: Store, connection: Driver, guid: str) -> int | None:
+    """Let this connection, which listens, have the guid as long as it lives; the session that has it already, or None.
+
+    Also lets the server find out within half a minute that the machine at the other end has died. A worker login has no
+    guid that anybody could look for.
+    """
+    if not store.joins:
+        return None
+    await connection.execute(KEEP_ALIVE)
+    holder: int | None = await connection.fetchval(
+        store.bound("select mesh.take_guid($1, $2)"), store.app_id, guid
+    )
+    return holder
+
+
+KEEP_ALIVE = """
+set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3;
+set tcp_user_timeout = 30000
+"""
+"""Seconds, but for the last: milliseconds. Of no effect on other lines than TCP."""
+
+
+async def leave_mesh(store: Store, connection: Driver, guid: str, *, engine: bool) -> None:
+    """Count it no longer, and let go of the guid; a connection of a user's pool may live on."""
     if not store.joins:
         return
     await connection.execute(
-        store.bound("select pg_advisory_unlock_shared(mesh.member_key($1, $2))"), store.app_id, engine
+        store.bound(
+            "select pg_advisory_unlock_shared(mesh.member_key($1, $2)), pg_advisory_unlock(mesh.guid_key($1, $3))"
+        ),
+        store.app_id,
+        engine,
+        guid,
     )
 
 

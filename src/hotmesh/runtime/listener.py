@@ -15,9 +15,9 @@ import anyio.abc
 import msgspec
 
 from hotmesh.core.wire import loads
-from hotmesh.errors import ConnectionLostError, HotMeshError
+from hotmesh.errors import ConfigError, ConnectionLostError, HotMeshError
 from hotmesh.postgres.connection import backoff, is_closed, terminate, translated
-from hotmesh.postgres.quorum import join_mesh, leave_mesh
+from hotmesh.postgres.quorum import join_mesh, leave_mesh, take_guid
 
 if TYPE_CHECKING:
     from hotmesh.postgres.connection import Driver, Source
@@ -106,6 +106,7 @@ class Listener:
                 self.channel = await self._store.channel(connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
+                owns = await self._take_guid(connection)
                 # Only now: who counts as a member hears everything.
                 self.session = await join_mesh(self._store, connection, engine=self._engine)
             self.own_channel = member_channel(self.channel, self._member)
@@ -120,11 +121,34 @@ class Listener:
                     await lost.wait()
                 if not lost.is_set():
                     await self._probe(connection)
+                    owns = owns or await self._take_guid(connection)
         finally:
             self.session = None
             self.own_channel = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(source, connection, ended)
+
+    async def _take_guid(self, connection: Driver) -> bool:
+        """Have the guid on this connection; whether it was free. Raises ConfigError at the start if another instance has it.
+
+        Later that is most likely the connection that was lost, of which the server does not know yet.
+        """
+        until = anyio.current_time() + (0.0 if self._started else DYING)
+        with translated(), anyio.fail_after(PROBE):
+            while (holder := await take_guid(self._store, connection, self._member)) is not None:
+                if anyio.current_time() >= until:
+                    break
+                await anyio.sleep(0.05)
+        if holder is None:
+            return True
+        if not self._started:
+            raise ConfigError(
+                f"config.guid [{self._member}] is in use by another instance of app {self._store.app_id}, which runs in "
+                f"another process (its session of Postgres is {holder}, see pg_stat_activity): leave guid out, or stop "
+                "that one first. One whose machine has died is gone after half a minute"
+            )
+        logger.warning("guid is held by another session", extra={"guid": self._member, "session": holder})
+        return False
 
     async def _probe(self, connection: Driver) -> None:
         """A half-open connection says nothing for ever; a statement finds out.
@@ -145,7 +169,7 @@ class Listener:
                     connection.remove_termination_listener(ended)
                     for channel in (self.channel, member_channel(self.channel, self._member)):
                         await connection.remove_listener(channel, self._receive)
-                    await leave_mesh(self._store, connection, engine=self._engine)
+                    await leave_mesh(self._store, connection, self._member, engine=self._engine)
                     await source.release(connection)
         except (HotMeshError, OSError):
             terminate(connection)
@@ -173,6 +197,9 @@ def member_channel(channel: str, member: str) -> str:
 
 PROBE = 15.0
 """Seconds between two checks that the connection is alive, and for its answer."""
+
+DYING = 3.0
+"""Seconds in which Postgres notices that a process was killed, and lets go of its guid."""
 
 STEADY = 5.0
 """Seconds after which a connection was a good one, and its loss is the first."""

@@ -251,7 +251,7 @@ class HotMesh:
         `connection`: a DSN, a dict of asyncpg options, an asyncpg pool, or a function that connects; omitted:
         `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres. `direct_connection`: a way past a
         pooler that keeps no sessions, see `docs/connections.md`. `namespace`: the Postgres schema. `guid`: id of this
-        instance, generated; no two that run at once may share one. `name`: its label in `pg_stat_activity` and in logs;
+        instance, generated; one that a live instance has is refused, see `docs/instances.md`. `name`: its label in `pg_stat_activity` and in logs;
         `logger`, `log_level`: where its records go, and the least that are logged; see `docs/observability.md`. `engine=False`: workers only. `readonly`: creates and
         reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.

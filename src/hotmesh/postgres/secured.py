@@ -88,8 +88,9 @@ class SecuredStore(Store):
         codec: Callable[[], Codec | None],
         *,
         patience: float | None = None,
+        task_queue: str | None = None,
     ) -> None:
-        super().__init__(source, schema, app_id, codec, patience=patience)
+        super().__init__(source, schema, app_id, codec, patience=patience, task_queue=task_queue)
         self.login = login
 
     async def claim_work(

@@ -16,7 +16,7 @@ from hotmesh.core.job import Dimension, Job
 from hotmesh.core.step import Signal, WorkKey
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
-from hotmesh.postgres import sql
+from hotmesh.postgres import sharing, sql
 from hotmesh.postgres.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
 from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
@@ -78,15 +78,24 @@ class Store:
         codec: Callable[[], Codec | None] = _no_codec,
         *,
         patience: float | None = None,
+        task_queue: str | None = None,
     ) -> None:
-        """`patience`: seconds after which a silent database counts as lost, and how long a call waits for one."""
+        """`patience`: seconds after which a silent database counts as lost, and how long a call waits for one.
+
+        Stores of the same `task_queue`, source and patience share their general connection.
+        """
         self.source = source
         self._codec = codec
         self._payload = CLEAR
         self._patience = patience
         self.schema = schema
         self.app_id = app_id
-        self._link = Link(source, name="calls", patience=patience, wait=patience or 0.0)
+
+        def calls() -> Link:
+            return Link(source, name="calls", patience=patience, wait=patience or 0.0)
+
+        alone = task_queue is None
+        self._link = calls() if alone else sharing.share(task_queue, (Link, source.ways, patience), calls)
         self.links = WeakSet((self._link,))
         """Every connection of the instance but the one that listens."""
         self._sql: dict[str, str] = {}
@@ -118,7 +127,7 @@ class Store:
         return None if self._patience is None else self._patience + held
 
     async def close(self) -> None:
-        await self._link.close()
+        await sharing.give_back(self._link)
 
     async def close_unused(self) -> None:
         """Close connections that nobody has used for a while, until cancelled; the next use opens another."""

@@ -74,7 +74,7 @@ from hotmesh.runtime.subscribers import Subscriber, Subscribers
 from hotmesh.runtime.throttle import Scope
 from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS
-from hotmesh.runtime.worker import Worker, worker_from
+from hotmesh.runtime.worker import Worker, check_task_queue, worker_from
 from hotmesh.runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -116,7 +116,6 @@ class HotMesh:
         *,
         engine: bool,
         readonly: bool,
-        workers: Iterable[Worker],
         pin_versions: bool = True,
         events: EventSink | None = None,
         telemetry: Telemetry | None = None,
@@ -125,6 +124,7 @@ class HotMesh:
         login: WorkerLogin | None = None,
         outposts: Outposts,
         voice: Voice,
+        task_queue: str | None = None,
     ) -> None:
         """Use `HotMesh.init`."""
         self.app_id = app_id
@@ -136,15 +136,18 @@ class HotMesh:
         self._source = source
         self._outposts = outposts
         self._voice = voice
+        self._task_queue = task_queue
 
         def current_codec() -> Codec | None:
             return HotMesh._codec if codec is None else codec
 
         patience = settings.connect_timeout
         self._store = (
-            Store(source, schema, app_id, current_codec, patience=patience)
+            Store(source, schema, app_id, current_codec, patience=patience, task_queue=task_queue)
             if login is None
-            else SecuredStore(source, schema, app_id, login, current_codec, patience=patience)
+            else SecuredStore(
+                source, schema, app_id, login, current_codec, patience=patience, task_queue=task_queue
+            )
         )
         self._plans = Plans(self._store, pinned=pin_versions)
         self._environment = system_environment()
@@ -194,8 +197,6 @@ class HotMesh:
             self._workers.deliver_to(
                 None if readonly else self._engine.deliver, self._engine.place_free, self._engine.behind
             )
-        for worker in workers:
-            self._workers.add(worker)
         self._quorum = Quorum(
             self._store, guid, settings, self._plans, self._listener, self._engine, self._workers
         )
@@ -225,6 +226,7 @@ class HotMesh:
         direct_connection: ConnectionLike | Literal[False] = None,
         namespace: str = "hotmesh",
         guid: str | None = None,
+        task_queue: str | None = None,
         engine: bool | Mapping[str, Any] = True,
         workers: Iterable[Worker | Mapping[str, Any]] = (),
         readonly: bool = False,
@@ -250,10 +252,12 @@ class HotMesh:
 
         `connection`: a DSN, a dict of asyncpg options, an asyncpg pool, or a function that connects; omitted:
         `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres. `direct_connection`: a way past a
-        pooler that keeps no sessions, see `docs/connections.md`. `namespace`: the Postgres schema. `guid`: id of this
-        instance, generated; one that a live instance has is refused, see `docs/instances.md`. `name`: its label in `pg_stat_activity` and in logs;
-        `logger`, `log_level`: where its records go, and the least that are logged; see `docs/observability.md`. `engine=False`: workers only. `readonly`: creates and
-        reads jobs, processes none, and its workers take none (`engine={"readonly": True}`: they do).
+        pooler that keeps no sessions, `task_queue`: the name by which instances share a connection, see
+        `docs/connections.md`. `namespace`: the Postgres schema. `guid`: id of this instance, generated; one that a
+        live instance has is refused, see `docs/instances.md`. `name`: its label in `pg_stat_activity` and in logs;
+        `logger`, `log_level`: where its records go, and the least that are logged; see `docs/observability.md`.
+        `engine=False`: workers only. `readonly`: creates and reads jobs, processes none, and its workers take none
+        (`engine={"readonly": True}`: they do).
         `pin_versions=False`: running jobs follow the active version instead of the one they started on.
         `migrate="verify"`: run no DDL, and refuse to start if the tables are not up to date. `lease`: how long
         reserved work is safe from others without a sign of life. `secured`: this is a worker with a worker
@@ -282,9 +286,12 @@ class HotMesh:
             connection = options.pop("connection", connection)
             direct_connection = options.pop("direct_connection", direct_connection)
             readonly = bool(options.pop("readonly", False)) or readonly
+            task_queue = task_queue or options.pop("task_queue", None)
+            options.pop("task_queue", None)
             given |= options
             engine = True
         readonly = readonly or is_readonly(connection)
+        check_task_queue(task_queue)
         if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or "\0" in guid):
             raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
         if lease is not None:
@@ -321,7 +328,7 @@ class HotMesh:
             exposition.address(metrics)
         return Starting(
             lambda: cls._begin(
-                app_id, connection, direct_connection, namespace, member, found, voice, engine=bool(engine), readonly=readonly,
+                app_id, connection, direct_connection, namespace, member, found, voice, task_queue, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics, codec=codec,
                 secured=True if worker_credentials is not None else secured,
@@ -339,6 +346,7 @@ class HotMesh:
         guid: str,
         settings: Settings,
         voice: Voice,
+        task_queue: str | None,
         *,
         engine: bool,
         readonly: bool,
@@ -358,6 +366,7 @@ class HotMesh:
         if first is not None:
             connection = first.connection if connection is None else connection
             credentials = first.worker_credentials
+            task_queue = task_queue or first.task_queue
             secured = secured if credentials is None else True
         source = await anyio.to_thread.run_sync(
             lambda: Source.find(
@@ -366,7 +375,7 @@ class HotMesh:
         )
         if credentials is not None:
             source = source.logged_in(*roles.login_of(credentials))
-        own, posts = divide(workers, source)
+        own, posts = divide(workers, source, task_queue)
         begin = partial(
             cls._begin_on, app_id, namespace=namespace, name=name, pin_versions=pin_versions, telemetry=telemetry, codec=codec
         )  # fmt: skip
@@ -376,12 +385,12 @@ class HotMesh:
             return await begin(
                 post.source, guid=member, settings=replace(settings, retention=None), workers=post.workers,
                 secured=True if post.secured else None, engine=False, readonly=False, mode="verify",
-                outposts=Outposts((), occupy, member), voice=replace(voice, guid=member),
+                outposts=Outposts((), occupy, member), voice=replace(voice, guid=member), task_queue=post.task_queue,
             )  # fmt: skip
 
         mesh = await begin(
             source, guid=guid, settings=settings, workers=own, secured=secured, engine=engine, readonly=readonly, mode=mode,
-            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid), voice=voice,
+            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid), voice=voice, task_queue=task_queue,
         )  # fmt: skip
         cls._live.add(mesh)
         return mesh
@@ -406,6 +415,7 @@ class HotMesh:
         codec: Codec | None,
         outposts: Outposts,
         voice: Voice,
+        task_queue: str | None,
         events: EventSink | None = None,
         metrics: int | str | None = None,
     ) -> HotMesh:
@@ -439,7 +449,6 @@ class HotMesh:
                 settings,
                 engine=engine,
                 readonly=readonly,
-                workers=workers,
                 pin_versions=pin_versions,
                 events=events,
                 telemetry=telemetry,
@@ -448,8 +457,11 @@ class HotMesh:
                 login=login,
                 outposts=outposts,
                 voice=voice,
+                task_queue=task_queue,
             )
             mesh._place = place
+            for worker in workers:
+                mesh._workers.add(worker)
             if login is None:
                 await mesh._plans.refresh()
             await mesh._start()
@@ -633,7 +645,11 @@ class HotMesh:
         instance nor any worker of `init` has.
         """
         source = source_of(worker, self._source)
-        outpost = None if source is self._source else self._outposts.at(source)
+        outpost = (
+            None
+            if source is self._source
+            else self._outposts.at(source, self._task_queue or worker.task_queue)
+        )
         if outpost is not None:
             outpost.add_worker(replace(worker, connection=None, worker_credentials=None))
         elif source is self._source or worker.readonly:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -29,7 +29,13 @@ class Post:
     source: Source
     secured: bool
     """Whether it has to be a worker login."""
+    task_queue: str | None
     workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[Any, str | None]:
+        """Workers of the same place share a post."""
+        return self.source.ways, self.task_queue
 
     @property
     def topics(self) -> str:
@@ -54,9 +60,10 @@ class Outposts:
         """Those that have been started."""
         return tuple(mesh for _, mesh in self._started)
 
-    def at(self, source: Source) -> HotMesh | None:
+    def at(self, source: Source, task_queue: str | None) -> HotMesh | None:
         """The outpost that has this connection."""
-        return next((mesh for post, mesh in self._started if post.source.ways == source.ways), None)
+        place = source.ways, task_queue
+        return next((mesh for post, mesh in self._started if post.place == place), None)
 
     async def start(self) -> None:
         """Start them all. Raises what `HotMesh.init` raises, and then says of which worker it is."""
@@ -76,8 +83,13 @@ class Outposts:
                 tasks.start_soon(mesh.stop, grace)
 
 
-def divide(workers: Iterable[Worker], source: Source) -> tuple[list[Worker], list[Post]]:
-    """The workers that an instance serves by its own connection, and the posts of the others. Raises ConfigError."""
+def divide(
+    workers: Iterable[Worker], source: Source, task_queue: str | None
+) -> tuple[list[Worker], list[Post]]:
+    """The workers that an instance serves by its own connection, and the posts of the others.
+
+    The instance's task queue, if it has one, is that of all its workers. Raises ConfigError.
+    """
     own: list[Worker] = []
     posts: list[Post] = []
     for worker in workers:
@@ -85,9 +97,10 @@ def divide(workers: Iterable[Worker], source: Source) -> tuple[list[Worker], lis
         if found is source or worker.readonly:
             own.append(worker)
             continue
-        post = next((post for post in posts if post.source.ways == found.ways), None)
+        queue = task_queue or worker.task_queue
+        post = next((post for post in posts if post.place == (found.ways, queue)), None)
         if post is None:
-            post = Post(found, secured=worker.worker_credentials is not None)
+            post = Post(found, secured=worker.worker_credentials is not None, task_queue=queue)
             posts.append(post)
         post.workers.append(worker)
     return own, posts

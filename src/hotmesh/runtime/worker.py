@@ -31,7 +31,7 @@ class Worker:
     `workflow_name`: take only work of this name; several workers of one topic may have one each, and one without
     takes the rest. `readonly`: take nothing at all. `connection`: one of its own, in any form of that of
     `HotMesh.init`; `worker_credentials`: another login (`user` and `password`, or what `provision_worker_role`
-    returned). Workers with either are served by an *outpost* of the instance, see `docs/instances.md`.
+    returned). `task_queue`: that of such a connection, see `docs/connections.md`. Workers with either are served by an *outpost* of the instance, see `docs/instances.md`.
     `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 100; of a plain
     function 10). `retry`: a
     `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
@@ -53,10 +53,12 @@ class Worker:
     readonly: bool = False
     connection: ConnectionLike = field(default=None, repr=False)
     worker_credentials: Credentials | None = field(default=None, repr=False)
+    task_queue: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
+        check_task_queue(self.task_queue)
         name = self.workflow_name
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")
@@ -81,6 +83,12 @@ class Worker:
     def is_apart(self) -> bool:
         """Whether it has a connection or a login of its own."""
         return self.connection is not None or self.worker_credentials is not None
+
+
+def check_task_queue(task_queue: object) -> None:
+    """Raise ConfigError for what is no task queue."""
+    if task_queue is not None and (not isinstance(task_queue, str) or not task_queue):
+        raise ConfigError(f"task_queue must be a non-empty text, not {task_queue!r}")
 
 
 def worker_from(given: Worker | Mapping[str, Any]) -> Worker:

@@ -990,10 +990,29 @@ async def hold_for_ever_by_giving_back_and_taking_again(c: Connection, s: Stage)
         rows = await claim(c)
         if not rows:
             break
-        await c.fetchval(POSTPONE, "m", *named(rows), [50.0], [False])
+        await c.fetchval(POSTPONE, "m", *named(rows), [0.0], [False])
     await eventually(lambda: ended(s, job_id))
     [letter] = await s.mesh.list_dead_letters(job_id=job_id)
     assert "delivered 20 times" in letter.reason
+    await s.mesh.discard(letter.id)
+
+
+@harmless
+async def hold_for_ever_by_not_reading(c: Connection, s: Stage) -> None:
+    """It is for others within a second, and given up when it is too old."""
+    job_id = await s.work()
+    for _ in range(3):
+        rows = await eventually(lambda: claim(c))
+        assert await c.fetchval(POSTPONE, "m", *named(rows), [50.0], [False]) == 1
+    rows = await eventually(lambda: claim(s.worker, member="honest"), within=5)
+    assert rows[0]["delivery"] == 1
+    older = "update hotmesh.worker_stream set created_at = created_at - interval '51 seconds', visible_at = now() where job_id = $1"
+    await s.owner.execute(older, job_id)
+    rows = await eventually(lambda: claim(c))
+    assert await c.fetchval(POSTPONE, "m", *named(rows), [1.0], [False]) == 1
+    await eventually(lambda: ended(s, job_id))
+    [letter] = await s.mesh.list_dead_letters(job_id=job_id)
+    assert "unread" in letter.reason
     await s.mesh.discard(letter.id)
 
 

@@ -253,6 +253,10 @@ class SecuredStore(Store):
             )
         )
 
+    async def queue_depth(self) -> list[Any]:
+        """Nothing: a worker login sees no queues."""
+        return []
+
     async def channel(self, connection: Driver) -> str:
         del connection
         return self.login.channel

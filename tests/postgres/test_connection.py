@@ -51,12 +51,24 @@ async def test_a_source_takes_every_form_that_users_write(
         await source.release(connection)
 
 
+DSN = "postgresql://user:secret@host/db"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (7, "a DSN, a dict of driver options, an asyncpg pool or a function that connects, not int"),
         ("mysql://host/db", "must start with postgresql://, not mysql://"),
         ("user:secret@host/db", "not a Postgres URL"),
+        ({"store": DSN, "stream": DSN + "2", "sub": {}}, "a `stream` that differs from its `store`"),
+        (
+            {"store": DSN, "stream": {}, "sub": {}, "pub": DSN + "2"},
+            "a `pub` that differs from its `store` and its `sub`",
+        ),
+        (
+            {"store": DSN, "stream": {}, "sub": {}, "stor": {}},
+            "has 'stor' beside `store`, `stream` and `sub`",
+        ),
     ],
 )
 def test_what_is_no_connection_is_refused_without_telling_passwords(given: Any, words: str) -> None:
@@ -65,6 +77,12 @@ def test_what_is_no_connection_is_refused_without_telling_passwords(given: Any, 
 
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_the_long_form_may_name_further_purposes() -> None:
+    direct = DSN + "direct"
+    form = {"store": DSN, "stream": {}, "sub": direct, "pub": direct, "search": DSN, "readonly": True}
+    assert Source(form).ways == Source(DSN, direct=direct).ways
 
 
 async def test_the_environment_names_the_database_when_the_caller_does_not(

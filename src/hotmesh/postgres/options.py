@@ -19,6 +19,9 @@ ConnectionLike = str | Mapping[str, Any] | asyncpg.Pool | Factory | None
 LONG_FORM = ("store", "stream", "sub")
 """One connection for each purpose; ours are two: statements (`store`, `stream`), and what needs a session (`sub`)."""
 
+_FURTHER = ("pub", "search")
+"""Purposes that other engines have connections for; ours go by one of the two."""
+
 _MARKS = ("class", "provider", "readonly", "retry")
 """Keys that tell other drivers something, and ours nothing."""
 
@@ -35,6 +38,17 @@ def split(connection: ConnectionLike, direct: ConnectionLike | bool) -> tuple[Co
         raise ConfigError(
             f"engine must include `store`, `stream`, and `sub` fields; connection= lacks {', '.join(missing)}"
         )
+    unknown = connection.keys() - {*LONG_FORM, *_FURTHER, "readonly"}
+    if unknown:
+        raise ConfigError(
+            f"connection= has {min(unknown)!r} beside `store`, `stream` and `sub`; further are {', '.join(_FURTHER)}, readonly"
+        )
+    for name in _FURTHER:
+        if connection.get(name) not in (None, {}, connection["store"], connection["sub"]):
+            raise ConfigError(
+                f"connection= has a `{name}` that differs from its `store` and its `sub`; there are no more than these two: "
+                "leave it out"
+            )
     if connection["stream"] not in ({}, connection["store"]):
         raise ConfigError(
             "connection= has a `stream` that differs from its `store`: one transaction writes to both, so they "

@@ -96,12 +96,11 @@ async def test_who_stands_still_hears_all_when_it_goes_on_and_who_is_killed_dist
         )
 
 
-@pytest.mark.parametrize(("when", "within"), [("before", 5.0), ("after", 11.0)])
+@pytest.mark.parametrize(("when", "within"), [("before", 5.0), ("after", 7.5)])
 async def test_a_caller_is_answered_though_the_process_that_had_the_job_is_killed(
     troupe: Troupe, three: list[Remote], when: str, within: float
 ) -> None:
-    """Before the commit, another takes the work as soon as its lease lapses. After it, each job is read every five seconds,
-    if its caller has waited so long."""
+    """Before the commit, another takes the work as soon as its lease lapses. After it, the job is read every five seconds."""
     a, b, c = three
     await c.call("pause", guid=await c.call("guid_of"))
     await b.call("die_at_commit", when)

@@ -103,6 +103,7 @@ class _Caller:
         self.answer = answer
         self.job_id: str | None = None
         self.since = 0.0
+        """When the job was created, or read last."""
         self.timer: asyncio.TimerHandle | None = None
 
     def time_out(self) -> None:
@@ -112,6 +113,9 @@ class _Caller:
 
 REREAD = 5.0
 """Seconds between two looks at a job that somebody waits for."""
+
+LOOKS = 5
+"""In how many steps these seconds pass, so that a job is looked at when they are over and not up to twice as late."""
 
 REREAD_DEAF = 0.5
 """The same where no notification can arrive."""
@@ -311,19 +315,21 @@ class Announcer:
         """A notification may be missed (a broken connection): jobs that callers wait for are read now and then."""
         pause = REREAD if self._listener.hears else REREAD_DEAF
         while True:
-            with anyio.move_on_after(pause):
+            with anyio.move_on_after(pause / LOOKS if self._waiting else pause):
                 await self._reread_wake.wait()
             self._reread_wake = anyio.Event()
             missed, self._missed = self._missed, set()
-            before = asyncio.get_running_loop().time() - pause
+            now = asyncio.get_running_loop().time()
             for generation, caller in list(self._waiting.items()):
                 if caller.job_id is None or caller.answer.done():
                     continue
-                if caller.since > before and generation not in missed:
+                if caller.since > now - pause and generation not in missed:
                     continue
+                since, caller.since = caller.since, now
                 try:
                     found = await self._read(caller.job_id)
                 except DatabaseError:
+                    caller.since = since
                     break
                 except CodecError as error:
                     self._fail(generation, error)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -20,10 +21,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from harness import connected, eventually, one_worker, settled
-from hotmesh import AesGcmCodec, HotMesh, JobError, StreamData, Worker
+from harness import app_login, connected, eventually, one_worker, settled
+from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
 from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres.secured import SecuredStore
+from hotmesh.runtime import stalled
+from proxy import proxied
 
 pytestmark = pytest.mark.anyio
 
@@ -285,6 +288,52 @@ async def _has(mesh: HotMesh, job_id: str, data: Any) -> bool:
     return bool((await mesh.get_state("one", job_id)).data == data)
 
 
+# -- engines that do not own the schema ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def app_url(guarded_url: str) -> Iterator[str]:
+    """The database, with the login of an app."""
+    with app_login(guarded_url) as url:
+        yield url
+
+
+async def test_an_engine_with_the_login_of_an_app_serves_secured_workers(
+    guarded_url: str, app_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends sessions of theirs that stand still."""
+    for name, value in (("LIMIT", 0.5), ("PERIOD", 0.2), ("IDLE", 0.2)):
+        monkeypatch.setattr(stalled, name, value)
+    messages: list[StreamData] = []
+
+    async def later(message: StreamData) -> Any:
+        messages.append(message)
+        return Response(status="pending") if message.data["x"] else {"y": 1}
+
+    made = await provision(guarded_url, ["w"])
+    url = login(guarded_url, made)
+    async with (
+        HotMesh.init(APP, connection=app_url, migrate="verify") as mesh,
+        secured(url, later) as worker,
+        connected(guarded_url) as owner,
+    ):
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        assert await call(mesh, 0) == 1
+        calling = asyncio.create_task(call(mesh, 5))
+        await eventually(lambda: len(messages) == 2)
+        await worker.add({"metadata": {**messages[1].metadata, "guid": "last"}, "data": {"y": 10}})
+        assert await calling == 10
+        job_id = await mesh.pub("one", {"x": 5})
+        await eventually(lambda: len(messages) == 3)
+        await mesh.interrupt("one", job_id)
+        await mesh.scrub(job_id)
+        await settled(owner, APP)
+        async with connected(url) as idle:
+            await idle.execute("begin")
+            await eventually(idle.is_closed)
+
+
 # -- the end -------------------------------------------------------------------------------------------------
 
 HELD = "select count(*) from hotmesh.worker_stream where reserved_by is not null and visible_at > now()"
@@ -362,6 +411,21 @@ async def test_an_answer_whose_receipt_is_lost_counts_once(
         assert await call(mesh, 5) == 10
     assert lost.is_set()
     assert len(double.began) == 2
+
+
+async def test_lines_cut_under_load_lose_nothing_and_repeat_nothing(guarded_url: str) -> None:
+    double = Doubler()
+    async with shop(guarded_url) as (mesh, url), proxied(url) as proxy:
+        way = proxy.url.replace("@", f":{urlsplit(url).password}@", 1)
+        async with secured(way, double, lease=60, settings={"reconnect_max": 0.2}):
+            calls = [asyncio.create_task(call(mesh, x)) for x in range(200)]
+            await eventually(lambda: double.began)
+            for _ in range(4):
+                proxy.cut()
+                await asyncio.wait(calls, timeout=0.1)
+            assert await asyncio.gather(*calls) == [x * 2 for x in range(200)]
+    assert len(double.began) == 200
+    assert proxy.accepted > 5
 
 
 PROGRAM = """

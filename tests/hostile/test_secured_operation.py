@@ -81,14 +81,14 @@ async def test_a_pause_and_its_end_are_obeyed_within_a_second(guarded_url: str) 
         assert await call(mesh) == 8
         for pause, resume in ((mesh.pause, mesh.resume), (_pause_topic(mesh), _resume_topic(mesh))):
             await pause()
-            await eventually(lambda: _rate_of(worker) == -1, within=1.5, what="the pause")
+            await eventually(lambda: _rate_of(worker) == -1, within=3, what="the pause")
             calls = [asyncio.create_task(call(mesh, x)) for x in range(3)]
             done, _ = await asyncio.wait(calls, timeout=0.5)
             assert not done
             resumed = time.monotonic()
             await resume()
             assert await asyncio.gather(*calls) == [0, 2, 4]
-            assert time.monotonic() - resumed < 1.5
+            assert time.monotonic() - resumed < 3
 
 
 def _rate_of(worker: HotMesh) -> int:
@@ -107,7 +107,7 @@ async def test_a_rate_is_kept_between_two_starts(guarded_url: str) -> None:
     double = Doubler()
     async with shop(guarded_url) as (mesh, url), secured(url, double) as worker:
         await mesh.throttle(200, topic="w")
-        await eventually(lambda: _rate_of(worker) == 200, within=1.5, what="the rate")
+        await eventually(lambda: _rate_of(worker) == 200, within=3, what="the rate")
         await asyncio.gather(*(call(mesh, x) for x in range(4)))
         await mesh.throttle(0, topic="w")
     gaps = [later - earlier for earlier, later in pairwise(double.began)]

@@ -150,6 +150,10 @@ class Drill:
         process.send_signal(signal.SIGSTOP)
         self.killed[member] = time.time()
 
+    def member(self, role: Role) -> str:
+        """The name of its process, also in Postgres."""
+        return self._processes[role.name][0]
+
     def wake(self, role: Role) -> None:
         """Let a stalled process go on where it was."""
         self._processes[role.name][1].send_signal(signal.SIGCONT)

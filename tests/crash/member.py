@@ -160,6 +160,7 @@ async def main(order: dict[str, Any]) -> None:
         app_id=APP,
         connection=order["url"],
         guid=member,
+        name=member,
         engine=order["engine"],
         workers=workers,
         lease=LEASE,

@@ -125,11 +125,13 @@ async def stall_between_transactions(
 
     async def stalled() -> bool:
         play.stall(role)
+        # Also what is active: it may be about to stand still in the middle of a transaction.
         busy = await connection.fetchval(
-            "select count(*) from pg_stat_activity where state like 'idle in transaction%' and pid <> pg_backend_pid()"
+            "select count(*) from pg_stat_activity where application_name = $1 and state <> 'idle'",
+            play.member(role),
         )
         if busy:
             play.wake(role)
         return not busy
 
-    await eventually(stalled)
+    await eventually(stalled, within=60)

@@ -34,6 +34,7 @@ from hotmesh.errors import (
     HotMeshError,
 )
 from hotmesh.postgres.connection import backoff, id_is_held, passing
+from hotmesh.postgres.quorum import count_engines
 from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
@@ -134,6 +135,11 @@ class Engine:
         self._commits = [store.link("commit 1"), store.link("commit 2")]
         self._loads = store.link("load")
         self._committing = 0
+        self._began = 0.0
+        """When the last commit was begun, by `time.monotonic`."""
+        self._company = False
+        """The app has other engines, which keep the database busy while this one prepares its next commit."""
+        self._look_around_at = 0.0
         self._closed = False
         self._loading = False
         self._in_load = 0
@@ -294,7 +300,8 @@ class Engine:
     async def _commit_loop(self, number: int, link: Link) -> None:
         """Commit whatever is ready, all of it at once; what becomes ready meanwhile goes with the next.
 
-        The second loop joins only when there is enough for a batch of its own: two small commits cost more than one.
+        The second loop joins only when there is enough for a batch of its own: two small commits cost more than one. And
+        it leaves everything to the first where other engines keep the database busy meanwhile, unless that is held up.
         """
         enough = 1 if number == 0 else SECOND_COMMIT
         while True:
@@ -305,10 +312,14 @@ class Engine:
                     self._memory.work_to_do = anyio.Event()
                 await self._memory.work_to_do.wait()
                 continue
+            if number and not self._held_up() and await self._in_company(link):
+                await anyio.sleep(HELD_UP / 2)
+                continue
             batch = self._collect()
             if not batch and not self._workers.can_take:
                 continue
             self._committing += 1
+            self._began = time.monotonic()
             try:
                 await self._commit(link, batch)
             except BaseException:
@@ -320,6 +331,22 @@ class Engine:
             if self._memory.ready:
                 self._memory.work_to_do.set()
 
+    def _held_up(self) -> bool:
+        """Whether a commit of the first loop takes so long that the second must not wait for it."""
+        return self._committing > 0 and time.monotonic() - self._began > HELD_UP
+
+    async def _in_company(self, link: Link) -> bool:
+        """Whether the app has other engines; looked up again after a while."""
+        now = time.monotonic()
+        if now >= self._look_around_at:
+            self._look_around_at = now + LOOK_AROUND
+            try:
+                async with link.use() as connection:
+                    self._company = await count_engines(self._store, connection) > 1
+            except (ConnectionLostError, ConnectionFailedError):
+                logger.debug("other engines could not be counted")
+        return self._company
+
     def _collect(self) -> list[Pending]:
         """Turn what is ready into steps; all events that a job has by now become one step.
 
@@ -328,7 +355,7 @@ class Engine:
         """
         batch: list[Pending] = []
         most = self._settings.batch
-        if not self._committing and len(self._memory.ready) >= 2 * SECOND_COMMIT:
+        if not self._committing and not self._company and len(self._memory.ready) >= 2 * SECOND_COMMIT:
             most = min(most, (len(self._memory.ready) + 1) // 2)
         while self._memory.ready and len(batch) < most:
             item = self._memory.ready.popleft()
@@ -859,6 +886,11 @@ ANSWERS_AHEAD: Final = 300
 SECOND_COMMIT: Final = 8
 """Ready steps from which a second commit runs beside the first."""
 
+LOOK_AROUND: Final = 5.0
+"""Seconds between two looks, under load, whether the app has other engines."""
+
+HELD_UP: Final = 1.0
+"""Seconds after which a commit is held up by something."""
 
 STOPPED: Final = "this instance has been stopped; whether the job was created is not known"
 

@@ -91,15 +91,6 @@ async def live_members(store: Store) -> Live:
     return Live(engines, frozenset(row["session"] for row in rows) - engines)
 
 
-async def count_engines(store: Store, connection: Driver) -> int:
-    """How many engines of the app listen now, all processes together."""
-    return int(
-        await connection.fetchval(
-            store.bound("select count(*) from mesh.live_members($1) where engine"), store.app_id
-        )
-    )
-
-
 async def publish(store: Store, messages: Sequence[tuple[str, str]], limit: int) -> None:
     """Send messages (channel, text); one of more than `limit` bytes is stored, and read by who hears of it."""
     channels, texts = zip(*messages, strict=True)

@@ -34,7 +34,7 @@ from hotmesh.errors import (
     HotMeshError,
 )
 from hotmesh.postgres.connection import backoff, id_is_held, passing
-from hotmesh.postgres.quorum import count_engines
+from hotmesh.postgres.quorum import live_members
 from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
@@ -312,7 +312,7 @@ class Engine:
                     self._memory.work_to_do = anyio.Event()
                 await self._memory.work_to_do.wait()
                 continue
-            if number and not self._held_up() and await self._in_company(link):
+            if number and not self._held_up() and await self._in_company():
                 await anyio.sleep(HELD_UP / 2)
                 continue
             batch = self._collect()
@@ -335,14 +335,13 @@ class Engine:
         """Whether a commit of the first loop takes so long that the second must not wait for it."""
         return self._committing > 0 and time.monotonic() - self._began > HELD_UP
 
-    async def _in_company(self, link: Link) -> bool:
+    async def _in_company(self) -> bool:
         """Whether the app has other engines; looked up again after a while."""
         now = time.monotonic()
         if now >= self._look_around_at:
             self._look_around_at = now + LOOK_AROUND
             try:
-                async with link.use() as connection:
-                    self._company = await count_engines(self._store, connection) > 1
+                self._company = len((await live_members(self._store)).engines) > 1
             except (ConnectionLostError, ConnectionFailedError):
                 logger.debug("other engines could not be counted")
         return self._company

@@ -146,7 +146,6 @@ class EngineStream:
     async def run_once(self, most: int = CLAIM_LIMIT) -> int:
         """Lock, load, advance and commit what is due, of at most so many jobs; how many there were."""
         self._wake.clear()
-        handled = 0
         async with self._link.use() as connection:
             try:
                 return await self._handle_due(connection, most)
@@ -157,6 +156,9 @@ class EngineStream:
                 logger.debug("events were handled elsewhere")
             except Exception as error:
                 logger.warning("batch of due jobs failed, handling them one by one", exc_info=error)
+        handled = 0
+        # Another use: each has its own time in which the database has to answer.
+        async with self._link.use() as connection:
             for _ in range(most):
                 found = await self._handle_one(connection)
                 handled += found

@@ -27,6 +27,7 @@ from member import APP, FLOW, LEASE, RECORDS, TURNS, expected
 
 from hotmesh import HotMesh
 from hotmesh.postgres import local
+from ledger import entries
 
 OBLIGATIONS = ("worker_stream", "engine_stream", "timer", "wait")
 
@@ -202,12 +203,8 @@ class Drill:
 
     def _ready(self) -> list[Role]:
         """The roles whose process serves: to kill one that is still importing would show little."""
-        up = {entry["member"] for entry in self.entries() if entry["what"] == "up"}
+        up = {entry["member"] for entry in entries(self.ledger) if entry["what"] == "up"}
         return [role for role in self.roles if self._processes[role.name][0] in up]
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        for line in self.ledger.read_text().splitlines():
-            yield json.loads(line)
 
     async def restart_postgres(self, server: Path) -> None:
         began = time.time()
@@ -311,11 +308,11 @@ class Drill:
     def _judge_runs(self, jobs: Mapping[str, str]) -> None:
         """A callback runs again only when its message was taken from a process that died, or lost its Postgres."""
         runs: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-        for entry in self.entries():
+        for entry in entries(self.ledger):
             if entry["what"] == "run":
                 runs[entry["gid"], entry["activity"], entry["address"]].append(entry)
         self.report.runs = sum(map(len, runs.values()))
-        self._up = {entry["member"]: entry["at"] for entry in self.entries() if entry["what"] == "up"}
+        self._up = {entry["member"]: entry["at"] for entry in entries(self.ledger) if entry["what"] == "up"}
         if len(runs) != (wanted := self.jobs * 8):
             self._complain(f"{len(runs)} different messages reached callbacks, not {wanted}")
             seen = Counter((jobs.get(gid, f"no job {gid}"), activity) for gid, activity, _ in runs)

@@ -14,6 +14,7 @@ from member import APP
 
 from harness import connected, eventually
 from hotmesh import HotMesh, StreamData, Worker
+from ledger import entries
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +91,7 @@ async def test_messages_that_a_dead_engine_meant_to_handle_are_taken_by_another(
 
 
 def count_runs(play: drill.Drill) -> int:
-    return sum(entry["what"] == "run" for entry in play.entries())
+    return sum(entry["what"] == "run" for entry in entries(play.ledger))
 
 
 async def test_a_stalled_process_that_wakes_up_changes_nothing(database_url: str, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from harness import eventually
+from ledger import entries
 
 
 def graph(version: str) -> str:
@@ -245,8 +246,6 @@ class Troupe:
 
     def notes(self, what: str, **facts: Any) -> list[dict[str, Any]]:
         """What the processes have noted of a kind, with these facts, in order."""
-        return [note for note in self._notes() if note["what"] == what and facts.items() <= note.items()]
-
-    def _notes(self) -> Iterator[dict[str, Any]]:
-        for line in self._ledger.read_text().splitlines():
-            yield json.loads(line)
+        return [
+            note for note in entries(self._ledger) if note["what"] == what and facts.items() <= note.items()
+        ]

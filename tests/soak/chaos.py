@@ -15,11 +15,10 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from chaos_member import APPS, CALLBACKS, RECORDS, TOPICS, expected, graphs
@@ -28,6 +27,7 @@ from member import LEASE
 
 from hotmesh import HotMesh, HotMeshError
 from hotmesh.postgres import local
+from ledger import entries
 
 ROLES = {
     "both-a": (True, True), "both-b": (True, True), "both-c": (True, True), "both-d": (True, True),
@@ -115,7 +115,7 @@ class Chaos:
 
     def _awake(self) -> list[str]:
         """Those that serve: to kill one that is still importing would show little."""
-        up = {entry["member"] for entry in self.entries() if entry["what"] == "up"}
+        up = {entry["member"] for entry in entries(self.ledger) if entry["what"] == "up"}
         return [
             name for name, (member, _) in self._processes.items() if member in up and name not in self._asleep
         ]
@@ -244,10 +244,6 @@ class Chaos:
 
     # -- what has to be true -----------------------------------------------------------------------------
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        for line in self.ledger.read_text().splitlines():
-            yield json.loads(line)
-
     def complain(self, text: str) -> None:
         if len(self.report.problems) < 20:
             self.report.problems.append(text)
@@ -329,7 +325,7 @@ class Chaos:
     def _judge_callbacks(self, jobs: dict[str, str]) -> None:
         runs = Counter(
             (entry["gid"], entry["activity"], entry["address"])
-            for entry in self.entries()
+            for entry in entries(self.ledger)
             if entry["what"] == "run"
         )
         self.report.callbacks = runs.total()

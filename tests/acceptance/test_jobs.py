@@ -89,9 +89,9 @@ async def test_row_56_a_topic_that_nobody_subscribes_to(mesh: HotMesh) -> None:
 
 
 async def test_row_57_a_pending_job_is_gone_after_its_time(mesh: HotMesh) -> None:
-    job_id = await mesh.pub("waits", {}, extended={"pending": 0.2})
+    job_id = await mesh.pub("waits", {}, extended={"pending": 0.6})
     assert await mesh.get_status(job_id) == -1
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.65)
     with pytest.raises(JobNotFoundError):
         await mesh.get_status(job_id)
     with pytest.raises(JobNotFoundError):

@@ -12,6 +12,7 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import HotMesh, JobNotFoundError, Response, StreamData, Worker
+from hotmesh.postgres.observe import Observer
 from hotmesh.runtime.explain import Explanation, Reason
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,22 @@ app:
         a3: {type: await, topic: work}
       transitions:
         t3: [{to: a3}]
+    - subscribes: early
+      expire: 3600
+      activities:
+        t6: {type: trigger}
+        a6: {type: await, topic: answers.early}
+        w6: {type: worker, topic: w}
+      transitions:
+        t6: [{to: a6}]
+        a6: [{to: w6}]
+    - subscribes: answers.early
+      expire: 3600
+      activities:
+        t7: {type: trigger, persist: true}
+        h7: {type: hook, sleep: 3600}
+      transitions:
+        t7: [{to: h7}]
     - subscribes: join
       expire: 3600
       activities:
@@ -187,6 +204,28 @@ async def test_a_child_and_what_it_waits_for(database_url: str) -> None:
     assert told.unaccounted == 0
     assert (without.branches, without.unaccounted) == ((), 1)
     assert "interrupt the job" in str(without)
+
+
+async def test_a_child_that_goes_on_after_its_answer_keeps_nobody(database_url: str) -> None:
+    async with mesh_with(database_url) as mesh, connected(database_url) as connection:
+        parent = await mesh.pub("early", {})
+        told = await mesh.explain(parent)
+        observer = Observer(connection, "hotmesh")
+        (found,) = await observer.find(parent)
+        open_ = await observer.obligations(found.generation)
+    assert [(branch.activity_id, branch.reasons[0].kind) for branch in told.branches] == [("w6", "work")]
+    assert (told.status, told.unaccounted) == (1, 0)
+    assert [one.kind for one in open_] == ["work"]
+
+
+async def test_a_hook_with_a_pending_signal_waits_for_the_next_one(database_url: str) -> None:
+    async with mesh_with(database_url) as mesh, connected(database_url) as connection:
+        job_id = await mesh.pub("wait", {"order": "A7"})
+        await mesh.signal("paid", {"order": "A7"}, "pending", 202)
+        pending = "select count(*) from hotmesh.activity where activity_id = 'h2' and state = 'pending'"
+        await eventually(lambda: connection.fetchval(pending))
+        told = await mesh.explain(job_id)
+    assert [reason.kind for reason in reasons(told)] == ["timer", "signal"]
 
 
 async def test_a_join_that_waits_for_a_branch(database_url: str) -> None:

@@ -389,10 +389,12 @@ class _Branches:
     def _record(self, record: OpenRecord) -> Reason | None:
         """What an open record waits for that no row stands for."""
         activity_id, since = record.activity_id, record.started_at
-        if record.state == "pending":
+        if (activity_id, record.dimension) in self._found:
+            return None
+        if record.state == "pending" and record.type == "worker":
             text = "further answers: the first one was pending"
             return Reason("answers", text, f"add an answer to {activity_id}", since)
-        if self.omitted() or (activity_id, record.dimension) in self._found:
+        if self.omitted():
             return None
         text = "nothing any more: no work, timer, signal or job stands for it"
         return Reason("lost", text, f"add an answer to {activity_id}, or interrupt the job", since)

@@ -1,10 +1,14 @@
 -- explain_jobs: all that keeps jobs ($2, of app $1) from being complete, one row for each; of each kind at most $3 and
 -- the oldest first, as JSON. `topics` says of each topic and name with work who holds such, or other work of it.
+-- A child that goes on after its answer (an early one by `persist`, or an error) keeps nobody.
 select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.created_at, j.updated_at, j.ended_at,
        j.expires_at, mesh.clock() as now,
        (select count(*) from mesh.worker_stream as w where w.generation = j.generation)
      + (select count(*) from mesh.engine_stream as m where m.generation = j.generation)
-     + (select count(*) from mesh.job as c where c.parent_generation = j.generation and not c.severed and c.status > 0)
+     + (select count(*) from mesh.job as c where c.parent_generation = j.generation and not c.severed and c.status > 0
+           and not exists (select from mesh.activity as a
+                            where a.generation = j.generation and a.activity_id = c.parent_activity
+                              and a.dimension = c.parent_dimension and a.state = 'closed'))
        as number,
        (select json_agg(x) from (
            select w.activity_id, w.dimension, w.topic, w.workflow_name, w.created_at, w.visible_at,
@@ -38,6 +42,9 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
            select c.job_id, c.status, c.parent_activity as activity_id, c.parent_dimension as dimension, c.created_at
              from mesh.job as c
             where c.parent_generation = j.generation and not c.severed and c.status > 0
+              and not exists (select from mesh.activity as a
+                               where a.generation = j.generation and a.activity_id = c.parent_activity
+                                 and a.dimension = c.parent_dimension and a.state = 'closed')
             order by c.created_at limit $3) as x) as children,
        (select json_agg(x) from (
            select a.activity_id, a.dimension, a.type, a.state, a.started_at

@@ -15,4 +15,8 @@ select 'signal', h.activity_id, h.dimension, h.topic || ' ' || h.key, h.created_
  union all
 select 'child', c.parent_activity, c.parent_dimension, c.job_id, c.created_at, null, null, 0
   from mesh.job as c where c.parent_generation = $1 and not c.severed and c.status > 0
+   -- One that has answered (early by `persist`, or with an error) and goes on keeps nobody.
+   and not exists (select from mesh.activity as a
+                    where a.generation = $1 and a.activity_id = c.parent_activity
+                      and a.dimension = c.parent_dimension and a.state = 'closed')
  order by since, activity_id

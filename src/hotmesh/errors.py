@@ -130,12 +130,14 @@ class ActivationError(HotMeshError):
 
 
 class TopicNotFoundError(HotMeshError):
-    """No graph of the version subscribes to the topic."""
+    """No graph of the version subscribes to the topic; or it begins with a dot, and no await activity asks for it."""
 
     code = Code.UNKNOWN.value
 
-    def __init__(self, topic: str, app_id: str, version: str) -> None:
-        super().__init__(f"no subscription found for topic {topic} in app {app_id} for app version {version}")
+    def __init__(self, topic: str, app_id: str, version: str, *, hint: str = "") -> None:
+        super().__init__(
+            f"no subscription found for topic {topic} in app {app_id} for app version {version}{hint}"
+        )
         self.topic = topic
 
 

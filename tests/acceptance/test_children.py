@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import pytest
 
 from harness import connected, settled
-from hotmesh import DuplicateJobError, HotMesh, JobError, Response, StreamData, Worker
+from hotmesh import (
+    DuplicateJobError,
+    HotMesh,
+    JobError,
+    Response,
+    StreamData,
+    TopicNotFoundError,
+    Worker,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +76,15 @@ async def test_row_191_a_child_id_of_another_job(mesh: HotMesh) -> None:
     assert caught.value.code == 409
     with pytest.raises(DuplicateJobError):
         await mesh.pub("value", {"id": "taken"})
+
+
+async def test_a_private_graph_is_for_await_activities_only(mesh: HotMesh, module_database_url: str) -> None:
+    assert (await mesh.pubsub("ask", {"topic": ".hidden", "code": 7}, timeout=5)).data == {"value": 7}
+    with pytest.raises(TopicNotFoundError, match=r"^no subscription found for topic \.hidden .* only await"):
+        await mesh.pub(".hidden", {})
+    async with connected(module_database_url) as connection:
+        with pytest.raises(asyncpg.PostgresError, match=r"^no subscription found for topic \.hidden "):
+            await connection.execute("select hotmesh.start_job('children', '.hidden')")
 
 
 async def test_a_parent_of_many_children_hears_each_once(mesh: HotMesh, module_database_url: str) -> None:

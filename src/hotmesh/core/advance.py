@@ -75,6 +75,9 @@ SEEN_LIMIT: Final = 1_000
 LOST: Final = Code.LOST.value
 """The code of a message that cannot be carried out."""
 
+PRIVATE: Final = "."
+"""How the topic begins of a graph that only await activities start."""
+
 ERROR_IN_DATA: Final = Code.UNCAUGHT.value
 """The code of an error that is written to the data of its job (where the graph maps `$error`)."""
 
@@ -137,6 +140,9 @@ def start(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Step:
     """The step that creates a job. Raises TopicNotFoundError, MappingError, and DuplicateJobError for a taken id."""
+    if request.topic.startswith(PRIVATE):
+        hint = ": it begins with a dot, so only await activities start it"
+        raise TopicNotFoundError(request.topic, plan.app_id, plan.version, hint=hint)
     run = Run(plan, now, environment, taken, limits)
     run.create(request)
     run.work_off()

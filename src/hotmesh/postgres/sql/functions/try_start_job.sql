@@ -10,7 +10,7 @@
 --             duplicate  a live job has the id
 --             stale      the definitions are of another epoch by now
 --             app        nothing is active under the app id
---             topic      no graph of the active version subscribes to the topic
+--             topic      no graph of the active version subscribes to the topic, or it is for await activities only (`.x`)
 --             id         the graph computes its ids, which only an engine can do: give one
 create or replace function mesh.try_start_job(
     p_app text, p_topic text, p_data text, p_job_id text, p_entity text, p_search text, p_pending double precision,
@@ -42,7 +42,7 @@ begin
          cross join lateral json_array_elements(v.graph #> '{document,app,graphs}') as g(graph)
          cross join lateral json_each(g.graph -> 'activities') as t(name, activity)
          where v.app_id = p_app and v.version = v_active and g.graph ->> 'subscribes' = p_topic
-           and t.activity ->> 'type' = 'trigger';
+           and p_topic not like '.%' and t.activity ->> 'type' = 'trigger';
         if v_named is null then
             outcome := 'topic';
             return;

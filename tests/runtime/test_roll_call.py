@@ -180,19 +180,20 @@ async def test_row_367_a_user_message_reaches_every_member(mesh: HotMesh, databa
 async def test_a_subscriber_that_raises_stops_no_other_and_one_that_leaves_hears_nothing(
     mesh: HotMesh,
 ) -> None:
-    heard, left = Heard(), Heard()
+    heard, left, gone = Heard(), Heard(), Heard()
 
     def broken(_channel: str, _message: dict[str, Any]) -> None:
         raise RuntimeError("no")
 
-    for callback in (broken, left, heard):
+    for callback in (broken, left, gone.__call__, heard):
         await mesh.sub_quorum(callback)
     await mesh.unsub_quorum(left)
+    await mesh.unsub_quorum(gone.__call__)  # a method is another object at each look
     for number in range(2):
         await mesh.pub_quorum({"type": "user", "message": number})
 
     await eventually(lambda: [message["message"] for message in heard.messages] == [0, 1])
-    assert left.messages == []
+    assert left.messages == gone.messages == []
 
 
 async def test_what_is_no_message_harms_nobody(mesh: HotMesh, database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -144,6 +145,20 @@ async def test_a_query_is_resolved_to_key_and_times(mesh: HotMesh) -> None:
     assert found["key"] == "north"
     assert found["start"] == "2030-01-01T09:00:00.000Z"
     assert datetime.fromisoformat(found["end"]) - end == timedelta()
+
+
+async def test_a_moment_without_a_zone_is_utc_in_every_form(
+    mesh: HotMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        for end in (datetime(2026, 1, 1, 12), "2026-01-01T12:00:00", datetime(2026, 1, 1, 12, tzinfo=UTC)):  # noqa: DTZ001
+            found = await mesh.resolve_query("order.placed", {"range": "1h", "end": end})
+            assert found["end"] == "2026-01-01T12:00:00.000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_row_167_signal_all_resumes_every_listed_job(mesh: HotMesh) -> None:

@@ -32,7 +32,10 @@ def seconds(value: Duration, *, name: str = "duration") -> float:
     elif isinstance(value, str):
         found = _parse(value, name)
     else:
-        found = float(value)
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
     if not math.isfinite(found) or found < 0:
         raise ConfigError(f"{name} must be a finite duration of at least 0, not {value!r}")
     return found

@@ -101,7 +101,13 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
     if depth > DEEPEST:
         return path, _TOO_DEEP
     match value:
-        case None | bool() | int():
+        case None | bool():
+            return path, None
+        case int():
+            try:
+                str(value)
+            except ValueError:
+                return path, "a number of thousands of digits"
             return path, None
         case float():
             return path, None if math.isfinite(value) else f"the number {value}"
@@ -113,7 +119,9 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
             return path, None
         case dict():
             for key, item in value.items():
-                if not isinstance(key, str | int):
+                if not (isinstance(key, str) and key.isascii()) and not _is_key(key):
+                    if isinstance(key, str):
+                        return path, "a key with half of a surrogate pair"
                     return path, f"a key of type {type(key).__name__}"
                 found = _find_problem(item, f"{path}.{key}", depth + 1)
                 if found[1] is not None:
@@ -127,7 +135,17 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
             return path, None
         case _:
             try:
-                _payload_encoder.encode(value)
+                # What it is made of: a dataclass may well have a number that JSON cannot hold.
+                parts = msgspec.to_builtins(value, enc_hook=_to_json)
             except (TypeError, ValueError, RecursionError):
                 return path, f"a value of type {type(value).__name__}"
-            return path, None
+            return _find_problem(parts, path, depth + 1)
+
+
+def _is_key(key: Any) -> bool:
+    """Whether JSON can have it as the name of a member."""
+    try:
+        _payload_encoder.encode({key: 0}).decode()
+    except (TypeError, ValueError):
+        return False
+    return True

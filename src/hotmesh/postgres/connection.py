@@ -8,6 +8,7 @@ and nowhere else, by type and SQLSTATE.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import socket
@@ -274,10 +275,12 @@ class Source:
                 connection = cast("Driver", await self._pool.acquire(timeout=timeout))
             elif self._factory is not None:
                 with anyio.fail_after(timeout):
-                    connection = await self._factory()
+                    connection = await _made(self._factory)
             else:
                 connection = await asyncpg.connect(**self._arguments(timeout))
-        except (OSError, TimeoutError, EOFError, ValueError, *_DRIVER_ERRORS) as error:
+        except ConfigError:
+            raise
+        except (OSError, TimeoutError, EOFError, ValueError, OverflowError, *_DRIVER_ERRORS) as error:
             raise ConnectionFailedError(self._why(error, timeout)) from error
         keep_alive(connection)
         return connection
@@ -493,6 +496,19 @@ _KEEPALIVE = (
     ("TCP_USER_TIMEOUT", 30_000),
 )
 """Seconds, but for the last: milliseconds that sent bytes may stay unacknowledged."""
+
+
+async def _made(factory: Factory) -> Driver:
+    """What a function of the users' has made. Raises ConfigError if that is no connection."""
+    found = factory()
+    connection = await found if inspect.isawaitable(found) else found
+    # Not by its class: that of a pool's connections is another one.
+    if not callable(getattr(connection, "get_server_version", None)):
+        raise ConfigError(
+            f"connection= is a function that returned {type(connection).__name__}; it must be a coroutine function "
+            "that returns a connection of asyncpg"
+        )
+    return connection
 
 
 def is_closed(connection: Driver) -> bool:

@@ -101,7 +101,9 @@ def flatten(connection: Mapping[str, Any]) -> dict[str, Any]:
         found.pop(name, None)
     if "connectionString" in found:
         found["dsn"] = found.pop("connectionString")
-    if isinstance(found.get("dsn"), str):
+    if found.get("dsn") is not None:
+        if not isinstance(found["dsn"], str):
+            raise ConfigError(f"connection= has a dsn that is no text: {found['dsn']!r}")
         found["dsn"] = driver_dsn(found["dsn"])
     unknown = found.keys() - _known()
     if unknown:

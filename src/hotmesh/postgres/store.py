@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -98,6 +98,7 @@ class Store:
         self._link = calls() if alone else sharing.share(task_queue, (Link, source.ways, patience), calls)
         self.links = WeakSet((self._link,))
         """Every connection of the instance but the one that listens."""
+        self._closed = False
         self._sql: dict[str, str] = {}
 
     @property
@@ -127,6 +128,8 @@ class Store:
         return None if self._patience is None else self._patience + held
 
     async def close(self) -> None:
+        """Close the general connection, for good: nobody is left who would close another one."""
+        self._closed = True
         await sharing.give_back(self._link)
 
     async def close_unused(self) -> None:
@@ -148,23 +151,28 @@ class Store:
             found = self._sql[statement] = sql.bind(statement, self.schema)
         return found
 
+    def _general(self) -> AbstractAsyncContextManager[Driver]:
+        if self._closed:
+            raise ConnectionLostError(f"this instance of app {self.app_id} has stopped")
+        return self._link.use()
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Driver]:
         """The general connection; see `Link.use`."""
-        async with self._link.use() as connection:
+        async with self._general() as connection:
             yield connection
 
     async def _value(self, statement: str, *arguments: Any) -> Any:
-        async with self._link.use() as connection:
+        async with self._general() as connection:
             return await connection.fetchval(self.bound(statement), *arguments)
 
     async def _rows(self, statement: str, *arguments: Any) -> list[Any]:
         """The rows of a statement that only reads: if its connection breaks, it is asked once more."""
         try:
-            async with self._link.use() as connection:
+            async with self._general() as connection:
                 return await connection.fetch(self.bound(statement), *arguments)
         except ConnectionLostError:
-            async with self._link.use() as connection:
+            async with self._general() as connection:
                 return await connection.fetch(self.bound(statement), *arguments)
 
     # -- steps -------------------------------------------------------------------------------------------

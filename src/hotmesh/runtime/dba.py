@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio.to_thread
 
+from hotmesh.core.arguments import checked_text, checked_texts
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import ConnectionLike, Source
@@ -90,8 +91,15 @@ class DBA:
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
-        if isinstance(entities, str):
-            raise ConfigError(f"entities is a list of names, not the text {entities!r}")
+        checked_text(app_id, "app_id")
+        for name, flag in (
+            ("jobs", jobs), ("streams", streams), ("engine_streams", engine_streams), ("worker_streams", worker_streams),
+            ("attributes", attributes), ("keep_hmark", keep_hmark), ("prune_transient", prune_transient),
+            ("signals", signals),
+        ):  # fmt: skip
+            if not isinstance(flag, bool | None):
+                raise ConfigError(f"{name} must be True or False, not {flag!r}")
+        wanted = None if entities is None else tuple(checked_texts(entities, "entities"))
         selection = Selection(
             _span(expire, "expire"),
             jobs,
@@ -102,10 +110,10 @@ class DBA:
             _span_or_none(worker_streams_expire, "worker_streams_expire"),
             attributes,
             keep_hmark,
-            None if entities is None else tuple(entities),
+            wanted,
             prune_transient,
             signals,
-            batch_size,
+            min(batch_size, MOST_ROWS),
         )
         source = await anyio.to_thread.run_sync(Source.find, connection)
         await migrate(source, namespace)
@@ -124,8 +132,13 @@ class DBA:
     @staticmethod
     def safe_name(name: str) -> str:
         """A name as a Postgres identifier that needs no quotes: `a--b` is `a_b`."""
-        return re.sub(r"[^a-z0-9]+", "_", name.lower())[:63].rstrip("_") or "connections"
+        return (
+            re.sub(r"[^a-z0-9]+", "_", checked_text(name, "name").lower())[:63].rstrip("_") or "connections"
+        )
 
+
+MOST_ROWS: Final = 1_000_000
+"""Rows of a kind in one transaction; of more, the next batches are."""
 
 LONGEST: Final = 1_000 * 365 * 86_400.0
 """Seconds; so far back there are dates, and no jobs."""

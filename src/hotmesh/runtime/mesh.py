@@ -17,6 +17,7 @@ import anyio
 import anyio.abc
 
 from hotmesh.core.advance import Limits
+from hotmesh.core.arguments import checked_mapping, checked_text, checked_texts, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.compile import GraphPlan
 from hotmesh.core.duration import Duration, seconds
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hotmesh")
 
 _NAME = re.compile(r"[A-Za-z0-9-]+\Z")
+
+LONGEST_NAMESPACE = 63
 
 CONNECTIONS = 9
 """Connections that an instance has at most: one that listens, two that commit, one each for the stream, for jobs to be
@@ -142,7 +145,13 @@ class HotMesh(Instance):
         if app_id == "a":
             raise ConfigError("config.appId [a] is reserved")
         _check_name("namespace", namespace)
-        given = dict(settings or {})
+        if len(namespace) > LONGEST_NAMESPACE:
+            raise ConfigError(
+                f"config.namespace [{namespace}] is invalid: a schema's name has at most {LONGEST_NAMESPACE} characters"
+            )
+        given = checked_mapping(settings, "settings")
+        if not isinstance(workers, Iterable):
+            raise ConfigError(f"workers= takes workers and dicts of their options, not {workers!r}")
         serving = [worker_from(worker) for worker in workers]
         if readonly:
             serving = [replace(worker, readonly=True) for worker in serving]
@@ -155,9 +164,15 @@ class HotMesh(Instance):
             options.pop("task_queue", None)
             given |= options
             engine = True
+        if not isinstance(engine, bool):
+            raise ConfigError(f"engine= takes True, False or a dict of the engine's options, not {engine!r}")
+        if migrate not in ("auto", "verify"):
+            raise ConfigError(f"migrate= must be 'auto' or 'verify', not {migrate!r}")
         readonly = readonly or is_readonly(connection)
         check_task_queue(task_queue)
-        if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or "\0" in guid):
+        if guid is not None and (
+            not isinstance(guid, str) or not 0 < len(guid) <= 512 or not is_storable(guid)
+        ):
             raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
         if lease is not None:
             given["lease"] = seconds(lease, name="lease")
@@ -359,12 +374,14 @@ class HotMesh(Instance):
         """What was last registered for the process."""
         return HotMesh._codec
 
-    def add_worker(self, worker: Worker) -> None:
-        """Serve a further topic from now on.
+    def add_worker(self, worker: Worker | Mapping[str, Any]) -> None:
+        """Serve a further topic from now on; a worker, or a dict of its options as in `init`.
 
         Raises ConfigError if this instance serves it already, and for a worker with a connection that neither the
         instance nor any worker of `init` has.
         """
+        self._running("add_worker")
+        worker = worker_from(worker)
         source = source_of(worker, self._source)
         outpost = (
             None
@@ -446,7 +463,8 @@ class HotMesh(Instance):
         VersionNotFoundError, and ActivationError if an engine cannot load the version: nothing has changed then.
         """
         waiting = activation.DELAY if delay is None else seconds(delay, name="delay")
-        await activation.activate(self._store, self._plans, self._quorum, str(version), waiting)
+        wanted = checked_text(str(version), "version")
+        await activation.activate(self._store, self._plans, self._quorum, wanted, waiting)
         return True
 
     # -- jobs --------------------------------------------------------------------------------------------
@@ -527,6 +545,7 @@ class HotMesh(Instance):
         SignalNotFoundError if no hook rule listens on the topic, MappingError if the payload has no key.
         """
         self._engine_or_raise("signal")
+        checked_text(topic, "topic")
         return await self._sending.signal(topic, data, status, code, pending=pending)
 
     async def signal_all(
@@ -538,11 +557,14 @@ class HotMesh(Instance):
         own `id`; all of them do, or none. Raises SignalNotFoundError, ConfigError.
         """
         self._engine_or_raise("signal_all")
+        checked_text(topic, "topic")
+        wanted, facets = checked_mapping(query, "query"), checked_texts(facets, "facets")
+        given = checked_mapping(data, "data")
+        payload = normalise(given, limit=self.settings.max_payload, what=f"data for signal {topic}")
         plan = await self._plans.active()
-        payload = normalise(dict(data), limit=self.settings.max_payload, what=f"data for signal {topic}")
         async with self._store.connection() as connection, connection.transaction():
             found = await statistics.signal_all(
-                self._store, connection, plan, topic, payload, query, facets, self._environment
+                self._store, connection, plan, topic, payload, wanted, facets, self._environment
             )
         self._wake_engine()
         return found
@@ -560,8 +582,9 @@ class HotMesh(Instance):
         self, topic: str, query: Mapping[str, Any], facets: Sequence[str] = ()
     ) -> dict[str, Any]:
         """The jobs that `index` measures list, by facet and time slice; `query` as in `get_stats`."""
+        wanted = checked_texts(facets, "facets")
         graph, resolved = await self._resolve(topic, query)
-        return await statistics.get_ids(self._store, graph, resolved, facets)
+        return await statistics.get_ids(self._store, graph, resolved, wanted)
 
     async def resolve_query(self, topic: str, query: Mapping[str, Any]) -> dict[str, Any]:
         """The query with its key and times worked out: end, start, range, granularity, key, sparse."""
@@ -570,8 +593,9 @@ class HotMesh(Instance):
     async def _resolve(
         self, topic: str, query: Mapping[str, Any]
     ) -> tuple[GraphPlan, statistics.ResolvedQuery]:
-        graph = statistics.graph_of(await self._plans.active(), topic)
-        return graph, statistics.resolve_query(graph, query, datetime.now(UTC), self._environment)
+        wanted = checked_mapping(query, "query")
+        graph = statistics.graph_of(await self._plans.active(), checked_text(topic, "topic"))
+        return graph, statistics.resolve_query(graph, wanted, datetime.now(UTC), self._environment)
 
     async def add(self, message: Mapping[str, Any]) -> str:
         """Add an answer to an open activity, as a worker that answered `pending` does.
@@ -600,14 +624,19 @@ class HotMesh(Instance):
         `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
         """
         del topic
-        options: dict[str, Any] = {"throw": throw, "descend": descend, "code": checked_code(code)}
-        if reason is not None:
-            options["reason"] = reason
-        if stack is not None:
-            options["stack"] = stack
+        options: dict[str, Any] = {"code": checked_code(code)}
+        for name, flag in (("throw", throw), ("descend", descend)):
+            if not isinstance(flag, bool):
+                raise ConfigError(f"{name} must be True or False, not {flag!r}")
+            options[name] = flag
+        for name, text in (("reason", reason), ("stack", stack)):
+            if text is not None and not isinstance(text, str):
+                raise ConfigError(f"{name} must be a text, not {text!r}")
+            if text is not None:
+                options[name] = text
         if expire is not None:
             options["expire"] = seconds(expire, name="expire")
-        return await self._sending.interrupt(job_id, options, suppress=suppress)
+        return await self._sending.interrupt(checked_text(job_id, "job_id"), options, suppress=suppress)
 
     @overload
     async def resume(self, job_id: str) -> bool: ...
@@ -635,7 +664,7 @@ class HotMesh(Instance):
             raise ConfigError(
                 "resume takes either a job id, or guid=, topic= and scope= of what `pause` has paused"
             )
-        await self._sending.resume(job_id)
+        await self._sending.resume(checked_text(job_id, "job_id"))
         return True
 
     # -- the mesh ----------------------------------------------------------------------------------------
@@ -680,6 +709,9 @@ class HotMesh(Instance):
 
     async def sub_quorum(self, callback: QuorumSubscriber) -> None:
         """Call `callback(channel, message)` for every message between members that reaches this one."""
+        self._running("sub_quorum")
+        if not callable(callback):
+            raise ConfigError(f"the subscriber is not callable: {callback!r}")
         self._quorum.subscribe(callback)
 
     async def unsub_quorum(self, callback: QuorumSubscriber) -> None:
@@ -700,6 +732,7 @@ class HotMesh(Instance):
 
     async def unsub(self, topic: str, callback: Subscriber | None = None) -> None:
         """End one callback's subscription, or all of the topic."""
+        checked_text(topic, "topic")
         if not self._ended:
             await self._subscribers.remove(topic, callback)
 
@@ -713,6 +746,7 @@ class HotMesh(Instance):
 
     async def punsub(self, pattern: str, callback: Subscriber | None = None) -> None:
         """End one callback's subscription by this pattern, or all of the pattern."""
+        checked_text(pattern, "pattern")
         if not self._ended:
             await self._subscribers.remove(pattern, callback, pattern=True)
 
@@ -721,7 +755,7 @@ class HotMesh(Instance):
     async def get_state(self, topic: str, job_id: str) -> JobOutput:
         """Metadata and data of a job. Raises GetStateError if there is none of this id."""
         del topic
-        job = await self._store.job(job_id)
+        job = await self._store.job(checked_text(job_id, "job_id"))
         if job is None:
             raise GetStateError(job_id)
         return await self._output(job)
@@ -731,7 +765,7 @@ class HotMesh(Instance):
 
         Raises JobNotFoundError.
         """
-        status = await self._store.status(job_id)
+        status = await self._store.status(checked_text(job_id, "job_id"))
         if status is None:
             raise JobNotFoundError(job_id)
         return status
@@ -743,7 +777,7 @@ class HotMesh(Instance):
         and markers (`-done`) stand under theirs; `<activity>,<address>` (`charge,0,0`) is what one pass of an activity
         left; `-cancelled-` is `1` after `cancel`. Raises GetStateError.
         """
-        return await self._reading.get_raw(job_id)
+        return await self._reading.get_raw(checked_text(job_id, "job_id"))
 
     async def get_query_state(self, job_id: str, fields: Sequence[str]) -> dict[str, str | None]:
         """Search fields of a job as text; None for what it does not have, or if there is no such job.
@@ -751,7 +785,7 @@ class HotMesh(Instance):
         `sku` is the field that `extended={"search": {"sku": …}}` gave; a name in double quotes is taken literally, as
         `"-done"` for a marker, and comes back without them.
         """
-        return await self._reading.get_query_state(job_id, fields)
+        return await self._reading.get_query_state(checked_text(job_id, "job_id"), fields)
 
     async def export(
         self,
@@ -767,6 +801,7 @@ class HotMesh(Instance):
         answered is not kept, so its input is worked out again from what is recorded by now. `allow` and `block` choose
         among the four members. Raises GetStateError.
         """
+        checked_text(job_id, "job_id")
         return await self._reading.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)
 
     async def explain(self, job_id: str) -> Explanation:
@@ -774,7 +809,7 @@ class HotMesh(Instance):
 
         `str()` of it is for people, `as_dict()` for programs. Raises JobNotFoundError.
         """
-        return await self._reading.explain(job_id)
+        return await self._reading.explain(checked_text(job_id, "job_id"))
 
     async def metrics(self, *, queues: bool = True) -> dict[str, Any]:
         """What this instance has counted since it began, and what waits in the queues of its app (one statement).
@@ -793,23 +828,27 @@ class HotMesh(Instance):
 
     async def cancel(self, job_id: str) -> None:
         """Mark a job as cancelled, durably, for those who look at the mark; flows run on. No effect on no job."""
-        await self._operating.cancel(job_id)
+        await self._operating.cancel(checked_text(job_id, "job_id"))
 
     async def scrub(self, job_id: str) -> None:
         """Remove a job in any state, with everything that is stored or queued for it. No effect on no job."""
-        await self._operating.scrub(job_id)
+        await self._operating.scrub(checked_text(job_id, "job_id"))
 
     async def forget(self, job_id: str, generation: str) -> bool:
         """Remove a job that has ended before its time is over, so that its id can be used again; whether it was there.
 
         `generation` is `metadata.gid` of the job that is meant: a newer one of the same id stays.
         """
+        checked_text(job_id, "job_id")
         return await self._operating.forget(job_id, generation)
 
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100
     ) -> list[DeadLetter]:
         """What was given up: work that no worker answered, and jobs that no engine could go on with. Newest first."""
+        for name, value in (("topic", topic), ("job_id", job_id)):
+            if value is not None:
+                checked_text(value, name)
         return await self._operating.list_dead_letters(topic, job_id, limit)
 
     async def requeue(self, dead_letter_id: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from hotmesh.core.arguments import is_generation
 from hotmesh.core.reopen import Reopening, reopen
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import (
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 EVERYTHING: Final = '{"e":1,"w":["*"]}'
 """The hint that there is something for engines and for workers."""
+
+LARGEST: Final = 2**63 - 1
+"""The largest id that a column holds."""
 
 TRIES: Final = 50
 """How often requeueing looks again at a job that moves meanwhile."""
@@ -53,7 +57,7 @@ class Operating:
 
     async def forget(self, job_id: str, generation: str) -> bool:
         """Remove a job that has ended, with everything of it; whether there was one."""
-        return await reading.forget_job(self._store, job_id, generation)
+        return is_generation(generation) and await reading.forget_job(self._store, job_id, generation)
 
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100
@@ -61,15 +65,18 @@ class Operating:
         """The newest dead letters first."""
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise ConfigError(f"limit must be an integer of at least 1, not {limit!r}")
+        limit = min(limit, LARGEST)
         return await reading.list_dead_letters(self._store, topic, job_id, limit)
 
     async def discard(self, dead_letter_id: int) -> None:
         """Remove a dead letter for good. Raises DeadLetterNotFoundError."""
+        _check_id(dead_letter_id)
         if not await reading.discard_dead_letter(self._store, dead_letter_id):
             raise DeadLetterNotFoundError(dead_letter_id)
 
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, and bring back its job. Raises DeadLetterNotFoundError, JobCompletedError."""
+        _check_id(dead_letter_id)
         for _ in range(TRIES):
             letter = await reading.find_dead_letter(self._store, dead_letter_id)
             if letter is None:
@@ -123,3 +130,11 @@ class Operating:
         now = datetime.now(UTC)
         found = reopen(plan, whole.job, letter.activity_id, letter.dimension, now, self._environment)
         return whole.job.seq, found
+
+
+def _check_id(dead_letter_id: int) -> None:
+    """Raises ConfigError for what is no id, and DeadLetterNotFoundError for one that no row can have."""
+    if isinstance(dead_letter_id, bool) or not isinstance(dead_letter_id, int):
+        raise ConfigError(f"the id of a dead letter must be an integer, not {dead_letter_id!r}")
+    if not 0 < dead_letter_id <= LARGEST:
+        raise DeadLetterNotFoundError(dead_letter_id)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
+from hotmesh.core.arguments import checked_mapping
 from hotmesh.core.wire import dumps_text, loads, normalise
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres.quorum import (
@@ -315,18 +316,20 @@ class Quorum:
         self._subscribers.append(callback)
 
     def unsubscribe(self, callback: QuorumSubscriber) -> None:
-        self._subscribers = [known for known in self._subscribers if known is not callback]
+        # Not by identity: each look at a method makes another object of it.
+        self._subscribers = [known for known in self._subscribers if known != callback]
 
     async def publish(self, message: Mapping[str, Any]) -> None:
         """Send a message to the member of its `guid`, else to everybody. Raises ConfigError, PayloadError."""
+        message = checked_mapping(message, "message")
         kind = message.get("type")
-        if kind not in TYPES:
+        if not isinstance(kind, str) or kind not in TYPES:
             raise ConfigError(
                 f"a quorum message needs a type, one of {', '.join(sorted(TYPES))}; it was {kind!r}"
             )
         if kind == "throttle":
             checked_rate(message.get("throttle"))
-            if message.get("scope", "all") not in SCOPES:
+            if str(message.get("scope", "all")) not in SCOPES:
                 raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {message['scope']!r}")
         given = {"originator": self._guid, **message} if kind in ("ping", "duress") else dict(message)
         plain = normalise(given, limit=self._settings.max_payload, what=f"a quorum message of type {kind}")

@@ -66,8 +66,11 @@ class Reading:
 
     async def get_query_state(self, job_id: str, fields: Sequence[str]) -> dict[str, str | None]:
         """Search fields as text, by name; None for those that the job does not have."""
-        if isinstance(fields, str):
-            raise ConfigError(f"fields is a list of names, not the text {fields!r}")
+        if isinstance(fields, str) or not isinstance(fields, Collection):
+            raise ConfigError(f"fields is a list of names, not {fields!r}")
+        for field in fields:
+            if not isinstance(field, str):
+                raise ConfigError(f"fields is a list of names, and {field!r} is none")
         stored = await reading.search_fields(self._store, job_id)
         found: dict[str, str | None] = {}
         for field in fields:
@@ -154,8 +157,13 @@ def _as_text(value: Json) -> str:
 
 def _parts(allow: Collection[str] | None, block: Collection[str] | None) -> frozenset[str]:
     for name, given in (("allow", allow), ("block", block)):
-        unknown = [] if given is None else [part for part in given if part not in PARTS]
-        if isinstance(given, str) or unknown:
+        if given is None:
+            continue
+        if (
+            isinstance(given, str)
+            or not isinstance(given, Collection)
+            or any(part not in PARTS for part in given)
+        ):
             raise ConfigError(f"{name} is a list of {', '.join(PARTS)}, not {given!r}")
     return frozenset(PARTS if allow is None else allow) - frozenset(block or ())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from hotmesh.core.activities.signal import key_by, lifetime
+from hotmesh.core.arguments import checked_mapping, checked_text, is_generation
 from hotmesh.core.compile import HookPlan
 from hotmesh.core.grammar import STATUSES
 from hotmesh.core.job import dimension_of
@@ -64,18 +66,28 @@ class Sending:
         return ids.guid()
 
     async def add(self, message: Mapping[str, Any]) -> str:
-        metadata = dict(message.get("metadata", {}))
-        missing = [name for name in ("jid", "gid", "dad", "aid") if not metadata.get(name)]
+        message = checked_mapping(message, "message")
+        metadata = checked_mapping(message.get("metadata"), "metadata of an added message")
+        names = ("jid", "gid", "dad", "aid")
+        missing = [name for name in names if not metadata.get(name)]
         if missing:
             raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
+        for name in names:
+            checked_text(metadata[name], f"metadata.{name} of an added message")
+        if not _ADDRESS.match(metadata["dad"]):
+            raise ConfigError(
+                f"metadata.dad of an added message is an address such as ',0,0', not {metadata['dad']!r}"
+            )
         status = message.get("status", "success")
         if status not in STATUSES:
             raise ConfigError(f"status must be success, pending or error, not {status!r}")
-        guid = str(metadata.get("guid") or ids.guid())
+        guid = checked_text(str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message")
         code = checked_code(message.get("code", STATUS_CODES[status]))
         data = normalise(
             message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
         )
+        if not is_generation(metadata["gid"]):
+            raise JobNotFoundError(metadata["jid"])
         arguments = (
             metadata["jid"],
             metadata["gid"],
@@ -108,6 +120,7 @@ class Sending:
 
     async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
         """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`."""
+        options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
         status = await self._store.status(job_id)
         if status is None or status <= 0:
             if suppress:
@@ -153,7 +166,10 @@ class Sending:
         self._wake()
 
 
-HELD = 5.0
+_ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)
+"""As `dad`: numbers that a column holds."""
+
+HELD: Final = 5.0
 """Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""
 
 

@@ -71,10 +71,12 @@ class Settings:
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises ConfigError that names the argument or variable whose value cannot be used."""
         values: dict[str, Any] = {}
+        labels: dict[str, str] = {}
         for name, (variable, scale) in _VARIABLES.items():
             text = environ.get(variable)
             if text is not None:
                 values[name] = _number(text, variable) * scale
+                labels[name] = f"environment variable {variable}"
         known = {field.name: field for field in fields(cls)}
         for option, value in (given or {}).items():
             name = _ALIASES.get(option, option)
@@ -90,10 +92,10 @@ class Settings:
                 value = seconds(value, name=option)
             if value is not None:
                 values[name] = value
+                labels[name] = f"setting {option}"
         for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise ConfigError(f"setting {name} must be a number of at least 0, not {value!r}")
-            values[name] = int(value) if known[name].type == "int" else float(value)
+            whole = known[name].type == "int"
+            values[name] = _checked(name, value, labels[name], whole=whole)
         return cls(**values)
 
 
@@ -122,6 +124,24 @@ _VARIABLES = {
 }
 
 
+_MORE_THAN_NONE = frozenset(
+    {
+        "lease",
+        "longest_callback",
+        "poison_threshold",
+        "max_cycles",
+        "max_concurrency",
+        "max_payload",
+        "poll",
+        "batch",
+    }
+    | {"connect_timeout", "retention_interval"}
+)
+"""With 0 of these an instance would do nothing, or nothing but look."""
+
+LARGEST = 10_000_000_000
+"""Of any setting: as seconds three centuries, as bytes more than a row holds."""
+
 _ALIASES = {"reclaim_delay": "lease", "reclaim_count": "poison_threshold"}
 """Names that other engines have for settings."""
 
@@ -130,6 +150,19 @@ _DURATIONS = frozenset(
     for field in fields(Settings)
     if str(field.type).startswith("float") and field.name != "duress_alpha"
 )
+
+
+def _checked(name: str, value: Any, label: str, *, whole: bool) -> float:
+    """The value of a setting. Raises ConfigError, which says where it was given."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigError(f"{label} must be a number of at least 0, not {value!r}")
+    if value == 0 and name in _MORE_THAN_NONE:
+        raise ConfigError(f"{label} must be more than 0")
+    if value > LARGEST:
+        raise ConfigError(f"{label} must be at most {LARGEST:,}, not {value!r}")
+    if whole and value != int(value):
+        raise ConfigError(f"{label} must be a whole number, not {value!r}")
+    return int(value) if whole else float(value)
 
 
 def _number(text: str, variable: str) -> float:

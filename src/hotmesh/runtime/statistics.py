@@ -103,10 +103,15 @@ def _times(query: Mapping[str, Any], now: datetime) -> tuple[datetime, datetime]
     width = _range(query["range"]) if "range" in given else timedelta()
     start = _moment(query["start"], now) if "start" in given else None
     end = _moment(query["end"], now) if "end" in given else None
-    if start is None and end is not None:
-        start = end - width
-    if end is None and start is not None:
-        end = start + width
+    try:
+        if start is None and end is not None:
+            start = end - width
+        if end is None and start is not None:
+            end = start + width
+    except OverflowError:
+        raise ConfigError(
+            f"Invalid range value. {query['range']!r} leads out of the years 1 to 9999"
+        ) from None
     if start is None or end is None:
         raise AssertionError("two of three are given")
     return start, end
@@ -116,16 +121,17 @@ def _range(text: Any) -> timedelta:
     found = _RANGE.match(str(text))
     if found is None:
         raise ConfigError(f"Invalid range value. {text!r} is not a number followed by m, h or d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        raise ConfigError(f"Invalid range value. {text!r} is too long") from None
 
 
 def _moment(value: Any, now: datetime) -> datetime:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
     if isinstance(value, str) and value.upper() == "NOW":
         return now
     try:
-        found = datetime.fromisoformat(str(value))
+        found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError as error:
         raise ConfigError(f"{value!r} is not a date; write NOW or ISO text") from error
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -21,6 +21,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from hotmesh.core.arguments import is_storable
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.runtime.announce import JobOutput
@@ -249,7 +250,7 @@ def matcher(pattern: str) -> re.Pattern[str]:
 
 
 def _check(topic: str, callback: Subscriber) -> None:
-    if not isinstance(topic, str) or not topic or "\0" in topic:
+    if not isinstance(topic, str) or not topic or not is_storable(topic):
         raise ConfigError(f"a topic to subscribe to must be a non-empty text without NUL, not {topic!r}")
     if len(topic.encode("utf-8", "replace")) > LONGEST_TOPIC:
         raise ConfigError(f"a topic to subscribe to may have {LONGEST_TOPIC:,} bytes: {topic[:80]}…")

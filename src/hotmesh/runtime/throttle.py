@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 
+from hotmesh.core.arguments import is_storable
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.quorum import Rates, read_rates
@@ -52,11 +53,11 @@ def checked_rate(rate: object) -> int:
 def message_for(rate: int, guid: str | None, topic: str | None, scope: str) -> dict[str, Any]:
     """The message that sets a rate. Raises ConfigError if it would reach nobody."""
     checked_rate(rate)
-    if scope not in SCOPES:
+    if not isinstance(scope, str) or scope not in SCOPES:
         raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {scope!r}")
     for name, value in (("guid", guid), ("topic", topic)):
-        if value is not None and (not isinstance(value, str) or not value):
-            raise ConfigError(f"{name} must be a non-empty text, not {value!r}")
+        if value is not None and (not isinstance(value, str) or not value or not is_storable(value)):
+            raise ConfigError(f"{name} must be a non-empty text without NUL, not {value!r}")
     if topic is not None and scope == "engines":
         raise ConfigError("engines have no topic: leave out topic=, or use scope='workers'")
     message: dict[str, Any] = {"type": "throttle", "throttle": rate}

@@ -25,6 +25,8 @@ def find_telemetry(
     app_id: str, wanted: TelemetryOption, provider: Any = None, environ: Mapping[str, str] = os.environ
 ) -> Telemetry | None:
     """What records the spans of an instance, or None. Raises ConfigError if it is asked for but not installed."""
+    if provider is not None and not callable(getattr(provider, "get_tracer", None)):
+        raise ConfigError(f"tracer_provider= takes a tracer provider of OpenTelemetry, not {provider!r}")
     mode = _mode(wanted, provider, environ)
     if mode is None:
         return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
+from hotmesh.core.arguments import checked_text
+from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import ConnectionLike, Source
@@ -48,7 +50,7 @@ class Worker:
     callback: Callback
     max_concurrency: int | None = None
     retry: RetryPolicy | Mapping[str, Any] | None = None
-    timeout: float | None = None
+    timeout: Duration | None = None
     workflow_name: str | None = None
     readonly: bool = False
     connection: ConnectionLike = field(default=None, repr=False)
@@ -58,6 +60,7 @@ class Worker:
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
+        checked_text(self.topic, "a worker's topic")
         check_task_queue(self.task_queue)
         name = self.workflow_name
         if name is not None and (not isinstance(name, str) or not name):
@@ -70,6 +73,9 @@ class Worker:
                 f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}"
             )
         try:
+            if self.timeout is not None:
+                seconds(self.timeout, name="timeout")
+            retry_policy(self.retry)
             if self.connection is not None:
                 Source(self.connection)
             if self.worker_credentials is not None:
@@ -114,10 +120,12 @@ def worker_from(given: Worker | Mapping[str, Any]) -> Worker:
 
 def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
     """A policy from what users write; intervals may be durations in text. Raises ConfigError."""
-    from hotmesh.core.duration import seconds
-
-    if given is None or isinstance(given, RetryPolicy):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, RetryPolicy):
+        given = asdict(given)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"retry is a RetryPolicy or a dict, not {given!r}")
     names = {
         "maximum_attempts": "maximum_attempts", "maximumAttempts": "maximum_attempts",
         "backoff_coefficient": "backoff_coefficient", "backoffCoefficient": "backoff_coefficient",
@@ -133,12 +141,11 @@ def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy |
         known = names[name]
         values[known] = seconds(value, name=known) if known.endswith("interval") else value
     policy = RetryPolicy(**values)
-    if not isinstance(policy.maximum_attempts, int) or policy.maximum_attempts < 1:
-        raise ConfigError(
-            f"maximum_attempts must be an integer of at least 1, not {policy.maximum_attempts!r}"
-        )
-    if policy.backoff_coefficient < 1:
-        raise ConfigError(f"backoff_coefficient must be at least 1, not {policy.backoff_coefficient!r}")
+    attempts, coefficient = policy.maximum_attempts, policy.backoff_coefficient
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ConfigError(f"maximum_attempts must be an integer of at least 1, not {attempts!r}")
+    if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not coefficient >= 1:
+        raise ConfigError(f"backoff_coefficient must be a number of at least 1, not {coefficient!r}")
     return policy
 
 

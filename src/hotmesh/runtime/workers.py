@@ -20,6 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from hotmesh.core.advance import LOST
+from hotmesh.core.duration import seconds
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.job import Event, WorkReceipt
 from hotmesh.core.step import Work
@@ -64,6 +65,7 @@ class _Served:
     callback: Callable[[StreamData], Awaitable[Any]]
     places: int
     """Callbacks that may run at once. `most` is the same, unless a rate leaves only the next place open, or none."""
+    timeout: float | None = None
     pace: Pace | None = None
     counts: dict[int, int] = field(default_factory=dict)
     """Answers so far, by code."""
@@ -163,7 +165,9 @@ class Workers:
         callback = as_coroutine(worker.callback, most)
         if self._telemetry is not None:
             callback = self._telemetry.traced(callback)
-        served = self._served[lane] = _Served(worker, most, retry_policy(worker.retry), callback, most)
+        limit = None if worker.timeout is None else seconds(worker.timeout, name="timeout")
+        retry = retry_policy(worker.retry)
+        served = self._served[lane] = _Served(worker, most, retry, callback, most, limit)
         if worker.workflow_name is not None:
             self._names.setdefault(worker.topic, []).append(worker.workflow_name)
         self._slow(served, self._rate_of(worker.topic))
@@ -634,8 +638,8 @@ class Workers:
             self._open(served, served.pace)
         message = message_from(work, self._store.app_id)
         scope = anyio.CancelScope()
-        if served.worker.timeout is not None:
-            scope.deadline = anyio.current_time() + served.worker.timeout
+        if served.timeout is not None:
+            scope.deadline = anyio.current_time() + served.timeout
         key = id(scope)
         since = time.monotonic()
         self._running[key] = (scope, since, work.topic)
@@ -671,8 +675,8 @@ class Workers:
         if self._stopping:
             # Somebody else runs it again, at once.
             self._answers.give_back(work)
-        elif served.worker.timeout is not None:
-            self._answered(served, work, timed_out(served.worker, served.worker.timeout))
+        elif served.timeout is not None:
+            self._answered(served, work, timed_out(served.worker, served.timeout))
         else:
             logger.error(
                 "stream-lease-expired",

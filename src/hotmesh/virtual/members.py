@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.runtime.callback import Response, StreamData
 from hotmesh.runtime.mesh import HotMesh
@@ -89,8 +90,8 @@ class Members:
             mesh = await self.shared(place)
             callbacks = self._callbacks.setdefault(mesh, {})
             if worker.topic not in callbacks:
-                callbacks[worker.topic] = callback
                 mesh.add_worker(worker)
+                callbacks[worker.topic] = callback
                 return mesh
             if callbacks[worker.topic] == callback:
                 return mesh
@@ -157,6 +158,8 @@ def worker_for(
     max_concurrency: int | None,
 ) -> Worker:
     """A worker that calls `callback(*args)` and answers with what it returns."""
+    if not callable(callback):
+        raise ConfigError(f"the callback of {topic} is not callable: {callback!r}")
     policy = {**RETRY, **(retry or {})} if retry is None or isinstance(retry, Mapping) else retry
     limit = None if timeout is None else seconds(timeout, name="timeout")
     return Worker(topic, _answering(callback), max_concurrency, policy, limit)

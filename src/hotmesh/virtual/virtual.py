@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.virtual.calls import KEPT, Calls
@@ -193,7 +194,7 @@ async def _calls(connection: ConnectionLike, namespace: str, app_id: str) -> Cal
 
 def _options(options: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
     """The arguments, and beside them what `options` holds."""
-    more = dict(options or {})
+    more = checked_mapping(options, "options")
     unknown = more.keys() - given.keys()
     if unknown:
         raise ConfigError(f"options has no key {min(unknown)!r}; known are {', '.join(given)}")
@@ -206,11 +207,11 @@ def _options(options: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
 def _topic(topic: str) -> str:
     if not isinstance(topic, str) or not topic:
         raise ConfigError(f"a topic must be a non-empty text, not {topic!r}")
-    return topic
+    return checked_text(topic, "topic")
 
 
 def _id(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 512:
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or not is_storable(value):
         raise ConfigError(f"id must be a text of 1 to 512 characters, not {value!r}")
     return value
 

@@ -1,0 +1,60 @@
+"""What callers hand in, looked at before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from hotmesh.errors import ConfigError
+
+
+def checked_text(value: Any, name: str) -> str:
+    """A text that Postgres holds. Raises ConfigError that names the argument."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be a text, not {value!r}")
+    if not is_storable(value):
+        raise ConfigError(f"{name} has a NUL character or half of a surrogate pair: {value[:80]!r}")
+    return value
+
+
+def checked_texts(value: Any, name: str) -> list[str]:
+    """A list of such texts. Raises ConfigError, also for a text, whose characters nobody means."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise ConfigError(f"{name} is a list of texts, not {value!r}")
+    return [checked_text(item, f"each of {name}") for item in value]
+
+
+def checked_mapping(value: Any, name: str) -> dict[str, Any]:
+    """A dict with texts as keys; None is an empty one. Raises ConfigError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a dict, not {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigError(f"the keys of {name} must be texts, not {key!r}")
+    return dict(value)
+
+
+def is_storable(text: str) -> bool:
+    """Whether Postgres holds the text: it has no NUL character, and no half of a surrogate pair."""
+    if "\0" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def is_generation(value: Any) -> bool:
+    """Whether it may be the generation of a job (`gid`)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True

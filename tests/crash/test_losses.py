@@ -161,6 +161,7 @@ async def test_work_that_a_lost_claim_reserved_is_run_at_once(database_url: str)
         connected(database_url) as connection,
     ):
         await mesh.throttle(-1, topic="w", guid=mesh.guid_)
+        await eventually(lambda: mesh._workers.figures()[0].rate == -1, what="the pause")
         lost = lose_one_answer(other, "claim_work", when=bool)
         output = await mesh.pubsub("one", {"x": 4}, timeout=10)
         assert lost.is_set()

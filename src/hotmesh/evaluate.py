@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hotmesh.core.mapping import ENVIRONMENT, Environment, compile_condition, compile_expression
 from hotmesh.core.pipe.instant import Date, to_datetime
-from hotmesh.errors import ConfigError
+from hotmesh.errors import ConfigError, MappingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,11 @@ def evaluate(
         'x, y'
     """
     compiled = compile_expression(expression, deferred=True)
-    return _plain(compiled.evaluate(_with_environment(context, tz)))
+    result = compiled.evaluate(_with_environment(context, tz))
+    try:
+        return _plain(result)
+    except RecursionError:
+        raise MappingError("the result is nested too deeply to be copied", expression=expression) from None
 
 
 def evaluate_condition(

@@ -41,6 +41,11 @@ def test_hidden_members_do_not_come_out() -> None:
     assert (type(result), result) == (dict, {})
 
 
+def test_a_result_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(MappingError, match="nested too deeply"):
+        evaluate({"@pipe": [["[" * 900 + "]" * 900], ["{@json.parse}"]]})
+
+
 def test_dates_come_out_as_datetime() -> None:
     assert evaluate({"@pipe": [["2024-02-29"], ["{@date.fromISOString}"]]}) == datetime(
         2024, 2, 29, tzinfo=UTC

@@ -74,6 +74,7 @@ def test_instants(function: str, arguments: list[Any], expected: str) -> None:
         ("now", ["ignored"], 1709210096789),
         ("yyyymmdd", [5], "2024-02-29"),
         ("toJSON", [math.nan], None),
+        ("toLocaleString", [math.nan, "not_a_locale"], "Invalid Date"),
         ("toDateString", [-62198755200000], "Fri Jan 01 -0001"),
     ],
 )
@@ -94,6 +95,7 @@ def test_results(function: str, arguments: list[Any], expected: Any) -> None:
         ("setUTCDate", [D1]),
         ("setUTCFullYear", ["2023-13-01", 2024, 0, 1]),
         ("setTime", [D1, "x"]),
+        ("getTime", ["9" * 5000]),
         ("UTC", []),
         ("UTC", [2024, "x"]),
         ("UTC", [2024, math.inf]),
@@ -141,10 +143,23 @@ def test_a_date_becomes_text_in_the_zone_it_was_made_in() -> None:
         ("Etc/UTC", "GMT+0000 (Coordinated Universal Time)"),
         ("Asia/Tokyo", "GMT+0900 (Japan Standard Time)"),
         ("Europe/Berlin", "GMT+0100 (Central European Standard Time)"),
+        ("Europe/Dublin", "GMT+0000 (Greenwich Mean Time)"),
+        ("Africa/Casablanca", "GMT+0100 (GMT+01:00)"),
     ],
 )
 def test_zone_names(zone: str, expected: str) -> None:
     assert call("date.toString", [D1], tz=zone).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        ("Europe/Berlin", "GMT+0200 (Central European Summer Time)"),
+        ("Europe/Dublin", "GMT+0100 (Irish Standard Time)"),
+    ],
+)
+def test_zone_names_in_summer(zone: str, expected: str) -> None:
+    assert call("date.toString", ["2024-07-01"], tz=zone).endswith(expected)
 
 
 SHOWN = "2024-02-09T15:04:05.678Z"

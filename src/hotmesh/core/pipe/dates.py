@@ -36,7 +36,7 @@ def date_argument(value: Any, zone: tzinfo) -> int | None:
         return clip(to_number(value))
     if isinstance(value, str):
         if _WHOLE.fullmatch(value):
-            return clip(int(value))
+            return clip(float(value))
         found = parse_date(value, zone)
         if found is None and not _STRICT.fullmatch(value):
             raise BadArgumentError(f"Invalid date format: {value!r}")

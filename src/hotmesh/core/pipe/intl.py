@@ -59,6 +59,8 @@ _LETTERS: Final = {"era": "G", "year": "y", "month": "M", "weekday": "E", "day":
 _WIDTHS: Final = {"2-digit": 2, "numeric": 1, "short": 3, "long": 4, "narrow": 5}
 _CYCLES: Final = {"h11": "K", "h12": "h", "h23": "H", "h24": "k"}
 
+_HALF_YEAR: Final = timedelta(days=183)
+
 # How a long date and a time are joined, where it is not by a comma.
 _AT: Final = {"en": "{1} 'at' {0}", "de": "{1} 'um' {0}", "fr": "{1} 'à' {0}"}
 
@@ -82,10 +84,10 @@ def format_date(milliseconds: int | None, locale: Any, options: Any, what: str, 
 
     Raises BadArgumentError for a malformed locale and for options that are unknown or contradict each other.
     """
-    chosen, cycle = _choose_locale(locale)
-    asked = _read_options(options, what)
     if milliseconds is None:
         return "Invalid Date"
+    chosen, cycle = _choose_locale(locale)
+    asked = _read_options(options, what)
     asked_cycle = _hour_letter(chosen, asked, cycle)
     pattern = _pattern(chosen, asked, asked_cycle)
     return _Text(milliseconds, asked.zone or zone, chosen, asked).write(pattern).replace("\u202f", " ")
@@ -426,7 +428,7 @@ class _Text:
 def _zone_name(when: datetime, locale: Locale, width: str) -> str:
     name = getattr(when.tzinfo, "key", None) or ("UTC" if when.tzinfo is UTC else None)
     if name is not None:
-        variant = "daylight" if when.dst() else "standard"
+        variant = "daylight" if _is_summer_time(when) else "standard"
         for zone in _zone_spellings(name):
             for names in (
                 locale.time_zones.get(zone, {}),
@@ -436,6 +438,14 @@ def _zone_name(when: datetime, locale: Locale, width: str) -> str:
                 if isinstance(found, str) and found != "∅∅∅":
                     return found
     return _offset_name(when, long=width == "long")
+
+
+def _is_summer_time(when: datetime) -> bool:
+    shift = when.dst()
+    if shift:
+        return shift > timedelta()
+    # By Irish law winter is the exception: the shift is none in summer and negative in winter.
+    return any((away.dst() or timedelta()) < timedelta() for away in (when - _HALF_YEAR, when + _HALF_YEAR))
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,15 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from hotmesh.core.pipe.coercion import SAFE, is_number, ordered_keys, to_integer, to_text, units
+from hotmesh.core.pipe.coercion import (
+    SAFE,
+    from_units,
+    is_number,
+    ordered_keys,
+    to_integer,
+    to_text,
+    units,
+)
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.pipe.path import member
@@ -106,7 +114,7 @@ def _only(only: Any) -> list[str] | None:
 
 def _indent(space: Any) -> str:
     if isinstance(space, str):
-        return units(space)[:10]
+        return from_units(units(space)[:10])
     return " " * int(min(max(to_integer(space), 0), 10)) if is_number(space) else ""
 
 

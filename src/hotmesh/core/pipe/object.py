@@ -8,6 +8,7 @@ from hotmesh.core.pipe import property  # noqa: A004 - own members, whoever has 
 from hotmesh.core.pipe.coercion import is_index, strict_equals, to_boolean, to_text
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.guarded import Flags, GuardedArray, GuardedObject
+from hotmesh.core.pipe.instant import as_date
 from hotmesh.core.values import UNDEFINED
 
 LONGEST_ARRAY: Final = 10_000_000
@@ -184,7 +185,7 @@ def is_frozen(target: Any = UNDEFINED) -> bool:
     Example: (5) → true
     """
     if not isinstance(target, (dict, list)):
-        return True
+        return as_date(target) is None
     if isinstance(target, GuardedArray):
         return not target.extensible and (target.frozen or not target)
     if not isinstance(target, GuardedObject) or target.extensible:
@@ -208,7 +209,7 @@ def is_sealed(target: Any = UNDEFINED) -> bool:
     Example: ({"a": 1}) → false
     """
     if not isinstance(target, (dict, list)):
-        return True
+        return as_date(target) is None
     if isinstance(target, GuardedArray):
         return not target.extensible and (target.sealed or not target)
     if not isinstance(target, GuardedObject) or target.extensible:
@@ -232,7 +233,7 @@ def is_extensible(target: Any = UNDEFINED) -> bool:
     """
     if isinstance(target, (GuardedObject, GuardedArray)):
         return target.extensible
-    return isinstance(target, (dict, list))
+    return isinstance(target, (dict, list)) or as_date(target) is not None
 
 
 def has_own_property(target: Any, key: Any = UNDEFINED) -> bool:

@@ -42,7 +42,7 @@ def split(text: Any, delimiter: Any = UNDEFINED) -> list[str]:
         return [whole]
     separator = to_text(delimiter)
     if separator:
-        return whole.split(separator)
+        return [from_units(part) for part in units(whole).split(units(separator))]
     return [*units(whole)]
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
-import yaml
 
 from hotmesh.core.mapping import to_json_value
+from hotmesh.core.parse import parse
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import HotMeshError
 from hotmesh.evaluate import evaluate as evaluate_expression
 from hotmesh.evaluate import evaluate_condition
 
 FAILED = 2
+
+_MEMBER: Final = re.compile(r""":\s|["']:""")
+"""What a mapping in braces has and a statement has not."""
 
 
 @click.command("eval")
@@ -63,11 +66,13 @@ def evaluate(expression: str, context_file: str | None, condition: bool, code: i
     except HotMeshError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(FAILED)
-    click.echo(
-        "undefined"
-        if result is UNDEFINED
-        else json.dumps(to_json_value(result), indent=2, ensure_ascii=False)
-    )
+    click.echo("undefined" if result is UNDEFINED else _json(result))
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(to_json_value(value), indent=2, ensure_ascii=False)
+    # Half of a surrogate pair has no bytes; its escape is how JSON writes it.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _expression(source: str) -> Any:
@@ -76,7 +81,7 @@ def _expression(source: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        if text.startswith("{") and text.endswith("}") and ":" not in text:
+        if text.startswith("{") and text.endswith("}") and not _MEMBER.search(text):
             return text
     return _parsed(text, "the expression")
 
@@ -95,23 +100,8 @@ def _parsed(text: str, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         pass
-    try:
-        return yaml.load(text, _TextLoader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
-        raise click.UsageError(f"{name} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
-
-
-class _TextLoader(yaml.SafeLoader):
-    """YAML as JSON has it: a timestamp stays ISO text."""
-
-
-def _timestamp(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    from hotmesh.core.pipe.dates import parse_date
-    from hotmesh.core.pipe.instant import iso_text
-
-    text = str(loader.construct_scalar(node))
-    found = parse_date(text, UTC)
-    return text if found is None else iso_text(found)
-
-
-_TextLoader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
+    # Read as a deploy would read it.
+    document, problems = parse(text)
+    if document is None or problems:
+        raise click.UsageError(f"{name} is neither JSON nor YAML: {problems[0]}")
+    return document.data

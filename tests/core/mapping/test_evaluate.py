@@ -132,7 +132,7 @@ def run(*arguments: str, stdin: str | None = None) -> tuple[int, str, str]:
 @pytest.fixture
 def context_file(tmp_path: Path) -> str:
     file = tmp_path / "context.yaml"
-    file.write_text("a: {list: [1, 2], day: 2024-02-29, name: Zoë}", encoding="utf-8")
+    file.write_text("a: {list: [1, 2], day: 2024-02-29, name: Zoë, 'x:y': colon}", encoding="utf-8")
     return str(file)
 
 
@@ -144,6 +144,9 @@ def context_file(tmp_path: Path) -> str:
         ("'@pipe': [['{a.list}'], ['{@array.length}']]", 2),
         ("{a.day}", "2024-02-29T00:00:00.000Z"),
         ("{a.name}", "Zoë"),
+        ("{a.x:y}", "colon"),
+        ("[yes, 010, 12:30]", ["yes", 10, "12:30"]),
+        ('{"@pipe": [["a😀b", 1], ["{@string.charAt}"]]}', "\ud83d"),
         ("{@symbol.NaN}", None),
     ],
 )
@@ -177,6 +180,7 @@ def test_eval_answers_conditions() -> None:
         (["{a}", "--tz", "Mars/Base"], "unknown time zone"),
         (["-", "--context", "-"], "stdin"),
         (["a: [", "--context", "-"], "neither JSON nor YAML"),
+        (["a: {t1.x}"], "write '{t1.x}'"),
     ],
 )
 def test_eval_fails_with_2_and_says_why(arguments: list[str], message: str) -> None:

@@ -71,7 +71,7 @@ class Problem:
     def __str__(self) -> str:
         place = self.path if self.line is None else f"{self.file or '<text>'}:{self.line}:{self.column}"
         hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"{place}: {self.rule}: {self.message}{hint}"
+        return f"{place}{place and ': '}{self.rule}: {self.message}{hint}"
 
 
 class CompileError(HotMeshError):

@@ -204,6 +204,7 @@ def test_these_activities_are_sound(activity: str) -> None:
         ),
         ("{type: hook, parent: t1}", "warning V17: parent is worked out from the graph; it is ignored here"),
         ("{type: hook, sleep: true}", "error V18: sleep is a number"),
+        ("{type: hook, sleep: 'inf'}", "error V18: sleep is a number"),
         ("{type: interrupt, code: none}", "error V18: code is a number"),
         (
             "{type: await, topic: start.here, await: 'false'}",
@@ -341,11 +342,12 @@ def test_a_long_chain_is_no_problem_for_the_checks() -> None:
     [
         ("{code: 422}", []),
         ("{code: '422'}", []),
-        ("{code: [404, '405']}", []),
+        ("{code: [404, '405', 406.0]}", []),
         ("{}", []),
         ("false", []),
         ("{match: []}", []),
         ("{code: 99}", ["error V14: code is a whole number from 100 to 999, or a list of such"]),
+        ("{code: '0422'}", ["error V14: code is a whole number from 100 to 999, or a list of such"]),
         ("{code: 200.5}", ["error V14: code is a whole number from 100 to 999, or a list of such"]),
         ("{code: []}", ["error V14: an empty list of codes matches no outcome"]),
         ("{gate: OR}", ['error V14: gate is "and" or "or"']),
@@ -359,6 +361,13 @@ def test_a_long_chain_is_no_problem_for_the_checks() -> None:
 )
 def test_conditions_can_be_met(conditions: str, problems: list[str]) -> None:
     assert problems_with("{type: hook}", leads=f"t1: [{{to: x1, conditions: {conditions}}}]") == problems
+
+
+def test_a_graph_needs_activities_and_an_app_graphs() -> None:
+    assert problems_of("activities:\n") == ["error shape: a graph has activities"]
+    assert [problem.message for problem in inspect("app: {id: x, version: '1', graphs: }").problems] == [
+        "app has no graphs"
+    ]
 
 
 def test_a_transition_needs_a_target() -> None:

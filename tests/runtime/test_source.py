@@ -68,6 +68,7 @@ def test_references_in_text_without_a_base_path_are_a_clear_problem() -> None:
         ("nowhere.yaml", "cannot read nowhere.yaml: No such file or directory"),
         (str(GRAPHS), "Is a directory"),
         ("a\0b", "cannot read a\0b: embedded null byte"),
+        (" \t", "the text of the graph is empty"),
         (5, "a graph is text, a path or a dict, not int"),
         (None, "a graph is text, a path or a dict, not NoneType"),
     ],

@@ -61,8 +61,8 @@ class _Builder:
             return None
         self._unknown(members, grammar.APP, pointer, "app")
         self._unknown(self._report.document.data, grammar.DOCUMENT, "", "the document")
-        if "graphs" not in members:
-            self._report.error(SHAPE, "app has no graphs", pointer, name=True)
+        if members.get("graphs") is None:
+            self._report.error(SHAPE, "app has no graphs", f"{pointer}/graphs", name=True)
         graphs = [
             graph
             for index, item in enumerate(self._list(members.get("graphs"), f"{pointer}/graphs", "graphs"))
@@ -79,7 +79,7 @@ class _Builder:
         if isinstance(value, float):
             self._report.warning(
                 "V16",
-                f"the version was read as the number {value:g}",
+                f"the version was read as the number {value}",
                 pointer,
                 suggestion="put the version in quotes",
             )
@@ -95,8 +95,8 @@ class _Builder:
             for name, item in self._members(members, "activities", pointer)
             if (activity := self._activity(name, item, f"{pointer}/activities/{escape(name)}")) is not None
         }
-        if "activities" not in members:
-            self._report.error(SHAPE, "a graph has activities", pointer)
+        if members.get("activities") is None:
+            self._report.error(SHAPE, "a graph has activities", f"{pointer}/activities", name=True)
         return Graph(
             subscribes=self._name(members.get("subscribes"), f"{pointer}/subscribes", "subscribes") or "",
             pointer=pointer,

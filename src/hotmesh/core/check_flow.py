@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core import grammar
 from hotmesh.core.check_values import is_expression
@@ -12,6 +13,8 @@ from hotmesh.core.report import Report, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from hotmesh.core.graph import App, Graph, Transition
+
+_CODE: Final = re.compile("[1-9][0-9]{2}")
 
 
 def transitions_lead_somewhere(app: App, report: Report) -> None:
@@ -135,9 +138,9 @@ def _check_code(code: Any, pointer: str, report: Report) -> None:
 
 def is_code(value: Any) -> bool:
     """Whether a value is an outcome code; codes compare as text, so "422" is one."""
-    if isinstance(value, str) and value.isdecimal():
-        return 100 <= int(value[:4]) <= 999
-    return isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 999
+    if isinstance(value, str):
+        return _CODE.fullmatch(value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool) and value in range(100, 1000)
 
 
 def _check_pair(pair: Any, pointer: str, rule: str, report: Report) -> None:

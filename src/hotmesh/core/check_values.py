@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core import grammar
-from hotmesh.core.mapping import check_expression
+from hotmesh.core.mapping import check_expression, to_number
 from hotmesh.core.report import Report, did_you_mean, one_of, problem_at
 from hotmesh.core.yaml_document import escape
 
@@ -182,11 +183,7 @@ def _check_number(value: Any, name: str, pointer: str, report: Report) -> None:
 
 def _is_numeric(value: Any) -> bool:
     if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return "_" not in value
+        return bool(value.strip()) and math.isfinite(to_number(value))
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

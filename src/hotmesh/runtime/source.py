@@ -112,6 +112,8 @@ def _read_document(
         return None, [Problem("source", message)]
     if isinstance(source, str) and is_document(source):
         return parse(source, read=read, base=base)
+    if isinstance(source, str) and not source.strip():
+        return None, [Problem("source", "the text of the graph is empty")]
     path = str(Path(base_path, source)) if base_path is not None else str(source)
     try:
         name, text = read(path, None)

@@ -234,6 +234,25 @@ async def test_row_104_two_retries_are_three_executions(mesh: HotMesh) -> None:
     assert 0.09 <= second < 0.9
 
 
+async def test_row_105_a_job_whose_retries_are_used_up_has_the_error(
+    mesh: HotMesh, module_database_url: str
+) -> None:
+    failed = asyncio.create_task(failing(mesh, "yaml.retry.five", {"fails": 99}, within=10))
+    sooner = (
+        "update hotmesh.worker_stream set visible_at = now() where topic = 'add' and reserved_by is null "
+        "and visible_at > now() + interval '100 ms' returning hotmesh.wake(app_id, '{\"w\":[\"add\"]}')"
+    )
+    async with connected(module_database_url) as connection:
+
+        async def over() -> bool:
+            await connection.execute(sooner)
+            return failed.done()
+
+        await eventually(over)
+    error = await failed
+    assert (error.code, str(error), len(tries[str(error.job_id)])) == (500, "not yet", 6)
+
+
 def test_row_105_every_retry_of_a_high_count_is_made() -> None:
     def delay(attempt: int, code: int = 500) -> float | None:
         work = HeldWork("j", "g", "a", (0,), "t", {}, "go", attempt=attempt, retry={"500": [5, None]})

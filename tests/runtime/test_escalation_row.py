@@ -46,6 +46,21 @@ app:
         review.done:
           - to: h1
             conditions: {match: [{expected: '{$job.metadata.jid}', actual: '{$self.hook.data.id}'}]}
+    - subscribes: review.rounds
+      expire: 3600
+      activities:
+        t3: {type: trigger}
+        p3: {type: hook}
+        h3: {type: hook, sleep: '{p3.output.data.sleep}', escalation: {role: approver, metadata: {round: '{p3.output.data.round}'}}}
+        c3: {type: cycle, ancestor: p3, input: {maps: {round: '{h3.hook.data.round}', sleep: '{h3.hook.data.sleep}'}}}
+      transitions:
+        t3: [{to: p3}]
+        p3: [{to: h3}]
+        h3: [{to: c3, conditions: {match: [{expected: false, actual: '{$self.hook.data.ok}'}]}}]
+      hooks:
+        review.round:
+          - to: h3
+            conditions: {match: [{expected: '{$job.metadata.jid}', actual: '{$self.hook.data.id}'}]}
 """
 
 
@@ -124,6 +139,24 @@ async def test_row_179_an_interrupt_cancels_the_item(mesh: HotMesh, database: as
     await mesh.interrupt("review.start", job_id)
 
     assert (await item(database, job_id))["status"] == "cancelled"
+
+
+async def test_every_round_of_a_cycle_has_an_item_of_its_own(
+    mesh: HotMesh, database: asyncpg.Connection
+) -> None:
+    job_id = await mesh.pub("review.rounds", {})
+    items = "select status, metadata ->> 'round' as round from hotmesh.escalation where workflow_id = $1 order by 2"
+
+    async def seen() -> list[tuple[str, str | None]]:
+        return [(row["status"], row["round"]) for row in await database.fetch(items, job_id)]
+
+    async def over() -> bool:
+        return await mesh.get_status(job_id) == 0
+
+    assert await seen() == [("pending", None)]
+    await mesh.signal("review.round", {"id": job_id, "ok": False, "round": 2, "sleep": 0.05})
+    await eventually(over)
+    assert await seen() == [("expired", "2"), ("resolved", None)]
 
 
 async def test_row_176_a_hook_without_the_block_writes_no_item(

@@ -9,6 +9,20 @@
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
 begin
+    -- Before what begins: a hook that is entered again in the same step has the same key.
+    update mesh.escalation as e
+       set status = x.status, updated_at = p_now,
+           resolved_at = case when x.status = 'resolved' then p_now end,
+           resolver_payload = case when x.status = 'resolved' then x.payload end
+      from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
+           as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
+     where e.id = any (array(
+            select mesh.escalation_id(y.generation, y.activity_id, y.dimension)
+              from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
+                   as y(generation uuid, activity_id text, dimension text)))
+       and e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
+       and not x.step = any (p_refused);
+
     insert into mesh.escalation (
         id, namespace, app_id, signal_key, topic, workflow_id, task_queue, workflow_type, type, subtype, entity,
         description, role, priority, envelope, metadata, origin_id, parent_id, initiated_by, trace_id, span_id,
@@ -26,19 +40,6 @@ begin
      where not x.step = any (p_refused)
     -- A live item has this key already: two jobs wait under one key, and one work item stands for both.
     on conflict do nothing;
-
-    update mesh.escalation as e
-       set status = x.status, updated_at = p_now,
-           resolved_at = case when x.status = 'resolved' then p_now end,
-           resolver_payload = case when x.status = 'resolved' then x.payload end
-      from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
-           as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
-     where e.id = any (array(
-            select mesh.escalation_id(y.generation, y.activity_id, y.dimension)
-              from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
-                   as y(generation uuid, activity_id text, dimension text)))
-       and e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
-       and not x.step = any (p_refused);
 
     -- By an array: a join might begin with all jobs of the app.
     update mesh.job as j

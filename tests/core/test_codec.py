@@ -33,6 +33,19 @@ class Broken:
         raise OSError("no answer from the key store")
 
 
+class Making:
+    """A codec that makes the same of every value, be it a text or not."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def encode(self, text: str, /) -> str:
+        return self._made  # type: ignore[no-any-return]
+
+    def decode(self, text: str, /) -> str:
+        return text
+
+
 ONE, TWO = b"1" * 32, b"2" * 16
 AES = Payload(AesGcmCodec({"one": ONE}))
 
@@ -84,6 +97,12 @@ def test_an_encoded_value_cannot_be_read_without_its_codec() -> None:
     assert isinstance(caught.value.__cause__, OSError)
     with pytest.raises(CodecError, match="could not encode a value: no answer from the key store"):
         Payload(Broken()).dumps("x")
+    for made, words in (
+        (b"x", "returned bytes; it must return a text"),
+        ("\ud800", "surrogates not allowed"),
+    ):
+        with pytest.raises(CodecError, match=words):
+            Payload(Making(made)).dumps("x")
     assert OPAQUE.loads(AES.dumps("x")) == CONCEALED
     assert OPAQUE.loads(CLEAR.dumps("hotmesh.codec:x")) == "hotmesh.codec:x"
 

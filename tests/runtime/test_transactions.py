@@ -551,6 +551,15 @@ async def test_a_job_is_started_from_plain_sql(database_url: str) -> None:
         assert (await done(mesh, job_id))["y"] == 14
         assert await mesh.get_query_state(job_id, ["sku"]) == {"sku": "3"}
 
+        await connection.execute(
+            "select hotmesh.start_job('shop', 'order', job_id => 'later', pending => '5000000 years')"
+        )
+
+        async def waits() -> bool:
+            return await mesh.get_status("later") == -1
+
+        await eventually(waits)
+
         invented = await connection.fetchval("""select hotmesh.start_job('shop', 'order', '{"x": 1}')""")
         assert len(invented) == 23
         assert (await done(mesh, invented))["y"] == 2
@@ -564,6 +573,8 @@ async def test_a_job_is_started_from_plain_sql(database_url: str) -> None:
         ("'none', 'order'", "MS404", "no app found for id none"),
         ("'shop', 'named'", "MS400", "the graph on topic named computes the ids of its jobs"),
         ("'shop', 'order', job_id => ''", "MS400", "a job id is a text of 1 to 512 characters"),
+        ("'shop', 'order', search => '[1]'", "MS400", "search is an object"),
+        ("'shop', 'order', pending => '-1 s'", "MS400", "pending must not be negative"),
     ],
 )
 async def test_sql_is_told_what_is_wrong(

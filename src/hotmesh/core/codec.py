@@ -47,9 +47,16 @@ class Payload:
         if self.codec is None:
             raise AssertionError("chosen only with a codec")
         try:
-            return ENCODED + self.codec.encode(dumps_text(value))
+            encoded = self.codec.encode(dumps_text(value))
+            if isinstance(encoded, str):
+                encoded.encode()  # it may have half of a surrogate pair
         except Exception as error:
             raise CodecError(f"the codec could not encode a value: {_words(error)}") from error
+        if not isinstance(encoded, str):
+            raise CodecError(
+                f"the codec's encode returned {type(encoded).__name__}; it must return a text, at once"
+            )
+        return ENCODED + encoded
 
     def _dumps_encoded(self, value: Json) -> str:
         return dumps_text(self._encoded(value))

@@ -4,7 +4,8 @@
 -- search    search fields of the job, by name.  pending  wait for `resume`, at most so long.
 -- Returns   the id of the job.
 -- Raises    MS409 a live job has the id; MS404 nothing is active under the app id, or nobody subscribes to the topic;
---           MS400 the graph computes its ids, so that the caller has to give one. Nothing is written then.
+--           MS400 the graph computes its ids, so that the caller has to give one; or an argument cannot be used.
+--           Nothing is written then.
 create or replace function mesh.start_job(
     app_id text, topic text, data jsonb default '{}', job_id text default null, entity text default null,
     search jsonb default null, pending interval default null, trace_id text default null, span_id text default null
@@ -16,6 +17,15 @@ declare
 begin
     if length(start_job.job_id) not between 1 and 512 then
         raise exception sqlstate 'MS400' using message = 'a job id is a text of 1 to 512 characters';
+    end if;
+    if jsonb_typeof(search) <> 'object' then
+        raise exception sqlstate 'MS400' using message = 'search is an object: a value for each field';
+    end if;
+    if pending < interval '0' then
+        raise exception sqlstate 'MS400' using message = 'pending must not be negative';
+    end if;
+    if pending > interval '100 years' then
+        pending := interval '100 years';  -- an infinite one, and one beyond the last moment that there is
     end if;
     if search is not null then
         select jsonb_object_agg('_' || f.name, f.value)::text into v_search from jsonb_each_text(search) as f(name, value);

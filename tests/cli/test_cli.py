@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from harness import connected
 from hotmesh import HotMesh, Response, StreamData, Worker
 from hotmesh.cli import COMMANDS, drawing, main
+from hotmesh.cli.common import listing
 
 GRAPH = """
 app:
@@ -158,6 +159,17 @@ def test_jobs_prints_whole_ids(shop: str) -> None:
     printed = run("jobs", "--connection", shop, "--state", "complete").stdout
 
     assert " paid   order.placed   complete " in printed
+
+
+def test_lists_are_shortened_for_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    listing().print("x" * 200)
+    monkeypatch.setenv("COLUMNS", "100")
+    listing().print("x" * 200)
+
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [200, 100, 100]
 
 
 def test_jobs_of_an_empty_namespace(database_url: str) -> None:

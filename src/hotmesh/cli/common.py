@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import click
 
 from hotmesh.errors import HotMeshError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -34,6 +39,18 @@ def run(function: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> 
     """Run a coroutine function to its end; what cannot be done is one message on stderr and exit code 1."""
     with reported():
         return anyio.run(function, *arguments)
+
+
+def listing() -> Console:
+    """Where lists are printed: as wide as the terminal, and as wide as they are where there is none, as in a pipe."""
+    from rich.console import Console
+
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console() if narrow else Console(width=WIDEST)
+
+
+WIDEST: Final = 10_000
+"""Characters of a line that no column is shortened for."""
 
 
 @contextmanager

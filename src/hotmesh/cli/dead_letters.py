@@ -12,11 +12,10 @@ from typing import Any
 import anyio.to_thread
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.evaluate import system_environment
 from hotmesh.postgres.connection import Source
 from hotmesh.postgres.reading import DeadLetter
@@ -61,7 +60,7 @@ def list_(
     if as_json:
         click.echo(json.dumps([_plain(letter) for letter in found], indent=2, ensure_ascii=False))
         return
-    Console().print(_listed(found) if found else "no dead letters")
+    listing().print(_listed(found) if found else "no dead letters")
 
 
 @dead_letters.command()

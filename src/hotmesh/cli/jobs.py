@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh.cli import drawing
-from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.errors import ConfigError, JobNotFoundError
 from hotmesh.postgres.connection import Source
 from hotmesh.postgres.observe import (
@@ -57,7 +57,7 @@ def jobs(
     if as_json:
         click.echo(json.dumps([_plain(asdict(job)) for job in found], indent=2))
         return
-    Console().print(_listed(found) if found else "no jobs")
+    listing().print(_listed(found) if found else "no jobs")
 
 
 @click.command()

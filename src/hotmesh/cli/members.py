@@ -12,12 +12,11 @@ from typing import Any
 import anyio.to_thread
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hotmesh.cli import drawing
-from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import Source
@@ -69,7 +68,7 @@ def members(delay: float, app_id: str | None, connection: str | None, namespace:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    Console().print(_listed(found) if found else "no members")
+    listing().print(_listed(found) if found else "no members")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -1 is no option

@@ -11,11 +11,10 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.postgres import roles
 
 role_argument = click.argument("role_name", metavar="ROLE")
@@ -129,7 +128,7 @@ def list_(app_id: str | None, connection: str | None, namespace: str, as_json: b
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
         return
-    Console().print(_listed(found) if found else "no worker logins")
+    listing().print(_listed(found) if found else "no worker logins")
 
 
 def _password(from_stdin: bool) -> str | None:

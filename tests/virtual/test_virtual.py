@@ -368,11 +368,16 @@ async def test_instances_are_shared_and_shutdown_stops_exactly_those(
         assert await Virtual.connect("one", first, **place) is one
         further = await Virtual.connect("one", Counted(), **place)
         named = await Virtual.connect("three", Counted(), guid="by-name", **place)
-        assert len({one, further, named, mine}) == 4
+        quiet = await Virtual.connect("one", first, log_level="silent", **place)
+        assert await Virtual.connect("two", Counted(), log_level="silent", **place) is quiet
+        assert len({one, further, named, quiet, mine}) == 5
         assert named.guid_ == "by-name"
+        with pytest.raises(ConfigError, match="log_level= cannot be 'loud'"):
+            await Virtual.cron("one", callback=first, id="loud", interval=1, log_level="loud", **place)
 
         await Virtual.shutdown()
-        assert [one.stopped, further.stopped, named.stopped, mine.stopped] == [True, True, True, False]
+        assert all(mesh.stopped for mesh in (one, further, named, quiet))
+        assert not mine.stopped
 
     again = await Virtual.connect("one", first, **place)
     assert not again.stopped

@@ -14,10 +14,12 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 
+from hotmesh.core.arguments import checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.runtime.callback import Response, StreamData
+from hotmesh.runtime.logs import level_number
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.worker import Worker, is_asynchronous
 from hotmesh.virtual.app import ensure_active
@@ -48,15 +50,23 @@ class Place:
     connection: ConnectionLike
     namespace: str
     app_id: str
+    log_level: str | int | None = None
+    """Of the instance there: those that log differently are apart."""
+
+    def __post_init__(self) -> None:
+        checked_text(self.namespace, "namespace")
+        checked_text(self.app_id, "app_id")
+        if self.log_level is not None:
+            level_number(self.log_level, "log_level=")
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for places that are the same."""
         if self.connection is not None:
-            return (Source(self.connection).key, self.namespace, self.app_id)
+            return (Source(self.connection).key, self.namespace, self.app_id, self.log_level)
         # What it comes to depends on the environment, and takes a while to find out.
         found = tuple(os.environ.get(name) for name in ("HOTMESH_DATABASE_URL", *_LIBPQ))
-        return (found, self.namespace, self.app_id)
+        return (found, self.namespace, self.app_id, self.log_level)
 
 
 class Members:
@@ -135,6 +145,7 @@ async def _begin(
         namespace=place.namespace,
         guid=guid,
         readonly=readonly,
+        log_level=place.log_level,
         settings={"max_cycles": ENDLESS},
     )
     try:

@@ -50,6 +50,7 @@ class Virtual:
         timeout: Duration | None = None,
         max_concurrency: int | None = None,
         guid: str | None = None,
+        log_level: str | int | None = None,
         namespace: str = NAMESPACE,
         app_id: str = APP_ID,
     ) -> HotMesh:
@@ -57,10 +58,11 @@ class Virtual:
 
         Plain functions run in threads. What it returns must be JSON, or a dataclass or model. If it raises, it is tried
         again: 3 times in all, with growing pauses of at most 30 seconds, unless `retry` says otherwise. `timeout`: after
-        it a callback is cut off.
+        it a callback is cut off. `guid`: that of the instance, which then is one of its own. `log_level`: the least
+        that its instance logs, which it shares with others of this level.
         """
         worker = worker_for(_topic(topic), callback, retry, timeout, max_concurrency)
-        return await members().serve(Place(connection, namespace, app_id), worker, callback, guid)
+        return await members().serve(Place(connection, namespace, app_id, log_level), worker, callback, guid)
 
     @staticmethod
     async def exec(
@@ -129,6 +131,7 @@ class Virtual:
         timeout: Duration | None = None,
         options: Mapping[str, Any] | None = None,
         guid: str | None = None,
+        log_level: str | int | None = None,
         namespace: str = NAMESPACE,
         app_id: str = APP_ID,
     ) -> bool:
@@ -159,7 +162,8 @@ class Virtual:
             raise ConfigError(f"on_error must be 'stop' or 'continue', not {reaction!r}")
         place = Place(connection, namespace, app_id)
         if callback is not None:
-            await members().serve(place, worker_for(topic, callback, retry, timeout, None), callback, guid)
+            serving = Place(connection, namespace, app_id, log_level)
+            await members().serve(serving, worker_for(topic, callback, retry, timeout, None), callback, guid)
         calls = Calls(await members().starter(place))
         return await calls.start(schedule_id, topic, arguments, rhythm, max_cycles=cycles, on_error=reaction)
 

@@ -774,6 +774,10 @@ def test_metadata_of_jobs_and_activities() -> None:
         "jid": "J1", "gid": job, "tpc": "go", "app": "model", "vrs": "1", "aid": "t", "jc": "20240229123456.789",
         "ju": "20240229123556.789", "ts": "202402291230", "js": 1, "key": "key", "ngn": "engine", "trc": "trc", "expire": 1,
     }  # fmt: skip
+    alone = world.start({})
+    later(world, 60)
+    world.answer("w")
+    assert world.data(alone)["job"]["key"] == ""
     assert data["work"] == {
         "dad": ",0,0", "aid": "w", "atp": "worker", "stp": "work", "ac": "20240229123456.789", "au": "20240229123556.789",
     }  # fmt: skip

@@ -192,7 +192,7 @@ class Draft:
         if activity.uses_job:
             job: dict[str, Any] = {"data": self.data}
             if "$job" in activity.metadata_of:
-                job["metadata"] = self.metadata()
+                job["metadata"] = {"key": "", **self.metadata()}
             context["$job"] = job
         for root in activity.roots:
             seen = self.view(

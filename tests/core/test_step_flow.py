@@ -380,6 +380,17 @@ def test_a_job_id_that_cannot_be_stored_is_refused(job_id: str) -> None:
         world.start({"id": job_id})
 
 
+def test_text_that_was_cut_within_a_surrogate_pair_can_be_stored() -> None:
+    cut = "{'@pipe': [['{$self.input.data.name}', 0, 2], ['{@string.slice}']]}"
+    world = World(
+        one_graph(
+            f"activities:\n  t: {{type: trigger, stats: {{id: {cut}}}, job: {{maps: {{cut: {cut}}}}}}}\n"
+        )
+    )
+    job = world.start({"name": "a😀"})
+    assert (world.jobs[job].job_id, world.data(job)) == ("a\ufffd", {"cut": "a\ufffd"})
+
+
 def test_a_taken_id_is_refused() -> None:
     world = World(one_graph("activities:\n  t: {type: trigger, stats: {id: '{$self.input.data.id}'}}\n"))
     world.start({"id": "a"})

@@ -66,13 +66,11 @@ def evaluate(expression: str, context_file: str | None, condition: bool, code: i
     except HotMeshError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(FAILED)
-    click.echo("undefined" if result is UNDEFINED else _json(result))
-
-
-def _json(value: Any) -> str:
-    text = json.dumps(to_json_value(value), indent=2, ensure_ascii=False)
-    # Half of a surrogate pair has no bytes; its escape is how JSON writes it.
-    return text.encode(errors="backslashreplace").decode()
+    click.echo(
+        "undefined"
+        if result is UNDEFINED
+        else json.dumps(to_json_value(result), indent=2, ensure_ascii=False)
+    )
 
 
 def _expression(source: str) -> Any:

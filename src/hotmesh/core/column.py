@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hotmesh.core.mapping import to_text
+from hotmesh.core.pipe.stored import whole_text
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import MappingError
@@ -18,8 +19,11 @@ def column_text(value: Any, what: str, longest: int | None = None) -> str:
     """The value as text that a column can hold.
 
     Raises MappingError, naming `what` it is, for text with a NUL character, and for more than `longest` characters.
+    Half of a surrogate pair, where a text was cut, is U+FFFD, as in JSON.
     """
     text = to_text(value)
+    if not text.isascii():
+        text = whole_text(text)
     if "\0" in text:
         raise MappingError(f"{what} has a NUL character, which Postgres cannot store", expression=value)
     if longest is not None and len(text) > longest:

@@ -146,7 +146,7 @@ def context_file(tmp_path: Path) -> str:
         ("{a.name}", "Zoë"),
         ("{a.x:y}", "colon"),
         ("[yes, 010, 12:30]", ["yes", 10, "12:30"]),
-        ('{"@pipe": [["a😀b", 1], ["{@string.charAt}"]]}', "\ud83d"),
+        ('{"@pipe": [["a😀b", 1], ["{@string.charAt}"]]}', "\ufffd"),
         ("{@symbol.NaN}", None),
     ],
 )

@@ -111,6 +111,7 @@ def test_a_deeper_write_never_changes_the_value_written_before_it() -> None:
         (Date(253402300800000), "+010000-01-01T00:00:00.000Z"),
         ({"d": datetime(2024, 2, 29, 12, tzinfo=UTC)}, {"d": "2024-02-29T12:00:00.000Z"}),
         ((1, 2), [1, 2]),
+        (["a\ud83d", {"\ude00é": "é"}], ["a\ufffd", {"\ufffdé": "é"}]),
     ],
 )
 def test_what_is_stored(value: Any, stored: Any) -> None:

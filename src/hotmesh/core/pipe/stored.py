@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.values import UNDEFINED, Json
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def to_json_value(value: Any) -> Json:
     """The value as it is stored: plain JSON. The very same object, if nothing in it has to change.
 
     Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
-    become ISO text in UTC, an invalid one null. A whole number is an `int`, if a double up to 1e21.
+    become ISO text in UTC, an invalid one null. A whole number is an `int`, if a double up to 1e21. Half of a surrogate
+    pair, where a text was cut, is U+FFFD, the replacement character.
     """
     kind = type(value)
-    if kind is str or kind is bool or value is None or kind is int:
+    if kind is str:
+        return value if value.isascii() or _HALF.search(value) is None else whole_text(value)
+    if kind is bool or value is None or kind is int:
         # An integer of any size that was only passed on stays what it was; what was computed is a double already.
         return value
     if kind is float:
@@ -29,6 +35,11 @@ def to_json_value(value: Any) -> Json:
     return _other(value)
 
 
+def whole_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair."""
+    return _HALF.sub("\ufffd", text)
+
+
 def _object(value: dict[str, Any]) -> Json:
     changed = type(value) is not dict
     result = {}
@@ -38,7 +49,11 @@ def _object(value: dict[str, Any]) -> Json:
             continue
         stored = to_json_value(member)
         changed = changed or stored is not member
-        result[key] = stored
+        if key.isascii() or _HALF.search(key) is None:
+            result[key] = stored
+        else:
+            changed = True
+            result[whole_text(key)] = stored
     return result if changed else value
 
 
@@ -65,7 +80,7 @@ def _other(value: Any) -> Json:
         date = as_date(value)
         return None if date is None or date.milliseconds is None else iso_text(date.milliseconds)
     if isinstance(value, str):
-        return str(value)
+        return whole_text(str(value))
     if isinstance(value, int):
         return to_json_value(int(value))
     return _number(float(value)) if isinstance(value, float) else value

@@ -147,7 +147,7 @@ class SignalNotFoundError(HotMeshError):
     code = Code.NOT_FOUND.value
 
     def __init__(self, topic: str) -> None:
-        super().__init__(f"signal-not-found: no hook rule listens on topic {topic}")
+        super().__init__(f"signal-not-found: unable to find hook rule for topic {topic}")
         self.topic = topic
 
 

@@ -269,6 +269,25 @@ async def test_a_message_that_no_engine_handles(database_url: str) -> None:
     assert told.unaccounted == 0
 
 
+async def test_consumers_that_are_paused(database_url: str) -> None:
+    async with mesh_with(database_url) as mesh:
+        await mesh.pause()
+        work, wait = await mesh.pub("work", {}), await mesh.pub("wait", {"order": "A7"})
+        await mesh.signal("paid", {"order": "A7"})
+        told = await mesh.explain(work)
+        assert told.unblock == ("resume the workers of topic w",)
+        assert told.notes == ("all engines are paused: resume them", "all workers are paused: resume them")
+        assert (await mesh.explain(wait)).unblock[0] == "resume the engines"
+        # The rate of a topic counts alone.
+        await mesh.resume(topic="w", scope="workers")
+        told = await mesh.explain(work)
+        assert told.unblock == ("start a worker on topic w",)
+        assert told.notes == ("all engines are paused: resume them",)
+        await mesh.throttle(50, topic="w", scope="workers")
+        told = await mesh.explain(work)
+        assert "workers of topic w are throttled: one message per 50 ms" in told.notes
+
+
 async def test_a_job_in_pending_mode(database_url: str) -> None:
     async with mesh_with(database_url) as mesh:
         told = await mesh.explain(await mesh.pub("work", {}, extended={"pending": 60}))

@@ -185,5 +185,5 @@ async def test_row_165_a_flow_signals_all_listed_jobs_and_scrubs_the_index(mesh:
 
 
 async def test_a_signal_to_all_on_an_unknown_topic_is_refused(mesh: HotMesh) -> None:
-    with pytest.raises(SignalNotFoundError):
+    with pytest.raises(SignalNotFoundError, match="unable to find hook rule for topic nobody"):
         await mesh.signal_all("nobody.listens", {}, QUERY)

@@ -14,7 +14,14 @@ from hotmesh.core.job import INTERRUPTED, PENDING_STATUS, Dimension
 if TYPE_CHECKING:
     from hotmesh.core.compile import ActivityPlan, GraphPlan, Plan
     from hotmesh.core.values import Json
-    from hotmesh.postgres.reading import LiveChild, OpenRecord, QueuedMessage, QueuedWork, Situation
+    from hotmesh.postgres.reading import (
+        LiveChild,
+        OpenRecord,
+        QueuedMessage,
+        QueuedWork,
+        Situation,
+        StoredRate,
+    )
 
 State = Literal["running", "pending", "complete", "failed", "interrupted"]
 
@@ -175,7 +182,7 @@ def _notes(situation: Situation, plan: Plan | None, state: State) -> Iterator[st
     if situation.cancelled:
         yield "it is marked as cancelled"
     if state == "running":
-        for one in situation.rates:
+        for one in filter(_counts(situation), situation.rates):
             who = f"workers of topic {one.topic}" if one.topic else f"all {one.scope}"
             yield (
                 f"{who} are paused: resume them"
@@ -195,6 +202,13 @@ def _notes(situation: Situation, plan: Plan | None, state: State) -> Iterator[st
             yield "it was interrupted" + ("" if message is None else f": {message} (code {code})")
         case _:
             pass
+
+
+def _counts(situation: Situation) -> Callable[[StoredRate], bool]:
+    """Whether a rate slows the job: that of all workers does not where each topic has a rate of its own."""
+    own = {one.topic for one in situation.rates if one.topic}
+    covered = bool(situation.work) and all(work.topic in own for work in situation.work)
+    return lambda one: one.rate != 0 and not (one.scope == "workers" and not one.topic and covered)
 
 
 class _Branches:
@@ -251,7 +265,7 @@ class _Branches:
                 Reason(
                     "timer",
                     f"its timer, set {_ago(self._now - timer.set_at)}, {due}{failed}",
-                    "start an engine" if late and self._now - timer.due_at > STALE else due,
+                    self._engine(timer.due_at) if late else due,
                     timer.set_at,
                     timer.due_at,
                     attempt=timer.attempt,
@@ -347,7 +361,9 @@ class _Branches:
                 break
         else:
             one = None
-        if one is not None and one.holders:
+        if self._paused("workers", work.topic):
+            unblock = f"resume the workers of topic {work.topic}"
+        elif one is not None and one.holders:
             names = ", ".join(one.holders)
             unblock = (
                 f"the workers of topic {work.topic} ({names}) are busy with other jobs; start more of them"
@@ -369,16 +385,23 @@ class _Branches:
         ahead = message.visible_at > self._now
         failed = f"; handling it has failed {_times(message.attempt)}" if message.attempt else ""
         text = f"an engine to handle {what}, queued {_ago(self._now - message.created_at)}{failed}"
-        if ahead:
-            unblock = f"due in {_span(message.visible_at - self._now)}"
-        elif self._now - message.visible_at > STALE:
-            unblock = "start an engine"
-        else:
-            unblock = "an engine takes it in a moment"
+        ahead_for = _span(message.visible_at - self._now)
+        unblock = f"due in {ahead_for}" if ahead else self._engine(message.visible_at)
         until = message.visible_at if ahead else None
         return Reason(
             "message", text, unblock, message.created_at, until, attempt=message.attempt, topic=message.kind
         )
+
+    def _engine(self, since: datetime) -> str:
+        """What would make an engine handle what has been due since then."""
+        if self._paused("engines"):
+            return "resume the engines"
+        return "start an engine" if self._now - since > STALE else "an engine takes it in a moment"
+
+    def _paused(self, scope: str, topic: str = "") -> bool:
+        """Whether consumers take nothing: the rate of a topic's workers, if it has one, counts alone."""
+        rates = {(one.scope, one.topic): one.rate for one in self._situation.rates}
+        return rates.get((scope, topic), rates.get((scope, ""), 0)) < 0
 
     def _child(self, child: LiveChild) -> Reason:
         explained = self._children.get(child.job_id)

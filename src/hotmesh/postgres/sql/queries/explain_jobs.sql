@@ -57,7 +57,7 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
        (select json_agg(x) from (
            select r.scope, r.topic, r.rate
              from mesh.throttle as r
-            where r.app_id = j.app_id and r.rate <> 0
+            where r.app_id = j.app_id
               and (r.topic = '' or exists (
                   select from mesh.worker_stream as w where w.generation = j.generation and w.topic = r.topic))
             order by r.scope, r.topic limit $3) as x) as rates

@@ -151,15 +151,13 @@ def test_zone_names(zone: str, expected: str) -> None:
     assert call("date.toString", [D1], tz=zone).endswith(expected)
 
 
-@pytest.mark.parametrize(
-    ("zone", "expected"),
-    [
+@pytest.mark.parametrize("day", ["2024-04-01", "2024-07-12", "2024-10-26"])
+def test_zone_names_in_summer(day: str) -> None:
+    for zone, expected in (
         ("Europe/Berlin", "GMT+0200 (Central European Summer Time)"),
         ("Europe/Dublin", "GMT+0100 (Irish Standard Time)"),
-    ],
-)
-def test_zone_names_in_summer(zone: str, expected: str) -> None:
-    assert call("date.toString", ["2024-07-01"], tz=zone).endswith(expected)
+    ):
+        assert call("date.toString", [day], tz=zone).endswith(expected)
 
 
 SHOWN = "2024-02-09T15:04:05.678Z"

@@ -59,7 +59,8 @@ _LETTERS: Final = {"era": "G", "year": "y", "month": "M", "weekday": "E", "day":
 _WIDTHS: Final = {"2-digit": 2, "numeric": 1, "short": 3, "long": 4, "narrow": 5}
 _CYCLES: Final = {"h11": "K", "h12": "h", "h23": "H", "h24": "k"}
 
-_HALF_YEAR: Final = timedelta(days=183)
+_OTHER_SEASON: Final = timedelta(days=120)
+"""From any day of a summer of seven months, it is winter so long before, or so long after."""
 
 # How a long date and a time are joined, where it is not by a comma.
 _AT: Final = {"en": "{1} 'at' {0}", "de": "{1} 'um' {0}", "fr": "{1} 'à' {0}"}
@@ -445,7 +446,9 @@ def _is_summer_time(when: datetime) -> bool:
     if shift:
         return shift > timedelta()
     # By Irish law winter is the exception: the shift is none in summer and negative in winter.
-    return any((away.dst() or timedelta()) < timedelta() for away in (when - _HALF_YEAR, when + _HALF_YEAR))
+    return any(
+        (away.dst() or timedelta()) < timedelta() for away in (when - _OTHER_SEASON, when + _OTHER_SEASON)
+    )
 
 
 @lru_cache(maxsize=512)

@@ -157,7 +157,7 @@ async def test_row_306_and_315_names_of_logins(guarded_url: str) -> None:
     }
 
 
-@pytest.mark.parametrize("topics", [[], "payments", [""], ["a\0b"], [None]])
+@pytest.mark.parametrize("topics", [[], "payments", [""], ["a\0b"], [None], ["\ud800"], 5])
 async def test_row_315_lists_of_topics_that_make_no_sense_are_refused(guarded_url: str, topics: Any) -> None:
     with pytest.raises(ConfigError):
         await provision_worker_role(guarded_url, topics, app_id=APP)
@@ -196,6 +196,11 @@ async def test_other_topics_for_a_named_login_are_refused_unless_asked_for(guard
 
 
 async def test_a_role_that_was_not_made_here_is_left_alone(guarded_url: str) -> None:
+    for name in ("", 5, "\ud800"):
+        with pytest.raises(ConfigError, match="a role name has 1 to 63 bytes"):
+            await provision_worker_role(guarded_url, ["a"], app_id=APP, role_name=name)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="role_name must be a text, not 5"):
+        await revoke_worker_role(guarded_url, 5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="not made by provisioning"):
         await provision_worker_role(guarded_url, ["a"], app_id=APP, role_name="hotmesh")
     with pytest.raises(ConfigError, match="pg_"):
@@ -260,8 +265,11 @@ async def test_row_309_and_313_and_314_a_worker_with_nothing_but_its_login(guard
             results = await asyncio.gather(*(mesh.pubsub("one", {"x": x}, timeout=20) for x in range(50)))
             with pytest.raises(EngineRequiredError):
                 await worker.pub("one", {"x": 1})
-            with pytest.raises(NotAuthorizedError):
+            with pytest.raises(NotAuthorizedError, match=r"this is a worker login, .* the app's own login"):
                 await worker.get_state("one", "any")
+            with pytest.raises(NotAuthorizedError, match="may not serve other; it may serve pay,ments-1"):
+                worker.add_worker(Worker("other", double))
+            assert (await mesh.pubsub("one", {"x": 4}, timeout=20)).data == {"y": 8}
         assert [result.data["y"] for result in results] == [x * 2 for x in range(50)]
         async with connected(guarded_url) as owner:
             assert await owed(owner, app_id) == {}

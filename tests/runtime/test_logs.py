@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 import logging
@@ -174,3 +175,17 @@ def test_what_is_no_logger_and_no_level() -> None:
     for level in ("loud", True):
         with pytest.raises(ConfigError, match="log_level= cannot be"):
             HotMesh.init("shop", log_level=level)
+
+
+def test_a_program_that_forgets_to_stop_is_told_so_without_a_traceback(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forgetful() -> None:
+        await HotMesh.init("shop", connection=database_url)
+
+    asyncio.run(forgetful())
+
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.getMessage(), record.exc_info) for record in told] == [
+        ("instance cancelled, nobody has stopped it", None)
+    ]

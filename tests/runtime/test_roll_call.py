@@ -123,7 +123,7 @@ async def test_row_232_workers_repeat_their_profiles(mesh: HotMesh, database_url
     async with HotMesh.init(APP, connection=database_url, engine=False) as listening:
         await listening.sub_quorum(heard)
         await mesh.pub_quorum(
-            {"type": "rollcall", "interval": 0.2, "max": 2, "topic": "w", "signature": True}
+            {"type": "rollcall", "interval": "200 ms", "max": 2, "topic": "w", "signature": True}
         )
         await eventually(lambda: len(heard.of("pong")) == 2)
         await asyncio.sleep(0.3)
@@ -173,6 +173,10 @@ async def test_row_367_a_user_message_reaches_every_member(mesh: HotMesh, databa
             await mesh.pub_quorum({"type": "user", "message": "x" * 2_000_000})
         with pytest.raises(PayloadError):
             await mesh.pub_quorum({"type": "user", "message": {"no": {1, 2}.pop}})
+        with pytest.raises(ConfigError, match="interval of a roll call 'soon' is not a duration"):
+            await mesh.pub_quorum({"type": "rollcall", "interval": "soon"})
+        with pytest.raises(ConfigError, match="max of a roll call must be an integer"):
+            await mesh.pub_quorum({"type": "rollcall", "max": "often"})
         with pytest.raises(ConfigError, match="needs a type, one of"):
             await mesh.pub_quorum({"message": "of no type"})
 

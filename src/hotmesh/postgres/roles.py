@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from hotmesh.core.arguments import checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError, WorkerRoleNotFoundError
 from hotmesh.postgres import sql
@@ -111,7 +112,7 @@ async def provision_worker_role(
     """
     topics = _topics(stream_names)
     for option, value in (("app_id", app_id), ("namespace", namespace)):
-        if not re.fullmatch(r"[A-Za-z0-9-]+", value):
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9-]+", value):
             raise ConfigError(f"{option} {value!r}: letters, digits and hyphens only")
     bounds = [
         _whole("max_held", max_held),
@@ -128,7 +129,11 @@ async def provision_worker_role(
             sql.bind("lock table mesh.worker_credential in share row exclusive mode", namespace)
         )
         database = str(await driver.fetchval("select current_database()"))
-        name = _role_name(role_name) if role_name else default_role_name(database, namespace, app_id, topics)
+        name = (
+            _role_name(role_name)
+            if role_name is not None
+            else default_role_name(database, namespace, app_id, topics)
+        )
         known = await driver.fetchrow(
             sql.bind("select app_id, topics from mesh.worker_credential where role_name = $1", namespace),
             name,
@@ -173,6 +178,7 @@ async def rotate_worker_password(
     Sessions that are open go on, unless `end_sessions`: after a password has leaked, end them. Raises
     WorkerRoleNotFoundError, ConfigError if the login is revoked, NotAuthorizedError.
     """
+    checked_text(role_name, "role_name")
     secret = _password(new_password)
     async with _administrator(connection, namespace) as driver:
         async with driver.transaction():
@@ -203,6 +209,7 @@ async def revoke_worker_role(
     What it holds becomes visible to others when its leases lapse. The role is kept, and can be provisioned again.
     Raises WorkerRoleNotFoundError, NotAuthorizedError.
     """
+    checked_text(role_name, "role_name")
     async with _administrator(connection, namespace) as driver:
         await _recorded(driver, namespace, role_name)
         await driver.execute(f"alter role {sql.quote(role_name)} nologin")
@@ -393,16 +400,21 @@ async def _connected(connection: ConnectionLike) -> AsyncIterator[Driver]:
 
 
 def _topics(names: Sequence[str]) -> list[str]:
-    if isinstance(names, str) or not names:
+    if isinstance(names, str) or not isinstance(names, Collection) or not names:
         raise ConfigError("stream_names is a list of at least one worker topic")
     for name in names:
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or not is_storable(name):
             raise ConfigError(f"a worker topic is a non-empty text, not {name!r}")
     return sorted(set(names))
 
 
 def _role_name(name: str) -> str:
-    if "\0" in name or len(name.encode()) > LONGEST_NAME or name.startswith("pg_"):
+    if (
+        not isinstance(name, str)
+        or not is_storable(name)
+        or not 0 < len(name.encode()) <= LONGEST_NAME
+        or name.startswith("pg_")
+    ):
         raise ConfigError(
             f"a role name has 1 to {LONGEST_NAME} bytes and does not begin with pg_, not {name!r}"
         )
@@ -412,7 +424,7 @@ def _role_name(name: str) -> str:
 def _password(given: str | None) -> str:
     if given is None:
         return secrets.token_urlsafe(32)
-    if not isinstance(given, str) or not given or "\0" in given:
+    if not isinstance(given, str) or not given or not is_storable(given):
         raise ConfigError("a password is a non-empty text without NUL characters")
     return given
 

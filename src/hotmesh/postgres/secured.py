@@ -5,7 +5,8 @@ It reads no table and writes none. What the login may do is told by `worker_hell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,17 @@ class SecuredStore(Store):
     ) -> None:
         super().__init__(source, schema, app_id, codec, patience=patience, task_queue=task_queue)
         self.login = login
+
+    @asynccontextmanager
+    async def _general(self) -> AsyncIterator[Driver]:
+        try:
+            async with super()._general() as connection:
+                yield connection
+        except NotAuthorizedError as error:
+            raise NotAuthorizedError(
+                f"{error.__cause__ or error}; this is a worker login, which may take and answer work of its topics and "
+                "nothing else: use an instance with the app's own login"
+            ) from error
 
     async def claim_work(
         self, connection: Driver, member: str, limits: dict[str, int], lease: float, reservation: int

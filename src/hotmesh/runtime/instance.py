@@ -235,9 +235,12 @@ class Instance:
             if self._started is not None and self._started.cancelled():
                 raise  # whoever started it has gone
             self._failure = _only(error)
-            logger.critical(
-                "instance failed", extra={"app_id": self.app_id, "guid": self.guid_}, exc_info=error
-            )
+            member = {"app_id": self.app_id, "guid": self.guid_}
+            if isinstance(self._failure, asyncio.CancelledError):
+                # As `asyncio.run` does at the end to what is left of a program.
+                logger.warning("instance cancelled, nobody has stopped it", extra=member)
+            else:
+                logger.critical("instance failed", extra=member, exc_info=error)
             raise
         finally:
             self._ended = True

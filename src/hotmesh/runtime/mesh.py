@@ -37,7 +37,7 @@ from hotmesh.postgres.connection import ConnectionLike, Source
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.postgres.options import is_readonly
 from hotmesh.postgres.reading import DeadLetter
-from hotmesh.postgres.secured import WorkerLogin, find_login
+from hotmesh.postgres.secured import SecuredStore, WorkerLogin, find_login
 from hotmesh.runtime import activation, exposition, ids, statistics
 from hotmesh.runtime.announce import JobOutput
 from hotmesh.runtime.callback import checked_code
@@ -378,10 +378,12 @@ class HotMesh(Instance):
         """Serve a further topic from now on; a worker, or a dict of its options as in `init`.
 
         Raises ConfigError if this instance serves it already, and for a worker with a connection that neither the
-        instance nor any worker of `init` has.
+        instance nor any worker of `init` has; NotAuthorizedError for a topic that a worker login may not serve.
         """
         self._running("add_worker")
         worker = worker_from(worker)
+        if isinstance(self._store, SecuredStore):
+            _check_topics(self._store.login, [worker])
         source = source_of(worker, self._source)
         outpost = (
             None
@@ -906,17 +908,22 @@ def _within(settings: Settings, login: WorkerLogin, app_id: str, workers: Sequen
     """The settings inside of the bounds of a worker login. Raises NotAuthorizedError for what it may not serve."""
     if login.app_id != app_id:
         raise NotAuthorizedError(f"this worker login is for app {login.app_id}, not for {app_id}")
-    beyond = sorted({worker.topic for worker in workers} - login.topics)
-    if beyond:
-        raise NotAuthorizedError(
-            f"this worker login may not serve {', '.join(beyond)}; it may serve {', '.join(sorted(login.topics))}"
-        )
+    _check_topics(login, workers)
     return replace(
         settings,
         lease=max(1.0, min(settings.lease, login.longest_lease)),
         longest_callback=min(settings.longest_callback, login.longest_hold),
         max_payload=min(settings.max_payload, login.max_payload),
     )
+
+
+def _check_topics(login: WorkerLogin, workers: Sequence[Worker]) -> None:
+    """Raise NotAuthorizedError for topics that a worker login may not serve: it would get no work of any other, either."""
+    beyond = sorted({worker.topic for worker in workers} - login.topics)
+    if beyond:
+        raise NotAuthorizedError(
+            f"this worker login may not serve {', '.join(beyond)}; it may serve {', '.join(sorted(login.topics))}"
+        )
 
 
 def _check_name(option: str, value: str) -> None:

@@ -29,6 +29,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.arguments import checked_mapping
+from hotmesh.core.duration import seconds
 from hotmesh.core.wire import dumps_text, loads, normalise
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres.quorum import (
@@ -331,6 +332,12 @@ class Quorum:
             checked_rate(message.get("throttle"))
             if str(message.get("scope", "all")) not in SCOPES:
                 raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {message['scope']!r}")
+        if kind == "rollcall":
+            interval = seconds(message.get("interval") or 0, name="interval of a roll call")
+            message = {**message, "interval": interval}
+            most = message.get("max")
+            if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+                raise ConfigError(f"max of a roll call must be an integer of at least 1, not {most!r}")
         given = {"originator": self._guid, **message} if kind in ("ping", "duress") else dict(message)
         plain = normalise(given, limit=self._settings.max_payload, what=f"a quorum message of type {kind}")
         await self._send([(_target(plain), plain)], self._settings.notify_limit)

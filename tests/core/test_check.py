@@ -374,9 +374,14 @@ def test_a_transition_needs_a_target() -> None:
     assert "error shape: a transition has no to" in problems_with("{type: hook}", leads="t1: [{too: x1}]")
 
 
-def test_only_the_first_match_of_a_hook_rule_counts() -> None:
+def test_only_the_first_match_of_a_hook_rule_counts_and_needs_both_sides() -> None:
     pair = "{expected: a, actual: '{$hook.data.id}'}"
     graph = f"{TRIGGER}  h1: {{type: hook}}\ntransitions: {{t1: [{{to: h1}}]}}\n"
+    empty = "{expected: , actual: '{$hook.data.id}'}"
+
+    assert problems_of(f"{graph}hooks: {{s: [{{to: h1, conditions: {{match: [{empty}]}}}}]}}\n") == [
+        "error V15: a match needs both expected and actual; expected is missing"
+    ]
 
     assert problems_of(f"{graph}hooks: {{s: [{{to: h1, conditions: {{match: [{pair}, {pair}]}}}}]}}\n") == [
         "warning V15: only the first match of a hook rule is used"

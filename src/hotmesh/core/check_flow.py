@@ -146,7 +146,8 @@ def is_code(value: Any) -> bool:
 def _check_pair(pair: Any, pointer: str, rule: str, report: Report) -> None:
     if isinstance(pair, Mapping):
         for side in ("expected", "actual"):
-            if side not in pair:
+            # A hook rule with a side that is nothing can match no signal; a transition may well expect null.
+            if side not in pair or (rule == "V15" and pair[side] is None):
                 hint = next((hint for key in pair if (hint := did_you_mean(key, [side]))), None)
                 report.error(
                     rule,

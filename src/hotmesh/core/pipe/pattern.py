@@ -39,25 +39,27 @@ class _Translator:
         self.named = bool(re.search(r"\(\?<[^=!]", source))
         self.opened: list[tuple[bool, bool]] = []
         """For each open group: may it be quantified, is it a capture."""
+        self.behind: list[list[int] | None] = []
+        """For each open group: None, or of a lookbehind where in `written` it begins and its alternatives do."""
+        self.written: list[str] = []
         self.open_captures: list[int] = []
         self.captures = 0
 
     def whole(self) -> str:
-        written: list[str] = []
         quantifiable = False
         while self.at < len(self.source):
             character = self.source[self.at]
             if character in "*+?" or (character == "{" and _QUANTIFIER.match(self.source, self.at)):
                 if not quantifiable:
                     raise re.error("nothing to repeat")
-                written.append(self._quantifier())
+                self.written.append(self._quantifier())
                 quantifiable = False
                 continue
             piece, quantifiable = self._piece(character)
-            written.append(piece)
+            self.written.append(piece)
         if self.opened:
             raise re.error("unterminated group")
-        return "".join(written)
+        return "".join(self.written)
 
     def _quantifier(self) -> str:
         found = _QUANTIFIER.match(self.source, self.at)
@@ -83,7 +85,8 @@ class _Translator:
                 quantifiable, capture = self.opened.pop()
                 if capture:
                     self.open_captures.pop()
-                return ")", quantifiable
+                behind = self.behind.pop()
+                return (self._alternatives(behind) if behind and len(behind) > 1 else ")"), quantifiable
             case "[":
                 return self._class(), True
             case "\\":
@@ -95,6 +98,8 @@ class _Translator:
             case "^":
                 return "\\A", False
             case "|":
+                if self.behind and self.behind[-1]:
+                    self.behind[-1].append(len(self.written))
                 return "|", False
             case _:
                 return re.escape(character), True
@@ -105,9 +110,11 @@ class _Translator:
             if rest.startswith(start):
                 self.at += len(start)
                 self.opened.append((quantifiable, False))
+                self.behind.append([len(self.written)] if start.startswith("?<") else None)
                 return f"({start}"
         self.captures += 1
         self.opened.append((True, True))
+        self.behind.append(None)
         self.open_captures.append(self.captures)
         if rest.startswith("?<"):
             name, closed, _ = rest[2:].partition(">")
@@ -119,6 +126,17 @@ class _Translator:
         if rest.startswith("?"):
             raise re.error("invalid group")
         return "("
+
+    def _alternatives(self, bounds: list[int]) -> str:
+        """A lookbehind for each alternative in place of the open one: Python wants them to have one length."""
+        opening = self.written[bounds[0]]
+        ends = [*bounds[1:], len(self.written)]
+        branches = [
+            f"{opening}{''.join(self.written[start + 1 : end])})"
+            for start, end in zip(bounds, ends, strict=True)
+        ]
+        del self.written[bounds[0] :]
+        return f"(?:{'|'.join(branches)})" if opening == "(?<=" else "".join(branches)
 
     def _escape(self) -> tuple[str, bool]:
         if self.at >= len(self.source):

@@ -158,6 +158,7 @@ REFUSED: list[tuple[Call, type[HotMeshError], str]] = [
     (lambda mesh: mesh.pub_quorum(5), ConfigError, "message must be a dict, not 5"),  # type: ignore[arg-type]
     (lambda mesh: mesh.pub_quorum({"type": []}), ConfigError, "a quorum message needs a type"),
     (lambda mesh: mesh.sub_quorum(5), ConfigError, "the subscriber is not callable: 5"),  # type: ignore[arg-type]
+    (lambda mesh: mesh.resume(None), ConfigError, "job_id must be a text, not None"),  # type: ignore[call-overload]
     (lambda mesh: mesh.sub(HALF, print), ConfigError, "a topic to subscribe to"),
     (lambda mesh: mesh.unsub(5), ConfigError, "topic must be a text, not 5"),  # type: ignore[arg-type]
     (lambda mesh: mesh.punsub("\0"), ConfigError, "pattern has a NUL"),

@@ -23,6 +23,7 @@ from hotmesh.core.compile import GraphPlan
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import App
 from hotmesh.core.manifest import app_to_json, manifest
+from hotmesh.core.values import UNDEFINED
 from hotmesh.core.wire import normalise
 from hotmesh.enums import PAUSED, Code
 from hotmesh.errors import (
@@ -650,7 +651,7 @@ class HotMesh(Instance):
 
     async def resume(
         self,
-        job_id: str | None = None,
+        job_id: Any = UNDEFINED,
         *,
         guid: str | None = None,
         topic: str | None = None,
@@ -660,7 +661,7 @@ class HotMesh(Instance):
 
         `resume(job_id)` raises JobNotFoundError if the job's time is over. `resume()` takes what `pause` takes.
         """
-        if job_id is None:
+        if job_id is UNDEFINED:  # and not None, by which somebody means one job
             return await self.throttle(0, guid=guid, topic=topic, scope=scope)
         if guid is not None or topic is not None or scope != "all":
             raise ConfigError(

@@ -190,6 +190,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "bool": (True, "returned bool"),
     "a class": (_Plain, "returned type"),
     "an unknown status": ({"metadata": {"jid": "x"}, "status": "odd"}, "returned status 'odd'"),
+    "a code that is none": ({"metadata": {"jid": "x"}, "code": "4x2"}, "returned code '4x2'"),
 }
 
 

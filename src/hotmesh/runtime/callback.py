@@ -127,8 +127,10 @@ def _from_dict(result: dict[str, Any]) -> Response:
     data = result.get("data")
     if status not in STATUSES:
         raise PayloadError(f"the callback returned status {status!r}; it must be success, pending or error")
-    if isinstance(code, str) and code.isdigit():
+    if isinstance(code, str) and code.isdecimal() and len(code) < 11:
         code = int(code)
+    if code is not None and (isinstance(code, bool) or not isinstance(code, int)):
+        raise PayloadError(f"the callback returned code {code!r}; it must be an integer")
     if code is None and status == "error" and isinstance(data, Mapping):
         code = data.get("code")
     if isinstance(code, bool) or not isinstance(code, int | None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -74,6 +75,22 @@ async def test_row_197_a_second_interrupt(mesh: HotMesh) -> None:
     with pytest.raises(JobCompletedError, match=f"Job {job_id} already completed"):
         await mesh.interrupt("wait", job_id)
     assert await mesh.interrupt("wait", job_id, suppress=True) is None
+
+
+async def test_row_197_of_interrupts_at_the_same_time_one_succeeds(
+    mesh: HotMesh, module_database_url: str
+) -> None:
+    async def stop(mesh: HotMesh, job_id: str) -> bool:
+        try:
+            return await mesh.interrupt("wait", job_id) is not None
+        except JobCompletedError:
+            return False
+
+    async with HotMesh.init("interrupts", connection=module_database_url) as other:
+        for _ in range(5):
+            job_id = await mesh.pub("wait", {})
+            assert sorted(await asyncio.gather(stop(mesh, job_id), stop(other, job_id))) == [False, True]
+            assert await mesh.get_status(job_id) == -999_999_997
 
 
 async def test_row_198_an_interrupt_of_nobody(mesh: HotMesh) -> None:

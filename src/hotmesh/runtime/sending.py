@@ -119,18 +119,15 @@ class Sending:
         return guid
 
     async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
-        """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`."""
+        """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`.
+
+        Of several at the same time one succeeds: the others find its message, or the job ended.
+        """
         options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
-        status = await self._store.status(job_id)
-        if status is None or status <= 0:
-            if suppress:
-                return None
-            raise JobNotFoundError(job_id) if status is None else JobCompletedError(job_id)
-        message_id = ids.guid()
         outcome = await self._store.send_message(
             job_id,
             None,
-            message_id,
+            "interrupt",
             "interrupt",
             "",
             (),
@@ -139,22 +136,33 @@ class Sending:
             self._store.payload.dumps(options),
             EVENTS,
         )
-        if outcome == "missing" and not suppress:
+        if outcome == "missing":
+            if suppress:
+                return None
             raise JobNotFoundError(job_id)
-        self._wake()
-        await self._until_ended(job_id)
-        return message_id
+        status: int | None = 0
+        if outcome != "closed":
+            self._wake()
+            status = await self._until_ended(job_id)
+        # 0: it has come to its own end. Its row may be gone already, if it was to be kept for no time.
+        if status == 0 or (outcome == "duplicate" and (status is None or status < 0)):
+            if suppress:
+                return None
+            raise JobCompletedError(job_id)
+        return ids.guid()
 
-    async def _until_ended(self, job_id: str) -> None:
-        """Wait until an engine has carried out the interrupt."""
+    async def _until_ended(self, job_id: str) -> int | None:
+        """Wait until an engine has carried out the interrupt; the job's status then, None if it is gone."""
         delay = 0.005
+        status: int | None = None
         with anyio.move_on_after(30):
             while True:
                 status = await self._store.status(job_id)
                 if status is None or status <= 0:
-                    return
+                    return status
                 await anyio.sleep(delay)
                 delay = min(delay * 2, 0.2)
+        return status
 
     async def resume(self, job_id: str) -> None:
         """Start a job that was created in pending mode."""

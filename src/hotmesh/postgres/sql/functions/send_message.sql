@@ -1,7 +1,9 @@
 -- send_message: put a message for a live job on the engine stream, once per message id, and wake the engines.
 -- Reads    for 'added': the activity must be waiting (its work is queued, it is open or pending, or its pending answer is on
 --          its way: this one comes after it then).
--- Returns  sent | duplicate | missing (no live job of that id and generation) | closed (the activity waits no more)
+-- Locks    for 'interrupt': the job, so that no step ends it between the look at it and the message.
+-- Returns  sent | duplicate | missing (no live job of that id and generation) | closed (the activity waits no more; for
+--          'interrupt': the job has ended)
 create or replace function mesh.send_message(
     p_app text, p_job_id text, p_generation uuid, p_message text, p_kind text, p_activity text, p_dimension text,
     p_status text, p_code integer, p_data text, p_wake text
@@ -10,6 +12,9 @@ declare
     v_job mesh.job;
     v_at  timestamptz := mesh.clock();
 begin
+    if p_kind = 'interrupt' then
+        perform from mesh.job as j where j.app_id = p_app and j.job_id = p_job_id for share;
+    end if;
     select * into v_job from mesh.job as j
      where j.app_id = p_app and j.job_id = p_job_id
        and (j.expires_at is null or j.expires_at > mesh.clock())
@@ -17,10 +22,10 @@ begin
     if not found then
         return 'missing';
     end if;
+    if p_kind in ('added', 'interrupt') and v_job.status <= 0 then
+        return 'closed';
+    end if;
     if p_kind = 'added' then
-        if v_job.status <= 0 then
-            return 'closed';
-        end if;
         select greatest(v_at, s.visible_at + interval '1 microsecond') into v_at
           from mesh.engine_stream as s
          where s.generation = v_job.generation and s.status = 'pending'

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import eventually
+from harness import eventually, one_worker
 from hotmesh import ConfigError, HotMesh, JsonFormatter, log_json
 from hotmesh.runtime.logs import LOGGERS
 
@@ -145,14 +145,18 @@ async def test_an_instance_logs_to_its_own_logger_from_its_own_level_on(
     own, given, passed = loggers
     own.setLevel(logging.INFO)
     async with (
-        HotMesh.init("shop", connection=database_url, logger=own, name="front"),
-        HotMesh.init("bank", connection=database_url, log_level="warn"),
+        HotMesh.init("shop", connection=database_url, logger=own, name="front") as front,
+        HotMesh.init("bank", connection=database_url, log_level="warn") as quiet,
         HotMesh.init("mute", connection=database_url, direct_connection=False, log_level="silent"),
         HotMesh.init("deaf", connection=database_url, direct_connection=False),
     ):
-        pass
+        await quiet.deploy(one_worker("bank"))
+        await quiet.activate("1")
+        for mesh in (front, quiet):
+            await mesh.throttle(5)
     assert [(record.getMessage(), record.__dict__["app"]) for record in given.records] == [
         ("started", "front"),
+        ("rate stored", "front"),
         ("stopped", "front"),
     ]
     assert {record.__dict__["app_id"] for record in passed.records} == {"deaf"}

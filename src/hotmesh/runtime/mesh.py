@@ -467,7 +467,8 @@ class HotMesh(Instance):
         """
         waiting = activation.DELAY if delay is None else seconds(delay, name="delay")
         wanted = checked_text(str(version), "version")
-        await activation.activate(self._store, self._plans, self._quorum, wanted, waiting)
+        with speaking_for(self._voice):
+            await activation.activate(self._store, self._plans, self._quorum, wanted, waiting)
         return True
 
     # -- jobs --------------------------------------------------------------------------------------------
@@ -689,7 +690,8 @@ class HotMesh(Instance):
         long as the instance. One of all workers replaces those of topics. Jobs that callers start are never slowed:
         what they need an engine for afterwards is. Raises ConfigError.
         """
-        return await self._quorum.throttle(throttle, guid, topic, scope)
+        with speaking_for(self._voice):
+            return await self._quorum.throttle(throttle, guid, topic, scope)
 
     async def pause(self, guid: str | None = None, topic: str | None = None, scope: Scope = "all") -> bool:
         """Start nothing new until `resume()`; `throttle(-1)` in plain words. What runs is finished."""

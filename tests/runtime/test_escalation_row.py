@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from harness import eventually
-from hotmesh import HotMesh, JobError
+from hotmesh import HotMesh, JobError, SystemEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -64,9 +64,12 @@ app:
 """
 
 
+told: list[SystemEvent] = []
+
+
 @pytest.fixture
 async def mesh(database_url: str) -> AsyncIterator[HotMesh]:
-    async with HotMesh.init("review", connection=database_url) as mesh:
+    async with HotMesh.init("review", connection=database_url, events=told.append) as mesh:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         yield mesh
@@ -145,18 +148,28 @@ async def test_every_round_of_a_cycle_has_an_item_of_its_own(
     mesh: HotMesh, database: asyncpg.Connection
 ) -> None:
     job_id = await mesh.pub("review.rounds", {})
-    items = "select status, metadata ->> 'round' as round from hotmesh.escalation where workflow_id = $1 order by 2"
+    items = "select status from hotmesh.escalation where workflow_id = $1 order by metadata ->> 'round' nulls first"
 
-    async def seen() -> list[tuple[str, str | None]]:
-        return [(row["status"], row["round"]) for row in await database.fetch(items, job_id)]
+    async def seen() -> list[str]:
+        return [row["status"] for row in await database.fetch(items, job_id)]
 
-    async def over() -> bool:
-        return await mesh.get_status(job_id) == 0
+    async def are(*expected: str) -> None:
+        async def look() -> bool:
+            return await seen() == list(expected)
 
-    assert await seen() == [("pending", None)]
-    await mesh.signal("review.round", {"id": job_id, "ok": False, "round": 2, "sleep": 0.05})
-    await eventually(over)
-    assert await seen() == [("expired", "2"), ("resolved", None)]
+        await eventually(look, what=" and ".join(expected))
+
+    await are("pending")
+    await mesh.signal("review.round", {"id": job_id, "ok": False, "round": 2})
+    await are("resolved", "pending")
+    await mesh.signal("review.round", {"id": job_id, "ok": False, "round": 3, "sleep": 0.05})
+    await are("resolved", "resolved", "expired")
+
+    def verbs() -> list[str]:
+        return [event.type.rpartition(".")[2] for event in told if event.workflow_id == job_id]
+
+    await eventually(lambda: len(verbs()) == 6)
+    assert verbs() == ["created", "resolved", "created", "resolved", "created", "expired"]
 
 
 async def test_row_176_a_hook_without_the_block_writes_no_item(

@@ -201,7 +201,9 @@ class Store:
             rows = await connection.fetch(
                 self.bound(
                     "select e.workflow_id, to_json(e)::text as row from mesh.escalation as e "
-                    "where e.app_id = $1 and e.workflow_id = any($2) and e.updated_at = $3 order by e.id"
+                    "where e.app_id = $1 and e.workflow_id = any($2) and e.updated_at = $3 "
+                    # What has ended, before what began with its end.
+                    "order by e.created_at, e.id"
                 ),
                 self.app_id,
                 watched,

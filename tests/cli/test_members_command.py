@@ -48,6 +48,8 @@ def test_the_members_of_a_mesh_and_their_rates(database_url: str) -> None:
             assert await mesh.get_throttle("mail") == 250
             assert (await look("throttle", "-1", "--scope", "engines")).output == "engines: paused\n"
             assert await mesh.get_throttle(scope="engines") == -1
+            nobody = await asyncio.to_thread(hotmesh, database_url, "throttle", "5", "--guid", "m2")
+            assert (nobody.exit_code, "no member answers to the guid m2" in nobody.output) == (1, True)
             assert (await look("throttle", "5", "--guid", "m1")).output == (
                 "engines and workers of m1: one message per 5 ms\n"
             )

@@ -107,6 +107,8 @@ async def _throttle(rate: int, target: dict[str, Any]) -> str:
     scope: Scope = target["scope"]
     async with _member(target["connection"], target["namespace"], target["app_id"]) as mesh:
         await mesh.throttle(rate, guid=guid, topic=topic, scope=scope)
+        if guid is not None and guid not in {profile.engine_id for profile in await mesh.roll_call(1)}:
+            raise ConfigError(f"no member answers to the guid {guid}: `hotmesh members` shows who is there")
     who: str = "engines and workers" if scope == "all" else scope
     if topic is not None:
         who = f"workers of {topic}"

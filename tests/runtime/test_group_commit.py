@@ -1,10 +1,15 @@
-"""How many commits an engine has on their way: two under load, one where other engines keep the database busy."""
+"""How many commits an engine has on their way, and what slow ones mean for the work that they answer."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from harness import connected, eventually, one_worker, settled
@@ -20,15 +25,16 @@ async def double(message: StreamData) -> dict[str, Any]:
 
 
 class Turnstile:
-    """Holds back the commits of an engine, and counts those that are on their way."""
+    """Holds back the commits of an engine, and counts them: all, and those that are on their way."""
 
     def __init__(self, mesh: HotMesh) -> None:
-        self.waiting = self.most = 0
+        self.all = self.waiting = self.most = 0
         self.open = asyncio.Event()
         self._honest = mesh._store.commit
         mesh._store.commit = self._commit  # type: ignore[method-assign]
 
     async def _commit(self, *arguments: Any, **options: Any) -> Any:
+        self.all += 1
         self.waiting += 1
         self.most = max(self.most, self.waiting)
         try:
@@ -88,3 +94,103 @@ async def test_an_engine_in_company_has_one_unless_that_is_held_up(
         await eventually(lambda: turnstile.waiting == 2, within=60, what="the second commit")
         turnstile.open.set()
         await asyncio.gather(*calls)
+
+
+# -- answers that wait for their commit ------------------------------------------------------------------
+
+
+class Gated:
+    """Answers once the gate is open, and counts its runs by job."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.runs = Counter[str]()
+
+    async def __call__(self, message: StreamData) -> dict[str, Any]:
+        self.runs[message.metadata.jid] += 1
+        await self.gate.wait()
+        return {"y": message.data["x"] * 2}
+
+
+@asynccontextmanager
+async def answering(
+    mesh: HotMesh, gated: Gated, url: str, count: int
+) -> AsyncIterator[tuple[Turnstile, list[asyncio.Task[Any]], asyncpg.Connection]]:
+    """So many jobs whose callbacks run in this process. Whose answers are committed is up to the turnstile."""
+    await mesh.deploy(one_worker(APP))
+    await mesh.activate("1")
+    calls = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=30)) for x in range(count)]
+    await eventually(lambda: len(gated.runs) == count, what="the callbacks")
+    async with connected(url) as connection:
+        yield Turnstile(mesh), calls, connection
+
+
+async def test_work_is_held_until_its_answer_is_committed(database_url: str) -> None:
+    gated, elsewhere = Gated(), Gated()
+    async with (
+        HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], lease=0.5) as mesh,
+        answering(mesh, gated, database_url, 1) as (turnstile, calls, connection),
+        HotMesh.init(
+            APP,
+            connection=database_url,
+            engine=False,
+            workers=[Worker("w", elsewhere)],
+            settings={"poll": 0.1},
+        ),
+    ):
+        gated.gate.set()
+        await eventually(lambda: turnstile.waiting, what="the commit of the answer")
+        lapses = "select visible_at from hotmesh.worker_stream"
+        first = await connection.fetchval(lapses)
+
+        async def renewed() -> bool:
+            return (
+                await connection.fetchval(f"{lapses} where visible_at > $1", first + timedelta(seconds=1))
+                is not None
+            )
+
+        await eventually(renewed, what="two renewals")
+        turnstile.open.set()
+        await all_done(mesh, calls, database_url)
+    assert not elsewhere.runs
+    assert set(gated.runs.values()) == {1}
+
+
+async def test_what_has_an_answer_here_is_not_run_again_when_its_lease_has_lapsed(database_url: str) -> None:
+    gated = Gated()
+    settings = {"lease": 0.3, "poll": 0.1, "poison_threshold": 1}
+    async with (
+        HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], settings=settings) as mesh,
+        answering(mesh, gated, database_url, 1) as (turnstile, calls, connection),
+    ):
+        mesh._leases._due = list  # type: ignore[method-assign]
+        gated.gate.set()
+
+        async def claimed_again() -> bool:
+            return int(await connection.fetchval("select delivery from hotmesh.worker_stream")) > 2
+
+        await eventually(claimed_again, what="a second claim")
+        turnstile.open.set()
+        await all_done(mesh, calls, database_url)
+    assert set(gated.runs.values()) == {1}
+
+
+async def test_answers_that_come_too_late_cost_the_others_one_more_commit(database_url: str) -> None:
+    gated = Gated()
+    async with (
+        HotMesh.init(
+            APP, connection=database_url, workers=[Worker("w", gated)], settings={"poll": 0.1}
+        ) as mesh,
+        answering(mesh, gated, database_url, 12) as (turnstile, calls, connection),
+    ):
+        turnstile.open.set()
+        late = list(gated.runs)[:3]
+        take = "update hotmesh.worker_stream set reserved_by = $1, visible_at = now() + $2 where job_id = any($3)"
+        await connection.execute(take, "another", timedelta(hours=1), late)
+        gated.gate.set()
+        await eventually(lambda: sum(call.done() for call in calls) == 9, what="the others")
+        assert turnstile.all == 2
+
+        await connection.execute(take, None, timedelta(), late)
+        await all_done(mesh, calls, database_url)
+    assert gated.runs == {job_id: 2 if job_id in late else 1 for job_id in gated.runs}

@@ -12,8 +12,8 @@ import anyio
 import msgspec
 
 from hotmesh.core.codec import CLEAR, OPAQUE, Codec, Payload
-from hotmesh.core.job import Dimension, Job
-from hotmesh.core.step import Signal, WorkKey
+from hotmesh.core.job import Dimension, Job, MessageReceipt, TimerReceipt, WorkReceipt
+from hotmesh.core.step import Consumed, Signal, WorkKey
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sharing, sql
@@ -297,6 +297,35 @@ class Store:
             reservation,
         )
         return {(str(row["generation"]), row["activity_id"], tuple(row["dimension"])) for row in rows}
+
+    async def gone(self, connection: Driver, member: str, rows: Sequence[Consumed]) -> set[Consumed]:
+        """Of the rows that steps were to delete, those that are not there, or are work that the member does not hold."""
+        wanted: list[tuple[str, str, str, str, str]] = []
+        for row in rows:
+            match row.receipt:
+                case MessageReceipt(message_id):
+                    wanted.append(("message", row.generation, "", "{}", message_id))
+                case WorkReceipt(activity_id, dimension):
+                    wanted.append(("work", row.generation, activity_id, array(dimension), ""))
+                case TimerReceipt(activity_id, dimension):
+                    wanted.append(("timer", row.generation, activity_id, array(dimension), ""))
+        found = await connection.fetch(
+            self.bound(
+                "select w.position from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[]) "
+                "with ordinality as w(kind, generation, activity, dimension, message, position) "
+                "where not exists (select from mesh.engine_stream as s where w.kind = 'message' "
+                "and s.generation = w.generation and s.message_id = w.message) "
+                "and not exists (select from mesh.worker_stream as s where w.kind = 'work' "
+                "and s.generation = w.generation and s.activity_id = w.activity "
+                "and s.dimension = w.dimension::integer[] and s.reserved_by = $1) "
+                "and not exists (select from mesh.timer as s where w.kind = 'timer' "
+                "and s.generation = w.generation and s.activity_id = w.activity "
+                "and s.dimension = w.dimension::integer[])"
+            ),
+            member,
+            *(list(column) for column in zip(*wanted, strict=True)),
+        )
+        return {rows[row["position"] - 1] for row in found}
 
     async def free_expired_ids(self, job_ids: Sequence[str]) -> int:
         """Remove jobs of these ids whose time is over; how many there were."""

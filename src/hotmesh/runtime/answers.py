@@ -18,6 +18,7 @@ from hotmesh.runtime.metrics import add
 from hotmesh.runtime.wake import EVENTS, work_hint
 
 if TYPE_CHECKING:
+    from hotmesh.core.step import WorkKey
     from hotmesh.postgres.rows import HeldWork
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.metrics import Metrics
@@ -34,7 +35,8 @@ Answer = tuple["HeldWork", str, int, str | None]
 class Answers:
     """The answers of one instance's workers.
 
-    `given_back` is told of work that is for everybody again, `settled` that nothing is left to be written.
+    `written` is told of each piece of work whose answer is written, `given_back` of work that is for everybody again,
+    `settled` that nothing is left to be written.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Answers:
         member: str,
         settings: Settings,
         metrics: Metrics,
+        written: Callable[[WorkKey], None],
         given_back: Callable[[Sequence[HeldWork]], None],
         settled: Callable[[], None],
     ) -> None:
@@ -50,6 +53,7 @@ class Answers:
         self._member = member
         self._settings = settings
         self._metrics = metrics
+        self._written = written
         self._given_back = given_back
         self._settled = settled
         self._link = store.link("answers")
@@ -154,6 +158,7 @@ class Answers:
         )
         del self._answers[: len(answers)]
         for (work, *_), kept in zip(answers, held, strict=True):
+            self._written(work.key)
             if not kept:
                 add(self._metrics.lost_leases, work.topic)
                 logger.warning(

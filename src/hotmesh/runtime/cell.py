@@ -20,7 +20,6 @@ class Cell:
     """A job in memory, with the events that wait for its next step. `busy`: a step of it is on its way."""
 
     __slots__ = (
-        "alone",
         "blocked",
         "busy",
         "events",
@@ -38,8 +37,6 @@ class Cell:
         self.job: Job | None = None
         self.events: list[Event] = []
         self.busy = False
-        self.alone = False
-        """One event to a step: one of several was answered elsewhere, and which one is not known."""
         self.blocked = 0
         """Commits in a row that found the job in another transaction's hands."""
         self.failures = 0

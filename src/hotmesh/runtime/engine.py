@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,7 @@ from hotmesh.core.advance import Limits, StartRequest, advance, start
 from hotmesh.core.compile import Plan
 from hotmesh.core.job import Event, Job, WorkReceipt
 from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Step, WorkKey
+from hotmesh.core.step import Consumed, Step, WorkKey
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
     CodecError,
@@ -372,11 +372,7 @@ class Engine:
         if job is None or plan is None or not self._memory.loaded(cell):
             self._memory.queue(cell)
             return None
-        if cell.alone:
-            events, cell.events = cell.events[:1], cell.events[1:]
-            cell.alone = bool(cell.events)
-        else:
-            events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
+        events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
         events = self._memory.still_ours(events)
         if not events:
             self._memory.released(cell)
@@ -394,11 +390,7 @@ class Engine:
         try:
             await self._write(link, batch)
         except AnsweredElsewhereError:
-            if len(batch) > 1:
-                for pending in batch:
-                    await self._commit(link, [pending])
-            else:
-                self._answered_elsewhere(batch[0])
+            await self._answered_elsewhere(link, batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             if not batch:
                 # Nothing but reservations of work that overflowed, which is given back.
@@ -561,23 +553,48 @@ class Engine:
             self._memory.cells[cell.generation] = cell
         self._memory.queue(cell)
 
-    def _answered_elsewhere(self, pending: Pending) -> None:
-        """A row that the step answers is gone, so what it reports does not count."""
+    async def _answered_elsewhere(self, link: Link, batch: list[Pending]) -> None:
+        """Rows that some of the steps answer are gone: what those events report does not count; all else is committed."""
+        try:
+            async with link.use() as connection:
+                gone = await self._store.gone(
+                    connection, self._member, [item for pending in batch for item in pending.step.consumed]
+                )
+        except (ConnectionLostError, ConnectionFailedError):
+            gone = set()  # nothing was written, and it comes to light again
+        late = {pending for pending in batch if not gone.isdisjoint(pending.step.consumed)}
+        for pending in late:
+            self._without(pending, gone)
+        if late:
+            others = [pending for pending in batch if pending not in late]
+            if others:
+                await self._commit(link, others)
+        elif len(batch) > 1:
+            for pending in batch:
+                await self._commit(link, [pending])
+        else:
+            self._retry_cell(batch[0], reload=True)
+
+    def _without(self, pending: Pending, gone: Collection[Consumed]) -> None:
+        """Go on with those events of a step that nobody else was first with."""
         cell = pending.cell
         if cell is None:
-            return
-        if len(pending.events) > 1:
-            cell.alone = True
-            self._retry_cell(pending, reload=True)
-            return
-        for event in pending.events:
+            raise AssertionError("a start answers no row")
+        late = [
+            event
+            for event in pending.events
+            if event.receipt is not None and Consumed(cell.generation, event.receipt) in gone
+        ]
+        for event in late:
             add(self._metrics.refused, "answered")
             logger.warning(
                 "event dropped, another process was first",
                 extra={"job_id": cell.job_id, "activity_id": event.activity_id, "kind": event.kind},
             )
-        self._memory.cells[cell.generation] = cell
+        self._workers.settled(cell.generation, late)
+        cell.events = [*(event for event in pending.events if event not in late), *cell.events]
         cell.job = None
+        self._memory.cells[cell.generation] = cell
         self._memory.released(cell)
 
     def _poisoned(self, pending: Pending, error: BaseException) -> None:
@@ -632,7 +649,8 @@ class Engine:
         if cell.failures > self._settings.poison_threshold:
             # Not even the error can be stored; the rows stay, and others will come to the same end by the stream.
             cell.job = None
-            cell.events = []
+            self._workers.settled(cell.generation, events)
+            self._memory.give_up(cell)
             self._memory.released(cell)
             return
         failure = {"message": message, "code": 500}
@@ -813,7 +831,8 @@ class Engine:
                 await self._leave(cell, error)
             except Exception as error:
                 logger.error("job could not be loaded", extra={"job_id": cell.job_id}, exc_info=error)
-                cell.events, cell.job, cell.busy = [], None, False
+                self._memory.give_up(cell)
+                cell.job, cell.busy = None, False
                 self._memory.forget(cell)
 
     async def _leave(self, cell: Cell, error: CodecError) -> None:
@@ -840,6 +859,8 @@ class Engine:
         except (ConnectionLostError, ConnectionFailedError, CodecError) as failure:
             # Their leases lapse, and the work is done again.
             logger.error("answers not handed on", extra={"job_id": cell.job_id, "error": str(failure)})
+        finally:
+            self._workers.settled(cell.generation, answers)
 
     async def _start_again(self, pending: Pending, taken: frozenset[str]) -> None:
         if pending.request is None:
@@ -870,7 +891,7 @@ class Engine:
                 # Ended, scrubbed or replaced: the rows that these events came from went with it. If that was by a
                 # commit of this process whose answer was lost, nobody here has been told yet.
                 self._missed(cell.generation)
-                cell.events = []
+                self._memory.give_up(cell)
                 cell.job = None
                 cell.busy = False
                 self._memory.forget(cell)

@@ -3,6 +3,9 @@
 A callback that blocks the event loop must not lose its message, so renewal does not run on that loop: a thread with
 its own loop and its own connection does it. It starts when the first lease has been held for half its length; most
 work is long done by then and costs nothing.
+
+Work is held until its answer is committed, and not only until its callback returns: where commits are slow, the work
+would be done again meanwhile, and the answer of the first time be refused.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import logging
 import threading
 import time
 from contextvars import copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
@@ -35,6 +38,8 @@ class LeaseKeeper:
         self._lease = lease
         self._held: dict[WorkKey, float] = {}
         self._lost: set[WorkKey] = set()
+        self._answered: dict[WorkKey, float] = {}
+        """Work whose answer is on its way to a commit → since when, by `time.monotonic`."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -48,14 +53,24 @@ class LeaseKeeper:
         """`since`: when the reservation was sent, by `time.monotonic`; the database's clock started no earlier."""
         self._held[work.key] = since
 
-    def release(self, work: HeldWork) -> bool:
-        """The callback is done; False if the lease was found lost."""
+    def finish(self, work: HeldWork) -> bool:
+        """The callback is done, and its answer will be on its way; False if the lease was found lost."""
         key = work.key
-        self._held.pop(key, None)
         if self._lost and key in self._lost:
-            self._lost.discard(key)
+            self.release(key)
             return False
+        self._answered[key] = time.monotonic()
         return True
+
+    def is_answered(self, work: HeldWork) -> bool:
+        """Whether an answer of this process is on its way."""
+        return work.key in self._answered
+
+    def release(self, key: WorkKey) -> None:
+        """What became of the work is written, or somebody else's concern."""
+        self._held.pop(key, None)
+        self._answered.pop(key, None)
+        self._lost.discard(key)
 
     def stop(self) -> None:
         self._stop.set()
@@ -75,8 +90,12 @@ class LeaseKeeper:
 
     def _due(self) -> list[WorkKey]:
         """Leases held for half their length or more since they were taken or renewed."""
-        limit = time.monotonic() - self._lease / 2
-        # A snapshot in one bytecode-level copy: the event loop adds and removes meanwhile.
+        now = time.monotonic()
+        # Snapshots in one bytecode-level copy: the event loop adds and removes meanwhile.
+        for key, since in self._answered.copy().items():
+            if since < now - PATIENCE:
+                self.release(key)
+        limit = now - self._lease / 2
         return [key for key, since in self._held.copy().items() if since <= limit]
 
     async def _renew(self, due: list[WorkKey]) -> None:
@@ -95,3 +114,7 @@ class LeaseKeeper:
             else:
                 self._lost.add(key)
                 self._held.pop(key, None)
+
+
+PATIENCE: Final = 600.0
+"""Seconds for which the lease of answered work is renewed at most; then others do the work."""

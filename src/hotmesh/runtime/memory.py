@@ -185,6 +185,8 @@ class Memory:
             counts[200] = counts.get(200, 0) + 1
         for event in pending.events:
             counts[event.code] = counts.get(event.code, 0) + 1
+        if own is not None:
+            self._workers.settled(own.generation, pending.events)
         for change in step.jobs:
             job = change.job
             if change.ended:
@@ -257,7 +259,7 @@ class Memory:
         """A step of the cell is through: on with the events that came meanwhile."""
         if self.cells.get(cell.generation) is not cell:
             # The job has ended; what came late means nothing any more, and its rows went with it.
-            cell.events = []
+            self.give_up(cell)
         job = cell.job
         if job is not None and sum(map(len, job.records.values())) > RECORD_LIMIT:
             cell.job = None
@@ -270,6 +272,11 @@ class Memory:
         cell.busy = False
         if cell.job is None:
             self.forget(cell)
+
+    def give_up(self, cell: Cell) -> None:
+        """The events of a cell mean nothing any more, or come again from their rows."""
+        self._workers.settled(cell.generation, cell.events)
+        cell.events = []
 
     def forget(self, cell: Cell) -> None:
         if self.cells.get(cell.generation) is cell:

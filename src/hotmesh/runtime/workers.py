@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -132,7 +132,9 @@ class Workers:
         self._wake = Wake(settings.poll * (UNHURRIED if store.keeps_sessions else 1))
         self._claims = store.link("claims")
         self.unanswered = Unanswered(store, member, settings.lease, lambda: self.topics, self.wake_all)
-        self._answers = Answers(store, member, settings, metrics, self._given_back, self._settled)
+        self._answers = Answers(
+            store, member, settings, metrics, leases.release, self._given_back, self._settled
+        )
         self._claiming = False
         self._tasks: TaskGroup | None = None
         self._stopping = False
@@ -246,7 +248,7 @@ class Workers:
             while served.queue:
                 served.running -= 1
                 work = served.queue.popleft()
-                self._leases.release(work)
+                self._leases.release(work.key)
                 self._give_up(work)
         if pace.rate != rate:
             pace.change(rate)
@@ -287,7 +289,7 @@ class Workers:
             while served.queue:
                 served.running -= 1
                 work = served.queue.popleft()
-                self._leases.release(work)
+                self._leases.release(work.key)
                 self._answers.give_back(work)
         with anyio.move_on_after(grace):
             while self._busy():
@@ -316,6 +318,7 @@ class Workers:
     def _given_back(self, works: Sequence[HeldWork]) -> None:
         """These rows are for everybody again, or will be."""
         for work in works:
+            self._leases.release(work.key)
             self._holder(work).backlog = True
         self._wake.set()
 
@@ -435,6 +438,12 @@ class Workers:
     def wake_all(self) -> None:
         self.wake([EVERY_TOPIC])
 
+    def settled(self, generation: str, events: Iterable[Event]) -> None:
+        """What these events report is committed, or given up: the work that they answer need not be held any longer."""
+        for event in events:
+            if isinstance(event.receipt, WorkReceipt):
+                self._leases.release((generation, event.receipt.activity_id, event.receipt.dimension))
+
     # -- claiming ----------------------------------------------------------------------------------------
 
     async def _claim_loop(self) -> None:
@@ -518,7 +527,7 @@ class Workers:
             served = self._holder(work)
             if work.unreadable is not None:
                 served.running -= 1
-            elif work.delivery > self._settings.poison_threshold:
+            elif work.delivery > self._settings.poison_threshold and not self._leases.is_answered(work):
                 self._bury(served, work)
             else:
                 self._run(served, work, since)
@@ -592,6 +601,11 @@ class Workers:
     def _run(self, served: _Served, work: HeldWork, since: float) -> None:
         if self._tasks is None:
             raise AssertionError("workers run only inside an instance")
+        if self._leases.is_answered(work):
+            # Its lease had lapsed before the answer could be written; now there is time for that again.
+            self._leases.hold(work, since)
+            served.running -= 1
+            return
         if self._stopping or time.monotonic() - since >= self._settings.lease:
             # The instance was stopped while the reservation was on its way, or it has lapsed by now (the commit waited
             # for a lock, or this process stood still): others may have it at once, if they have not yet.
@@ -654,7 +668,7 @@ class Workers:
                 if isinstance(error, KeyboardInterrupt | GeneratorExit) or is_cancelled():
                     raise
                 response = raised(error)
-        held = self._leases.release(work)
+        held = self._leases.finish(work)
         del self._running[key]
         served.running -= 1
         outcome = "cut off" if response is None else response.status
@@ -678,6 +692,7 @@ class Workers:
         elif served.timeout is not None:
             self._answered(served, work, timed_out(served.worker, served.timeout))
         else:
+            self._leases.release(work.key)
             logger.error(
                 "stream-lease-expired",
                 extra={

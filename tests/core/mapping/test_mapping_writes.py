@@ -138,3 +138,12 @@ def test_a_value_that_is_json_already_is_stored_as_it_is() -> None:
 )  # fmt: skip
 def test_text_of_values(value: Any, text: str) -> None:
     assert to_text(value) == text
+
+
+def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
+    value: Any = []
+    for _ in range(2_000):
+        value = [{"in": value}]
+
+    with pytest.raises(MappingError, match="nested too deeply"):
+        to_json_value(value)

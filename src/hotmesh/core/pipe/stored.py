@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.errors import MappingError
 
 _HALF: Final = re.compile("[\ud800-\udfff]")
 
@@ -18,7 +19,7 @@ def to_json_value(value: Any) -> Json:
 
     Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
     become ISO text in UTC, an invalid one null. A whole number is an `int`, if a double up to 1e21. Half of a surrogate
-    pair, where a text was cut, is U+FFFD, the replacement character.
+    pair, where a text was cut, is U+FFFD, the replacement character. Raises MappingError for hundreds of levels.
     """
     kind = type(value)
     if kind is str:
@@ -28,10 +29,13 @@ def to_json_value(value: Any) -> Json:
         return value
     if kind is float:
         return _number(value)
-    if isinstance(value, dict):
-        return _object(value)
-    if isinstance(value, (list, tuple)):
-        return _array(value)
+    try:
+        if isinstance(value, dict):
+            return _object(value)
+        if isinstance(value, (list, tuple)):
+            return _array(value)
+    except RecursionError:
+        raise MappingError("the value is nested too deeply to be stored") from None
     return _other(value)
 
 

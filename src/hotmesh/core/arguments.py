@@ -25,6 +25,13 @@ def checked_texts(value: Any, name: str) -> list[str]:
     return [checked_text(item, f"each of {name}") for item in value]
 
 
+def checked_flag(value: Any, name: str) -> bool:
+    """True or False, and nothing that only counts as one. Raises ConfigError."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
 def checked_mapping(value: Any, name: str) -> dict[str, Any]:
     """A dict with texts as keys; None is an empty one. Raises ConfigError."""
     if value is None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from hotmesh.core.arguments import checked_text, checked_texts
+from hotmesh.core.arguments import checked_flag, checked_text, checked_texts
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connection import ConnectionLike, Source
@@ -97,8 +97,8 @@ class DBA:
             ("attributes", attributes), ("keep_hmark", keep_hmark), ("prune_transient", prune_transient),
             ("signals", signals),
         ):  # fmt: skip
-            if not isinstance(flag, bool | None):
-                raise ConfigError(f"{name} must be True or False, not {flag!r}")
+            if flag is not None:
+                checked_flag(flag, name)
         wanted = None if entities is None else tuple(checked_texts(entities, "entities"))
         selection = Selection(
             _span(expire, "expire"),

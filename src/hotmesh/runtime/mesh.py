@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 
 from hotmesh.core.advance import Limits
-from hotmesh.core.arguments import checked_mapping, checked_text, checked_texts, is_storable
+from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, checked_texts, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.compile import GraphPlan
 from hotmesh.core.duration import Duration, seconds
@@ -150,6 +150,8 @@ class HotMesh(Instance):
             raise ConfigError(
                 f"config.namespace [{namespace}] is invalid: a schema's name has at most {LONGEST_NAMESPACE} characters"
             )
+        checked_flag(readonly, "readonly")
+        checked_flag(pin_versions, "pin_versions")
         given = checked_mapping(settings, "settings")
         if not isinstance(workers, Iterable):
             raise ConfigError(f"workers= takes workers and dicts of their options, not {workers!r}")
@@ -160,7 +162,7 @@ class HotMesh(Instance):
             options = dict(engine)
             connection = options.pop("connection", connection)
             direct_connection = options.pop("direct_connection", direct_connection)
-            readonly = bool(options.pop("readonly", False)) or readonly
+            readonly = checked_flag(options.pop("readonly", False), "engine's readonly") or readonly
             task_queue = task_queue or options.pop("task_queue", None)
             options.pop("task_queue", None)
             given |= options
@@ -169,6 +171,8 @@ class HotMesh(Instance):
             raise ConfigError(f"engine= takes True, False or a dict of the engine's options, not {engine!r}")
         if migrate not in ("auto", "verify"):
             raise ConfigError(f"migrate= must be 'auto' or 'verify', not {migrate!r}")
+        if secured is not None:
+            checked_flag(secured, "secured")
         readonly = readonly or is_readonly(connection)
         check_task_queue(task_queue)
         if guid is not None and (
@@ -629,10 +633,7 @@ class HotMesh(Instance):
         """
         del topic
         options: dict[str, Any] = {"code": checked_code(code)}
-        for name, flag in (("throw", throw), ("descend", descend)):
-            if not isinstance(flag, bool):
-                raise ConfigError(f"{name} must be True or False, not {flag!r}")
-            options[name] = flag
+        options |= {"throw": checked_flag(throw, "throw"), "descend": checked_flag(descend, "descend")}
         for name, text in (("reason", reason), ("stack", stack)):
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"{name} must be a text, not {text!r}")

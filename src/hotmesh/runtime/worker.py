@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from hotmesh.core.arguments import checked_text
+from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.graph import RetryPolicy
 from hotmesh.errors import ConfigError
@@ -62,6 +62,7 @@ class Worker:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
         checked_text(self.topic, "a worker's topic")
         check_task_queue(self.task_queue)
+        checked_flag(self.readonly, f"readonly of worker {self.topic}")
         name = self.workflow_name
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")

@@ -1,10 +1,11 @@
-"""What tests of running meshes share: waiting for a state, short graphs, and what a database still owes."""
+"""What tests of running meshes share: waiting for a state, short graphs, a worker, and what a database still owes."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from hotmesh.postgres.migrate import grant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from hotmesh import StreamData
 
 
 @contextmanager
@@ -57,6 +60,19 @@ async def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what() if callable(what) else what} did not come within {within:g} s")
         await asyncio.sleep(0.01)
+
+
+class Doubler:
+    """A worker that doubles once it may, and counts the runs of each job."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.runs = Counter[str]()
+
+    async def __call__(self, message: StreamData) -> dict[str, Any]:
+        self.runs[message.metadata.jid] += 1
+        await self.gate.wait()
+        return {"y": message.data["x"] * 2}
 
 
 @asynccontextmanager

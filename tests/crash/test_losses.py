@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ import asyncpg
 import pytest
 from asyncpg.transaction import Transaction
 
-from harness import connected, eventually, one_worker, settled
-from hotmesh import HotMesh, HotMeshError, StreamData, Worker
+from harness import Doubler, connected, eventually, one_worker, settled
+from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import local
 from hotmesh.postgres.connection import Link, Source, backoff
@@ -25,19 +24,6 @@ from proxy import proxied
 pytestmark = pytest.mark.anyio
 
 APP = "losses"
-
-
-class Doubler:
-    """A worker that doubles once it may, and counts the runs of each job."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.runs = Counter[str]()
-
-    async def __call__(self, message: StreamData) -> dict[str, Any]:
-        self.runs[message.metadata.jid] += 1
-        await self.gate.wait()
-        return {"y": message.data["x"] * 2}
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import connected, eventually, one_worker, settled
+from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
 
 pytestmark = pytest.mark.anyio
@@ -99,22 +98,9 @@ async def test_an_engine_in_company_has_one_unless_that_is_held_up(
 # -- answers that wait for their commit ------------------------------------------------------------------
 
 
-class Gated:
-    """Answers once the gate is open, and counts its runs by job."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.runs = Counter[str]()
-
-    async def __call__(self, message: StreamData) -> dict[str, Any]:
-        self.runs[message.metadata.jid] += 1
-        await self.gate.wait()
-        return {"y": message.data["x"] * 2}
-
-
 @asynccontextmanager
 async def answering(
-    mesh: HotMesh, gated: Gated, url: str, count: int
+    mesh: HotMesh, gated: Doubler, url: str, count: int
 ) -> AsyncIterator[tuple[Turnstile, list[asyncio.Task[Any]], asyncpg.Connection]]:
     """So many jobs whose callbacks run in this process. Whose answers are committed is up to the turnstile."""
     await mesh.deploy(one_worker(APP))
@@ -126,7 +112,7 @@ async def answering(
 
 
 async def test_work_is_held_until_its_answer_is_committed(database_url: str) -> None:
-    gated, elsewhere = Gated(), Gated()
+    gated, elsewhere = Doubler(), Doubler()
     async with (
         HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], lease=0.5) as mesh,
         answering(mesh, gated, database_url, 1) as (turnstile, calls, connection),
@@ -157,7 +143,7 @@ async def test_work_is_held_until_its_answer_is_committed(database_url: str) -> 
 
 
 async def test_what_has_an_answer_here_is_not_run_again_when_its_lease_has_lapsed(database_url: str) -> None:
-    gated = Gated()
+    gated = Doubler()
     settings = {"lease": 0.3, "poll": 0.1, "poison_threshold": 1}
     async with (
         HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], settings=settings) as mesh,
@@ -176,7 +162,7 @@ async def test_what_has_an_answer_here_is_not_run_again_when_its_lease_has_lapse
 
 
 async def test_answers_that_come_too_late_cost_the_others_one_more_commit(database_url: str) -> None:
-    gated = Gated()
+    gated = Doubler()
     async with (
         HotMesh.init(
             APP, connection=database_url, workers=[Worker("w", gated)], settings={"poll": 0.1}

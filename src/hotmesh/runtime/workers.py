@@ -245,11 +245,7 @@ class Workers:
             return
         if pace is None:
             served.pace = pace = Pace()
-            while served.queue:
-                served.running -= 1
-                work = served.queue.popleft()
-                self._leases.release(work.key)
-                self._give_up(work)
+            self._give_up_queue(served)
         if pace.rate != rate:
             pace.change(rate)
         self._open(served, pace)
@@ -286,11 +282,7 @@ class Workers:
         self._stopping = True
         self._wake.set()
         for served in self._served.values():
-            while served.queue:
-                served.running -= 1
-                work = served.queue.popleft()
-                self._leases.release(work.key)
-                self._answers.give_back(work)
+            self._give_up_queue(served)
         with anyio.move_on_after(grace):
             while self._busy():
                 self._idle = anyio.Event()
@@ -634,6 +626,14 @@ class Workers:
     def _give_up(self, work: HeldWork) -> None:
         """Give work back that has not started: others may have it at once."""
         self._answers.give_back(work)
+
+    def _give_up_queue(self, served: _Served) -> None:
+        """Give back what waits here for its callback."""
+        while served.queue:
+            served.running -= 1
+            work = served.queue.popleft()
+            self._leases.release(work.key)
+            self._give_up(work)
 
     async def _slot(self, served: _Served) -> None:
         """Run the callbacks of a topic, one after the other."""

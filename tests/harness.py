@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.migrate import grant
 
 if TYPE_CHECKING:

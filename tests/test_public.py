@@ -15,12 +15,15 @@ import pytest
 import hotmesh
 from harness import one_worker
 from hotmesh import HotMesh, StreamData, Worker, enums, errors, types, utils
-from hotmesh.core import grammar, job
+from hotmesh.core.definition import grammar
+from hotmesh.core.state import job
 from hotmesh.enums import Code, JobStatus, MessageStatus
 from hotmesh.postgres import observe
-from hotmesh.runtime import duress, explain, throttle
-from hotmesh.runtime.announce import JobMetadata
-from hotmesh.runtime.callback import StreamMetadata
+from hotmesh.runtime import explain
+from hotmesh.runtime.engine import duress
+from hotmesh.runtime.members import rates
+from hotmesh.runtime.messages import StreamMetadata
+from hotmesh.runtime.results.publisher import JobMetadata
 from hotmesh.runtime.settings import Settings
 
 
@@ -51,7 +54,7 @@ def test_the_words_are_those_of_the_code() -> None:
         (enums.SignalSubtype, grammar.SUBTYPES),
         (enums.MessageStatus, grammar.STATUSES),
         (enums.DuressLevel, get_args(duress.Level)),
-        (enums.ThrottleScope, get_args(throttle.Scope)),
+        (enums.ThrottleScope, get_args(rates.Scope)),
         (enums.JobState, get_args(explain.State)),
         (enums.JobState, get_args(observe.State)),
     ):

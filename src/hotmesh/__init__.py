@@ -1,7 +1,7 @@
 """hotmesh: durable workflows that live inside Postgres."""
 
 from hotmesh.core.codec import Codec
-from hotmesh.core.graph import RetryPolicy
+from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
     ActivationError,
@@ -35,9 +35,8 @@ from hotmesh.errors import (
     WorkerRoleNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
-from hotmesh.postgres.native import PostgresConnection, connect_client
-from hotmesh.postgres.reading import DeadLetter
-from hotmesh.postgres.roles import (
+from hotmesh.postgres.connect.native import PostgresConnection, connect_client
+from hotmesh.postgres.logins.roles import (
     WorkerCredential,
     WorkerRole,
     list_worker_roles,
@@ -45,17 +44,18 @@ from hotmesh.postgres.roles import (
     revoke_worker_role,
     rotate_worker_password,
 )
+from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.aes import AesGcmCodec
-from hotmesh.runtime.announce import JobOutput
-from hotmesh.runtime.callback import Response, StreamData
-from hotmesh.runtime.dba import DBA, PruneResult
 from hotmesh.runtime.disconnect import disconnect_all
-from hotmesh.runtime.events import SystemEvent
 from hotmesh.runtime.explain import Explanation
-from hotmesh.runtime.logs import JsonFormatter, log_json
+from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.mesh import HotMesh
-from hotmesh.runtime.profile import QuorumProfile
-from hotmesh.runtime.worker import Worker
+from hotmesh.runtime.messages import Response, StreamData
+from hotmesh.runtime.results.publisher import JobOutput
+from hotmesh.runtime.telemetry.events import SystemEvent
+from hotmesh.runtime.telemetry.logs import JsonFormatter, log_json
+from hotmesh.runtime.upkeep.dba import DBA, PruneResult
+from hotmesh.runtime.work.worker import Worker
 from hotmesh.version import __version__
 from hotmesh.virtual import Virtual, VirtualContext
 

@@ -1,27 +1,27 @@
 """The types of what hotmesh takes and gives, for annotations."""
 
 from hotmesh.core.codec import Codec
+from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import Duration
-from hotmesh.core.graph import RetryPolicy
 from hotmesh.core.values import Json
 from hotmesh.errors import Problem
-from hotmesh.postgres.options import ConnectionLike, Factory
+from hotmesh.postgres.connect.options import ConnectionLike, Factory
+from hotmesh.postgres.connect.sharing import ConnectionStatistics
+from hotmesh.postgres.logins.roles import Credentials, WorkerCredential, WorkerRole
 from hotmesh.postgres.reading import DeadLetter
-from hotmesh.postgres.roles import Credentials, WorkerCredential, WorkerRole
-from hotmesh.postgres.sharing import ConnectionStatistics
-from hotmesh.runtime.announce import JobMetadata, JobOutput
-from hotmesh.runtime.callback import Response, StreamData, StreamMetadata
-from hotmesh.runtime.dba import PruneResult
-from hotmesh.runtime.events import EventSink, SystemEvent
 from hotmesh.runtime.explain import Branch, Explanation, Reason
+from hotmesh.runtime.members.profile import QuorumProfile
+from hotmesh.runtime.members.quorum import QuorumSubscriber
+from hotmesh.runtime.members.rates import Scope
 from hotmesh.runtime.mesh import Migrate
-from hotmesh.runtime.profile import QuorumProfile
-from hotmesh.runtime.quorum import QuorumSubscriber
+from hotmesh.runtime.messages import Response, StreamData, StreamMetadata
+from hotmesh.runtime.results.publisher import JobMetadata, JobOutput
+from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
-from hotmesh.runtime.subscribers import Subscriber
-from hotmesh.runtime.throttle import Scope
-from hotmesh.runtime.tracing import TelemetryOption
-from hotmesh.runtime.worker import Callback, Worker
+from hotmesh.runtime.telemetry.events import EventSink, SystemEvent
+from hotmesh.runtime.telemetry.tracing import TelemetryOption
+from hotmesh.runtime.upkeep.dba import PruneResult
+from hotmesh.runtime.work.worker import Callback, Worker
 from hotmesh.virtual.context import VirtualContext
 
 __all__ = [

@@ -24,7 +24,7 @@ from hotmesh import (
     Worker,
 )
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.worker import retry_delay, retry_policy
+from hotmesh.runtime.work.worker import retry_delay, retry_policy
 
 pytestmark = pytest.mark.anyio
 

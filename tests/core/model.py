@@ -14,10 +14,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from hotmesh.core.activities.signal import make_signal
-from hotmesh.core.advance import DEFAULT_LIMITS, Limits, StartRequest, advance, start
-from hotmesh.core.compile import Plan, compile_app
-from hotmesh.core.job import (
+from hotmesh.core.advance.activities.signal import make_signal
+from hotmesh.core.advance.advance import DEFAULT_LIMITS, Limits, StartRequest, advance, start
+from hotmesh.core.mapping import Environment
+from hotmesh.core.plan.compile import Plan, compile_app
+from hotmesh.core.state.job import (
     Dimension,
     Event,
     Job,
@@ -26,11 +27,10 @@ from hotmesh.core.job import (
     TimerReceipt,
     WorkReceipt,
 )
-from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Message, Notice, Signal, Step, Timer, Wait, Work
+from hotmesh.core.state.step import Message, Notice, Signal, Step, Timer, Wait, Work
 from hotmesh.core.values import UNDEFINED
 from hotmesh.core.wire import dumps, loads
-from hotmesh.runtime.source import load
+from hotmesh.runtime.definitions.graph_files import load
 
 NOW = datetime(2024, 2, 29, 12, 34, 56, 789000, tzinfo=UTC)
 
@@ -331,7 +331,7 @@ class World:
             else:
                 assert self._owed(generation), f"{job.job_id} has status {job.status} and waits for nothing"
             if job.open is not None and job.status > 0:
-                from hotmesh.core.gathering import Gathering
+                from hotmesh.core.advance.join_state import Gathering
 
                 assert Gathering(job.open).size() == job.status
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotmesh.core.build import build_app
-from hotmesh.core.check import check_app, check_app_id
-from hotmesh.core.graph import App, Match, RetryPolicy
-from hotmesh.core.manifest import manifest
-from hotmesh.core.parse import parse, parse_data
+from hotmesh.core.definition.build import build_app
+from hotmesh.core.definition.check import check_app, check_app_id
+from hotmesh.core.definition.graph import App, Match, RetryPolicy
+from hotmesh.core.definition.manifest import manifest
+from hotmesh.core.definition.parse import parse, parse_data
 from hotmesh.errors import Problem
-from hotmesh.runtime.source import inspect
+from hotmesh.runtime.definitions.graph_files import inspect
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 BROKEN = sorted(GRAPHS.glob("broken_*.yaml"))

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from hotmesh.core.graph import Place
-from hotmesh.core.manifest import app_from_json, app_to_json, manifest
+from hotmesh.core.definition.graph import Place
+from hotmesh.core.definition.manifest import app_from_json, app_to_json, manifest
 from hotmesh.errors import CompileError
-from hotmesh.runtime.source import load
+from hotmesh.runtime.definitions.graph_files import load
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 

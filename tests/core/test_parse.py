@@ -1,8 +1,8 @@
 import pytest
 
-from hotmesh.core.graph import Document, Place
-from hotmesh.core.parse import Read, parse, parse_data
-from hotmesh.core.yaml_document import read_plain
+from hotmesh.core.definition.graph import Document, Place
+from hotmesh.core.definition.parse import Read, parse, parse_data
+from hotmesh.core.definition.yaml_document import read_plain
 from hotmesh.errors import Problem
 
 

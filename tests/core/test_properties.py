@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Place, World
 
-from hotmesh.core.advance import Limits
-from hotmesh.core.compile import compile_app
-from hotmesh.core.job import Event
-from hotmesh.runtime.source import load
+from hotmesh.core.advance.advance import Limits
+from hotmesh.core.plan.compile import compile_app
+from hotmesh.core.state.job import Event
+from hotmesh.runtime.definitions.graph_files import load
 
 Graph = dict[str, Any]
 

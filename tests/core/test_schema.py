@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hotmesh.core import grammar
-from hotmesh.runtime.source import inspect
+from hotmesh.core.definition import grammar
+from hotmesh.runtime.definitions.graph_files import inspect
 from hotmesh.schema import graph_schema
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,10 +7,10 @@ from typing import Any
 from model import NOW, one_graph
 from msgspec.structs import replace
 
-from hotmesh.core.advance import FAILED_START_KEPT, StartRequest, advance, start
-from hotmesh.core.job import Event, Job, MessageReceipt
+from hotmesh.core.advance.advance import FAILED_START_KEPT, StartRequest, advance, start
 from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Step
+from hotmesh.core.state.job import Event, Job, MessageReceipt
+from hotmesh.core.state.step import Step
 
 ENVIRONMENT = Environment(now=NOW.timestamp, random=lambda: 0.5)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from model import NOW, World, later, one_graph
 
-from hotmesh.core.job import INTERRUPTED, Event
+from hotmesh.core.state.job import INTERRUPTED, Event
 
 # -- await -----------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import local
-from hotmesh.postgres.connection import Link, Source, backoff
+from hotmesh.postgres.connect.connection import Link, Source, backoff
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ async def succeeds(mesh: HotMesh) -> bool:
 async def test_a_line_that_swallows_everything_is_found_out_and_left(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.runtime.listener.PROBE", 0.5)
+    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE", 0.5)
     double = Doubler()
     double.gate.set()
     async with (
@@ -218,7 +218,7 @@ async def test_work_that_a_lost_transaction_of_the_stream_reserved_is_run_at_onc
 async def test_a_blocked_event_loop_is_no_silent_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.postgres.connection.STOOD_STILL", 0.1)
+    monkeypatch.setattr("hotmesh.postgres.connect.connection.STOOD_STILL", 0.1)
     link = Link(Source(database_url), patience=0.3)
     async with link.use() as connection:
         before = connection.get_server_pid()
@@ -314,7 +314,7 @@ async def test_a_failover_to_a_standby_is_followed(scratch: Path, monkeypatch: p
     primary = await asyncio.to_thread(_durable_server, first)
     await asyncio.to_thread(local.stop, first, "fast")
     await asyncio.to_thread(_clone, first, second, primary.socket_dir)
-    monkeypatch.setattr("hotmesh.runtime.listener.PROBE", 0.5)
+    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE", 0.5)
     double = Doubler()
     double.gate.set()
     try:

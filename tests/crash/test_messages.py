@@ -12,7 +12,7 @@ from member import FLOW, RECORDS, TOPICS, expected
 
 from harness import connected, eventually, one_worker, owed, settled
 from hotmesh import HotMesh, JobNotFoundError, StreamData, Worker
-from hotmesh.core.job import Event, WorkReceipt
+from hotmesh.core.state.job import Event, WorkReceipt
 
 pytestmark = pytest.mark.anyio
 

@@ -36,7 +36,7 @@ from stage import (
 
 from harness import connected, eventually
 from hotmesh import rotate_worker_password
-from hotmesh.runtime import stalled
+from hotmesh.runtime.upkeep import stalled_logins
 
 pytestmark = pytest.mark.anyio
 
@@ -83,9 +83,9 @@ def statements(name: str, sqlstates: str | tuple[str, ...], *texts: str) -> None
 @pytest.fixture(scope="module")
 async def stage(guarded_database: str) -> AsyncIterator[Stage]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stalled, "LIMIT", 0.5)
-        patch.setattr(stalled, "PERIOD", 0.2)
-        patch.setattr(stalled, "IDLE", 0.2)
+        patch.setattr(stalled_logins, "LIMIT", 0.5)
+        patch.setattr(stalled_logins, "PERIOD", 0.2)
+        patch.setattr(stalled_logins, "IDLE", 0.2)
         async with staged(guarded_database) as made:
             yield made
 

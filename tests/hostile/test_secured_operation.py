@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from harness import app_login, connected, eventually, one_worker, settled
 from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
 from hotmesh.errors import ConnectionLostError
-from hotmesh.postgres.secured import SecuredStore
-from hotmesh.runtime import stalled
+from hotmesh.postgres.logins.secured import SecuredStore
+from hotmesh.runtime.upkeep import stalled_logins
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -303,7 +303,7 @@ async def test_an_engine_with_the_login_of_an_app_serves_secured_workers(
 ) -> None:
     """And ends sessions of theirs that stand still."""
     for name, value in (("LIMIT", 0.5), ("PERIOD", 0.2), ("IDLE", 0.2)):
-        monkeypatch.setattr(stalled, name, value)
+        monkeypatch.setattr(stalled_logins, name, value)
     messages: list[StreamData] = []
 
     async def later(message: StreamData) -> Any:

@@ -16,10 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import connected, eventually
-from hotmesh.core.draft import Draft
-from hotmesh.core.job import Dimension, Job, MessageReceipt, Record, WorkReceipt
-from hotmesh.core.step import Consumed, JobChange, Message, RecordChange, Signal, Step, Timer, Wait, Work
-from hotmesh.postgres.connection import Source
+from hotmesh.core.advance.job_draft import Draft
+from hotmesh.core.state.job import Dimension, Job, MessageReceipt, Record, WorkReceipt
+from hotmesh.core.state.step import (
+    Consumed,
+    JobChange,
+    Message,
+    RecordChange,
+    Signal,
+    Step,
+    Timer,
+    Wait,
+    Work,
+)
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, Store
 

@@ -19,7 +19,7 @@ from hotmesh.errors import (
     NotAuthorizedError,
     SchemaError,
 )
-from hotmesh.postgres.connection import Link, Source, StatementError, translate, translated
+from hotmesh.postgres.connect.connection import Link, Source, StatementError, translate, translated
 
 pytestmark = pytest.mark.anyio
 

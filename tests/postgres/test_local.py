@@ -23,8 +23,8 @@ import pytest
 
 from hotmesh.errors import ConfigError, LocalServerError
 from hotmesh.postgres import local
-from hotmesh.postgres.local import binaries, cluster, lock, places, privileges
-from hotmesh.postgres.local.places import Home
+from hotmesh.postgres.local import binaries, cluster, directories, lock, privileges
+from hotmesh.postgres.local.directories import Home
 from hotmesh.postgres.local.privileges import Account
 
 AS_ROOT = os.geteuid() == 0
@@ -49,7 +49,7 @@ class User:
 
     @property
     def home(self) -> Home:
-        return places.existing_home(self.data_dir)
+        return directories.existing_home(self.data_dir)
 
     def begin(self, call: str, data_dir: Path | None = None, **more: Any) -> subprocess.Popen[str]:
         order = {"call": call, "data_dir": str(data_dir or self.data_dir), "uid": self.uid, **more}
@@ -621,14 +621,14 @@ def test_the_data_directory_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert places.data_directory(None) == Path("/home/someone/.local/share/hotmesh/postgres", major)
+    assert directories.data_directory(None) == Path("/home/someone/.local/share/hotmesh/postgres", major)
 
     monkeypatch.setenv("XDG_DATA_HOME", "/home/someone/data")
-    assert places.data_directory(None) == Path("/home/someone/data/hotmesh/postgres", major)
+    assert directories.data_directory(None) == Path("/home/someone/data/hotmesh/postgres", major)
 
     monkeypatch.setenv("HOTMESH_DATA_DIR", "/srv/hotmesh")
-    assert places.data_directory(None) == Path("/srv/hotmesh")
-    assert places.data_directory("/srv/other") == Path("/srv/other")
+    assert directories.data_directory(None) == Path("/srv/hotmesh")
+    assert directories.data_directory("/srv/other") == Path("/srv/other")
 
 
 def test_a_path_with_characters_that_a_url_cannot_hold(scratch: Path) -> None:

@@ -13,9 +13,9 @@ from bouncer import Bouncer, run_bouncer
 from harness import connected, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.pooler import hears, keeps_statements
 from hotmesh.postgres.local import LocalServer
-from hotmesh.postgres.pooler import hears, keeps_statements
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +89,7 @@ async def test_a_notification_arrives_where_the_session_is_kept_and_nowhere_else
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotmesh.postgres.pooler.LONGEST_WAY", 0.3)
+    monkeypatch.setattr("hotmesh.postgres.connect.pooler.LONGEST_WAY", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")

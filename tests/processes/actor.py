@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from hotmesh import HotMesh, JobOutput, StreamData, Worker
-from hotmesh.runtime import activation, listener
+from hotmesh.runtime.members import activation, listener
 from ledger import Ledger
 
 APP = "troupe"

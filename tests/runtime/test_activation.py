@@ -12,7 +12,7 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import ActivationError, ConfigError, HotMesh, VersionNotFoundError
-from hotmesh.postgres.quorum import activating
+from hotmesh.postgres.members import activating
 
 pytestmark = pytest.mark.anyio
 

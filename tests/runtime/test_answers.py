@@ -8,7 +8,7 @@ import pytest
 
 from harness import one_worker
 from hotmesh import HotMesh, JobError, StreamData, Worker
-from hotmesh.postgres.connection import StatementError
+from hotmesh.postgres.connect.connection import StatementError
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
-from hotmesh.core.job import Event, MessageReceipt
-from hotmesh.runtime.cell import HandedEvent
+from hotmesh.core.state.job import Event, MessageReceipt
+from hotmesh.runtime.engine.cell import HandedEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
-from hotmesh.core.job import Event
-from hotmesh.runtime.duress import HALF_LIFE, STALE, Duress
+from hotmesh.core.state.job import Event
+from hotmesh.runtime.engine.duress import HALF_LIFE, STALE, Duress
 from hotmesh.runtime.settings import Settings
 
 pytestmark = pytest.mark.anyio

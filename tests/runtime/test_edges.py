@@ -9,7 +9,7 @@ import pytest
 
 from harness import connected, eventually, settled
 from hotmesh import ConfigError, HotMesh, JobError, MappingError, Response, StreamData, Worker
-from hotmesh.core import advance
+from hotmesh.core.advance.advance import advance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

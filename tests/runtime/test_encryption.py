@@ -14,7 +14,7 @@ import pytest
 from harness import connected, eventually, settled
 from hotmesh import AesGcmCodec, CodecError, ConfigError, HotMesh, JobError, Response, Worker
 from hotmesh.core.codec import Payload
-from hotmesh.runtime.listener import member_channel
+from hotmesh.runtime.members.listener import member_channel
 
 pytestmark = pytest.mark.anyio
 

@@ -29,10 +29,10 @@ from hotmesh import (
     StreamData,
     Worker,
 )
-from hotmesh.core.advance import advance
+from hotmesh.core.advance.advance import advance
 from hotmesh.postgres import local
-from hotmesh.runtime import engine as engine_module
-from hotmesh.runtime import stream as stream_module
+from hotmesh.runtime.engine import engine as engine_module
+from hotmesh.runtime.engine import stream as stream_module
 
 pytestmark = pytest.mark.anyio
 

@@ -68,7 +68,7 @@ async def test_an_engine_alone_has_two_commits_on_their_way(database_url: str) -
 async def test_an_engine_in_company_has_one_unless_that_is_held_up(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.runtime.engine.HELD_UP", 6.0)
+    monkeypatch.setattr("hotmesh.runtime.engine.engine.HELD_UP", 6.0)
     async with (
         HotMesh.init(APP, connection=database_url, workers=[Worker("w", double)]) as mesh,
         HotMesh.init(APP, connection=database_url),
@@ -86,7 +86,7 @@ async def test_an_engine_in_company_has_one_unless_that_is_held_up(
 
         # What stands in the way of the first is not in the way of the second.
         turnstile.open.clear()
-        monkeypatch.setattr("hotmesh.runtime.engine.HELD_UP", 0.2)
+        monkeypatch.setattr("hotmesh.runtime.engine.engine.HELD_UP", 0.2)
         calls = [*start(mesh)]
         await eventually(lambda: turnstile.waiting == 1)
         calls += start(mesh)

@@ -23,7 +23,7 @@ from hotmesh import (
     StreamData,
     Worker,
 )
-from hotmesh.postgres.connection import Link, Source
+from hotmesh.postgres.connect.connection import Link, Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

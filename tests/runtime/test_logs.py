@@ -16,7 +16,7 @@ import pytest
 
 from harness import eventually, one_worker
 from hotmesh import ConfigError, HotMesh, JsonFormatter, log_json
-from hotmesh.runtime.logs import LOGGERS
+from hotmesh.runtime.telemetry.logs import LOGGERS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")

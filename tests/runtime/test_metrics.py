@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness import connected, eventually, one_worker
 from hotmesh import ConfigError, HotMesh, JobError, Response, Worker
-from hotmesh.runtime import exposition
+from hotmesh.runtime.telemetry import prometheus
 
 pytestmark = pytest.mark.anyio
 
@@ -170,7 +170,7 @@ async def test_instances_of_a_process_share_an_endpoint_and_counters_stay(databa
     await other.stop()
     with pytest.raises(OSError):
         await scraped(address)
-    assert exposition._endpoints == {}
+    assert prometheus._endpoints == {}
 
 
 async def test_the_port_of_the_settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

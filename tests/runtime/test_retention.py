@@ -10,12 +10,12 @@ import pytest
 from harness import connected, eventually
 from hotmesh import ConfigError, HotMesh
 from hotmesh.postgres import pruning
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.pruning import take_turn
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import retention
-from hotmesh.runtime.retention import LEASE, TASK, Retention
 from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.upkeep import retention
+from hotmesh.runtime.upkeep.retention import LEASE, TASK, Retention
 
 pytestmark = pytest.mark.anyio
 

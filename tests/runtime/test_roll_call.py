@@ -11,7 +11,7 @@ import pytest
 
 from harness import connected, eventually, one_worker
 from hotmesh import ConfigError, HotMesh, MessageTooLargeError, PayloadError, StreamData, Worker
-from hotmesh.postgres.quorum import live_members
+from hotmesh.postgres.members import live_members
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ import pytest
 from harness import eventually
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.memory import RECORD_LIMIT
-from hotmesh.runtime.stream import EVENT_LIMIT
+from hotmesh.runtime.engine.job_cache import RECORD_LIMIT
+from hotmesh.runtime.engine.stream import EVENT_LIMIT
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hotmesh.errors import CompileError
-from hotmesh.runtime.source import inspect, load
+from hotmesh.runtime.definitions.graph_files import inspect, load
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 TEXT = "app:\n  id: demo\n  version: '1'\n  graphs:\n    - subscribes: a\n      activities:\n        t1: {type: trigger}\n"

@@ -15,8 +15,8 @@ import pytest
 
 from harness import connected, eventually, one_worker
 from hotmesh import ConfigError, ConnectionLostError, HotMesh, JobError, JobOutput, JobTimeoutError, Worker
-from hotmesh.core.step import Notice
-from hotmesh.runtime.subscribers import matcher
+from hotmesh.core.state.step import Notice
+from hotmesh.runtime.results.subscribers import matcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -393,7 +393,7 @@ async def test_a_slow_or_failing_subscriber_holds_up_neither_results_nor_others(
 async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.runtime.subscribers.MOST_WAITING", 3)
+    monkeypatch.setattr("hotmesh.runtime.results.subscribers.MOST_WAITING", 3)
     told: list[int] = []
     release = asyncio.Event()
 

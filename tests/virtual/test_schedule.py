@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from hotmesh.core.advance import StartRequest, advance, start
-from hotmesh.core.compile import Plan, compile_app
-from hotmesh.core.job import Event, Job, TimerReceipt, WorkReceipt
+from hotmesh.core.advance.advance import StartRequest, advance, start
 from hotmesh.core.mapping import Environment
-from hotmesh.core.step import Step, Timer, Work
+from hotmesh.core.plan.compile import Plan, compile_app
+from hotmesh.core.state.job import Event, Job, TimerReceipt, WorkReceipt
+from hotmesh.core.state.step import Step, Timer, Work
 from hotmesh.errors import ConfigError
-from hotmesh.runtime.source import load
+from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.virtual.app import document
 from hotmesh.virtual.schedule import Rhythm, is_cron, read_rhythm
 

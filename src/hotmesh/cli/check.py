@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotmesh.runtime.source import inspect
+from hotmesh.runtime.definitions.graph_files import inspect
 from hotmesh.schema import graph_schema_text
 
 if TYPE_CHECKING:

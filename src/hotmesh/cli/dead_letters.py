@@ -17,11 +17,11 @@ from rich.text import Text
 
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.operating import Operating
-from hotmesh.runtime.plans import Plans
+from hotmesh.runtime.calls.operations import Operating
+from hotmesh.runtime.definitions.plans import Plans
 
 app_option = click.option("--app", "app_id", metavar="ID", required=True, help="The app it belongs to.")
 

@@ -27,7 +27,7 @@ from hotmesh.cli.common import connection_option, json_option, namespace_option,
 from hotmesh.demo.orders import APP_ID, Order, expected, orders, outcome
 from hotmesh.demo.run import Run, run_orders
 from hotmesh.postgres import sql
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.observe import ActivitySummary, JobSummary, observe
 

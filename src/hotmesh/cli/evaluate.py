@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
+from hotmesh.core.definition.parse import parse
 from hotmesh.core.mapping import to_json_value
-from hotmesh.core.parse import parse
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import HotMeshError
 from hotmesh.evaluate import evaluate as evaluate_expression

@@ -9,10 +9,10 @@ import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.store import Store
+from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.explain import Explanation
-from hotmesh.runtime.plans import Plans
 from hotmesh.runtime.reading import Reading
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.errors import ConfigError, JobNotFoundError
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.observe import (
     ActivitySummary,
     JobSummary,

@@ -19,11 +19,11 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
 from hotmesh.postgres.observe import observe
+from hotmesh.runtime.members.profile import QuorumProfile
+from hotmesh.runtime.members.rates import Scope
 from hotmesh.runtime.mesh import HotMesh
-from hotmesh.runtime.profile import QuorumProfile
-from hotmesh.runtime.throttle import Scope
 
 app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if there are several.")
 

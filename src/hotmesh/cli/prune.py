@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
-from hotmesh.runtime.dba import DBA, PruneResult
+from hotmesh.runtime.upkeep.dba import DBA, PruneResult
 
 
 @click.command()

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
-from hotmesh.postgres import roles
+from hotmesh.postgres.logins import roles
 
 role_argument = click.argument("role_name", metavar="ROLE")
 password_option = click.option(

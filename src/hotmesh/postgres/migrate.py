@@ -13,7 +13,7 @@ from typing import Any
 
 from hotmesh.errors import SchemaError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connection import Driver, Source, StatementError, translated
+from hotmesh.postgres.connect.connection import Driver, Source, StatementError, translated
 
 _LEDGER = """
 create schema if not exists {schema};

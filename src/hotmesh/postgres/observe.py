@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from hotmesh.core.codec import CONCEALED, OPAQUE
-from hotmesh.core.job import Dimension
+from hotmesh.core.state.job import Dimension
 from hotmesh.postgres import sql
-from hotmesh.postgres.connection import Driver, Source, translated
+from hotmesh.postgres.connect.connection import Driver, Source, translated
 
 State = Literal["running", "pending", "complete", "failed", "interrupted"]
 """What the status and the error of a job amount to."""

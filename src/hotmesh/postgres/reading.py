@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CONCEALED, Payload
-from hotmesh.core.job import Dimension, Job, RecordState
+from hotmesh.core.state.job import Dimension, Job, RecordState
 from hotmesh.core.values import Json
 from hotmesh.core.wire import loads
 from hotmesh.errors import CodecError

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
-from hotmesh.core.graph import RetryPolicy
-from hotmesh.core.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
-from hotmesh.core.step import WorkKey
+from hotmesh.core.definition.graph import RetryPolicy
+from hotmesh.core.state.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
+from hotmesh.core.state.step import WorkKey
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
 from hotmesh.errors import CodecError

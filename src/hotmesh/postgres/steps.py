@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
-from hotmesh.core.job import Dimension, MessageReceipt, TimerReceipt, WorkReceipt
-from hotmesh.core.step import JobChange, Step
+from hotmesh.core.state.job import Dimension, MessageReceipt, TimerReceipt, WorkReceipt
+from hotmesh.core.state.step import JobChange, Step
 from hotmesh.core.values import UNDEFINED
 from hotmesh.core.wire import dumps_text
 

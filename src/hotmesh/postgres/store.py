@@ -12,12 +12,13 @@ import anyio
 import msgspec
 
 from hotmesh.core.codec import CLEAR, OPAQUE, Codec, Payload
-from hotmesh.core.job import Dimension, Job, MessageReceipt, TimerReceipt, WorkReceipt
-from hotmesh.core.step import Consumed, Signal, WorkKey
+from hotmesh.core.state.job import Dimension, Job, MessageReceipt, TimerReceipt, WorkReceipt
+from hotmesh.core.state.step import Consumed, Signal, WorkKey
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
-from hotmesh.postgres import sharing, sql
-from hotmesh.postgres.connection import Driver, Link, Source, StatementError
+from hotmesh.postgres import sql
+from hotmesh.postgres.connect import sharing
+from hotmesh.postgres.connect.connection import Driver, Link, Source, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
 from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
 

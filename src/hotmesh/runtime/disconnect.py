@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hotmesh.core.duration import Duration
-from hotmesh.postgres import sharing
+from hotmesh.postgres.connect import sharing
 from hotmesh.runtime.mesh import HotMesh
 
 

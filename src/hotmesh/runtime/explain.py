@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from hotmesh.core.advance import LOST
-from hotmesh.core.job import INTERRUPTED, PENDING_STATUS, Dimension
+from hotmesh.core.advance.advance import LOST
+from hotmesh.core.state.job import INTERRUPTED, PENDING_STATUS, Dimension
 
 if TYPE_CHECKING:
-    from hotmesh.core.compile import ActivityPlan, GraphPlan, Plan
+    from hotmesh.core.plan.compile import ActivityPlan, GraphPlan, Plan
     from hotmesh.core.values import Json
     from hotmesh.postgres.reading import (
         LiveChild,

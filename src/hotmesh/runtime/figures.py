@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from hotmesh.runtime.metrics import Family, Label, Metrics, Value, as_dict, gauge, queue_families
+from hotmesh.runtime.telemetry.metrics import Family, Label, Metrics, Value, as_dict, gauge, queue_families
 
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
-    from hotmesh.runtime.engine import Engine
-    from hotmesh.runtime.listener import Listener
-    from hotmesh.runtime.workers import Workers
+    from hotmesh.runtime.engine.engine import Engine
+    from hotmesh.runtime.members.listener import Listener
+    from hotmesh.runtime.work.workers import Workers
 
 
 class Figures:

@@ -11,43 +11,44 @@ import anyio
 import anyio.abc
 import msgspec
 
+from hotmesh.core.advance.job_draft import Draft
 from hotmesh.core.codec import Codec
-from hotmesh.core.draft import Draft
 from hotmesh.core.duration import Duration, seconds
-from hotmesh.core.job import Job
+from hotmesh.core.state.job import Job
 from hotmesh.errors import (
     ConnectionLostError,
     DatabaseError,
     EngineRequiredError,
 )
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connection import Source
+from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin
 from hotmesh.postgres.rows import AnswerNotice
-from hotmesh.postgres.secured import SecuredStore, WorkerLogin
 from hotmesh.postgres.store import Store
-from hotmesh.runtime import exposition, stalled
-from hotmesh.runtime.announce import Announcer, JobOutput
-from hotmesh.runtime.engine import Engine
-from hotmesh.runtime.events import Events, EventSink
+from hotmesh.runtime.calls.messages_for_jobs import Sending
+from hotmesh.runtime.calls.operations import Operating
+from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.figures import Figures
-from hotmesh.runtime.lease import LeaseKeeper
-from hotmesh.runtime.listener import Listener
-from hotmesh.runtime.logs import Voice, speak_for, speaking_for
-from hotmesh.runtime.metrics import Metrics
-from hotmesh.runtime.operating import Operating
-from hotmesh.runtime.outposts import Outposts
-from hotmesh.runtime.plans import Plans
-from hotmesh.runtime.quorum import Quorum
+from hotmesh.runtime.members.listener import Listener
+from hotmesh.runtime.members.outposts import Outposts
+from hotmesh.runtime.members.quorum import Quorum
 from hotmesh.runtime.reading import Reading
-from hotmesh.runtime.retention import Retention
-from hotmesh.runtime.sending import Sending
+from hotmesh.runtime.results.publisher import Announcer, JobOutput
+from hotmesh.runtime.results.subscribers import Subscribers
 from hotmesh.runtime.settings import Settings
-from hotmesh.runtime.subscribers import Subscribers
-from hotmesh.runtime.workers import Workers
+from hotmesh.runtime.telemetry import prometheus
+from hotmesh.runtime.telemetry.events import Events, EventSink
+from hotmesh.runtime.telemetry.logs import Voice, speak_for, speaking_for
+from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.runtime.upkeep import stalled_logins
+from hotmesh.runtime.upkeep.retention import Retention
+from hotmesh.runtime.work.lease import LeaseKeeper
+from hotmesh.runtime.work.workers import Workers
 
 if TYPE_CHECKING:
     from hotmesh.runtime.mesh import HotMesh
-    from hotmesh.runtime.telemetry import Telemetry
+    from hotmesh.runtime.telemetry.spans import Telemetry
 
 logger = logging.getLogger("hotmesh")
 
@@ -160,7 +161,7 @@ class Instance:
             lambda: [outpost._figures for outpost in self.outposts],
         )  # fmt: skip
         self._metrics_at = metrics
-        self._endpoint: exposition.Endpoint | None = None
+        self._endpoint: prometheus.Endpoint | None = None
         self._runner: asyncio.Task[None] | None = None
         self._started: asyncio.Future[None] | None = None
         self._stop_requested = anyio.Event()
@@ -199,21 +200,21 @@ class Instance:
         try:
             async with anyio.create_task_group() as tasks:
                 if self._engine is not None:
-                    await stalled.look(self._store)
+                    await stalled_logins.look(self._store)
                 await tasks.start(self._listener.run)
                 await self._quorum.run(tasks)
                 self._leases.start()
                 if self._engine is not None:
                     await self._engine.run(tasks)
-                    tasks.start_soon(stalled.end_stalled_workers, self._store)
+                    tasks.start_soon(stalled_logins.end_stalled_workers, self._store)
                 await self._workers.run(tasks)
                 await self._announcer.run(tasks)
                 await self._subscribers.run(tasks)
                 if self._events is not None:
                     await self._events.run(tasks)
                 if self._metrics_at is not None:
-                    where = exposition.address(self._metrics_at)
-                    self._endpoint = exposition.join(where, self._figures)
+                    where = prometheus.address(self._metrics_at)
+                    self._endpoint = prometheus.join(where, self._figures)
                 if self._retention is not None and not self._secured:
                     tasks.start_soon(self._retention.run, name="retention")
                 if not self._secured:
@@ -281,7 +282,7 @@ class Instance:
     async def _close(self) -> None:
         if self._endpoint is not None:
             # It may be answering just now, and ask this loop for figures.
-            await anyio.to_thread.run_sync(exposition.leave, self._endpoint, self._figures)
+            await anyio.to_thread.run_sync(prometheus.leave, self._endpoint, self._figures)
         async with AsyncExitStack() as closing:
             # Last, and not on this loop: its thread may be waiting for a database that does not answer.
             closing.push_async_callback(anyio.to_thread.run_sync, self._leases.stop)

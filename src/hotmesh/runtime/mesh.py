@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import anyio
 import anyio.abc
 
-from hotmesh.core.advance import Limits
+from hotmesh.core.advance.advance import Limits
 from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, checked_texts, is_storable
 from hotmesh.core.codec import Codec
-from hotmesh.core.compile import GraphPlan
+from hotmesh.core.definition.graph import App
+from hotmesh.core.definition.manifest import app_to_json, manifest
 from hotmesh.core.duration import Duration, seconds
-from hotmesh.core.graph import App
-from hotmesh.core.manifest import app_to_json, manifest
+from hotmesh.core.plan.compile import GraphPlan
 from hotmesh.core.values import UNDEFINED
 from hotmesh.core.wire import normalise
 from hotmesh.enums import PAUSED, Code
@@ -33,34 +33,38 @@ from hotmesh.errors import (
     JobNotFoundError,
     NotAuthorizedError,
 )
-from hotmesh.postgres import roles, sql
-from hotmesh.postgres.connection import ConnectionLike, Source
+from hotmesh.postgres import sql
+from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.options import is_readonly
+from hotmesh.postgres.logins import roles
+from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify
-from hotmesh.postgres.options import is_readonly
 from hotmesh.postgres.reading import DeadLetter
-from hotmesh.postgres.secured import SecuredStore, WorkerLogin, find_login
-from hotmesh.runtime import activation, exposition, ids, statistics
-from hotmesh.runtime.announce import JobOutput
-from hotmesh.runtime.callback import checked_code
-from hotmesh.runtime.events import EventSink, publisher
+from hotmesh.runtime import ids
+from hotmesh.runtime.calls import statistics
+from hotmesh.runtime.calls.request import start_request
+from hotmesh.runtime.calls.starting import start_within
+from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.instance import Instance
-from hotmesh.runtime.logs import Voice, checked_logger, level_number, speaking_for
-from hotmesh.runtime.outposts import Outposts, Post, divide, leading, source_of
-from hotmesh.runtime.profile import QuorumProfile
-from hotmesh.runtime.quorum import QuorumSubscriber
-from hotmesh.runtime.request import start_request
+from hotmesh.runtime.members import activation
+from hotmesh.runtime.members.outposts import Outposts, Post, divide, leading, source_of
+from hotmesh.runtime.members.profile import QuorumProfile
+from hotmesh.runtime.members.quorum import QuorumSubscriber
+from hotmesh.runtime.members.rates import Scope
+from hotmesh.runtime.messages import checked_code
+from hotmesh.runtime.results.publisher import JobOutput
+from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
-from hotmesh.runtime.source import load
-from hotmesh.runtime.starting import start_within
-from hotmesh.runtime.subscribers import Subscriber
-from hotmesh.runtime.throttle import Scope
-from hotmesh.runtime.tracing import TelemetryOption, find_telemetry
+from hotmesh.runtime.telemetry import prometheus
+from hotmesh.runtime.telemetry.events import EventSink, publisher
+from hotmesh.runtime.telemetry.logs import Voice, checked_logger, level_number, speaking_for
+from hotmesh.runtime.telemetry.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS
-from hotmesh.runtime.worker import Worker, check_task_queue, worker_from
+from hotmesh.runtime.work.worker import Worker, check_task_queue, worker_from
 
 if TYPE_CHECKING:
-    from hotmesh.runtime.telemetry import Telemetry
+    from hotmesh.runtime.telemetry.spans import Telemetry
 
 logger = logging.getLogger("hotmesh")
 
@@ -210,7 +214,7 @@ class HotMesh(Instance):
         if metrics is None and found.metrics_port:
             metrics = found.metrics_port
         if metrics is not None:
-            exposition.address(metrics)
+            prometheus.address(metrics)
         return Starting(
             lambda: cls._begin(
                 app_id, connection, direct_connection, namespace, member, found, voice, task_queue, engine=bool(engine), readonly=readonly,

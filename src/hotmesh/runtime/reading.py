@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.advance import Limits, Run
-from hotmesh.core.compile import ActivityPlan, GraphPlan, Plan
-from hotmesh.core.draft import Draft, record_view
-from hotmesh.core.job import Dimension, Job, Record, dimension_text
+from hotmesh.core.advance.advance import Limits, Run
+from hotmesh.core.advance.job_draft import Draft, record_view
 from hotmesh.core.mapping import to_text
+from hotmesh.core.plan.compile import ActivityPlan, GraphPlan, Plan
+from hotmesh.core.state.job import Dimension, Job, Record, dimension_text
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConfigError, GetStateError, JobNotFoundError, MappingError, VersionNotFoundError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hotmesh.postgres.reading import Situation
     from hotmesh.postgres.rows import HeldWork
     from hotmesh.postgres.store import Store
-    from hotmesh.runtime.plans import Plans
+    from hotmesh.runtime.definitions.plans import Plans
 
 PARTS: Final = ("dependencies", "process", "status", "activities")
 """The members of an export."""

@@ -6,11 +6,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.locks import alone
+from hotmesh.postgres.connect.locks import alone
 from hotmesh.postgres.store import Store
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connection import Source
+    from hotmesh.postgres.connect.connection import Source
     from hotmesh.runtime.mesh import HotMesh
 
 VERSION: Final = 2

@@ -18,8 +18,8 @@ from hotmesh.errors import (
 )
 
 if TYPE_CHECKING:
-    from hotmesh.runtime.announce import JobOutput
     from hotmesh.runtime.mesh import HotMesh
+    from hotmesh.runtime.results.publisher import JobOutput
     from hotmesh.virtual.schedule import Rhythm
 
 KEPT: Final = 1.0

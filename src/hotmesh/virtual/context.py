@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hotmesh.errors import HotMeshError
 
 if TYPE_CHECKING:
-    from hotmesh.runtime.callback import StreamData
+    from hotmesh.runtime.messages import StreamData
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,16 @@ import anyio.to_thread
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connection import ConnectionLike, Source
-from hotmesh.runtime.callback import Response, StreamData
-from hotmesh.runtime.logs import level_number
+from hotmesh.postgres.connect.connection import ConnectionLike, Source
 from hotmesh.runtime.mesh import HotMesh
-from hotmesh.runtime.worker import Worker, is_asynchronous
+from hotmesh.runtime.messages import Response, StreamData
+from hotmesh.runtime.telemetry.logs import level_number
+from hotmesh.runtime.work.worker import Worker, is_asynchronous
 from hotmesh.virtual.app import ensure_active
 from hotmesh.virtual.context import serving
 
 if TYPE_CHECKING:
-    from hotmesh.core.graph import RetryPolicy
+    from hotmesh.core.definition.graph import RetryPolicy
 
 Callback = Callable[..., Any]
 

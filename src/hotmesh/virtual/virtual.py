@@ -14,8 +14,8 @@ from hotmesh.virtual.members import Place, members, worker_for
 from hotmesh.virtual.schedule import MAX_CYCLES, read_rhythm
 
 if TYPE_CHECKING:
-    from hotmesh.core.graph import RetryPolicy
-    from hotmesh.postgres.connection import ConnectionLike
+    from hotmesh.core.definition.graph import RetryPolicy
+    from hotmesh.postgres.connect.connection import ConnectionLike
     from hotmesh.runtime.mesh import HotMesh
 
 OnError = Literal["stop", "continue"]

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from hotmesh.errors import LocalServerError
+from hotmesh.postgres.local.directories import PORT, Home, socket_in
 from hotmesh.postgres.local.lock import is_free, open_lock, try_lock, wait_until
-from hotmesh.postgres.local.places import PORT, Home, socket_in
 from hotmesh.postgres.local.privileges import Account, create_directory, run_as
 
 SUPERUSER = "hotmesh"

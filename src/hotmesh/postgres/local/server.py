@@ -17,8 +17,7 @@ from hotmesh.errors import ConfigError, HotMeshError, LocalServerError
 from hotmesh.postgres.local import cluster
 from hotmesh.postgres.local.binaries import Binaries, find_binaries
 from hotmesh.postgres.local.cluster import DATABASE, SUPERUSER, Postmaster
-from hotmesh.postgres.local.lock import locked
-from hotmesh.postgres.local.places import (
+from hotmesh.postgres.local.directories import (
     PORT,
     Home,
     data_directory,
@@ -27,6 +26,7 @@ from hotmesh.postgres.local.places import (
     make_socket_directory,
     remove_home,
 )
+from hotmesh.postgres.local.lock import locked
 from hotmesh.postgres.local.privileges import account_of, runnable_by, server_account
 
 LONGEST_TURN = timedelta(seconds=180)

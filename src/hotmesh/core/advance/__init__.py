@@ -1,0 +1,1 @@
+"""Decides what events do to a job."""

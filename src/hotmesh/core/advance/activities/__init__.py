@@ -1,0 +1,26 @@
+"""One module per activity type: what it does when it is entered. Answers are alike for all; see `advance.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from hotmesh.core.advance.activities import await_, cycle, hook, interrupt, join, signal, worker
+
+if TYPE_CHECKING:
+    from hotmesh.core.advance.advance import Run
+    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.plan.compile import ActivityPlan
+    from hotmesh.core.state.job import Dimension
+
+ENTER: Final[Mapping[str, Callable[[Run, Draft, ActivityPlan, Dimension], None]]] = {
+    "await": await_.enter,
+    "cycle": cycle.enter,
+    "hook": hook.enter,
+    "interrupt": interrupt.enter,
+    "signal": signal.enter,
+    "worker": worker.enter,
+}
+"""Activity type → its first leg."""
+
+__all__ = ["ENTER", "join"]

@@ -1,0 +1,1 @@
+"""Graphs as their authors write them: from YAML to checked, frozen definitions."""

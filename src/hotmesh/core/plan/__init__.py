@@ -1,0 +1,1 @@
+"""Graphs as the engine runs them: compiled once per version."""

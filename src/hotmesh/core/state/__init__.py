@@ -1,0 +1,1 @@
+"""The vocabulary of deciding and remembering: jobs, records, events, steps."""

@@ -1,0 +1,208 @@
+"""What one step changes. The engine commits all of it in one statement, or none of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hotmesh.core.advance.trace import Span
+from hotmesh.core.definition.graph import RetryPolicy
+from hotmesh.core.state.job import Dimension, Job, Receipt, Record
+from hotmesh.core.values import Json
+
+
+class JobChange(Struct, frozen=True):
+    """A job row to create (`created`) or to move from `expected_seq` to `job.seq`."""
+
+    job: Job
+    created: bool
+    expected_seq: int = 0
+    ended: bool = False
+    """Status reached 0 or the job was interrupted: no further step will come."""
+    dropped: bool = False
+    """Whatever is still open of the job (work, messages, timers, waits) is deleted with this step."""
+    descend: bool = False
+    """The jobs that this one awaits are interrupted, too."""
+    data_changed: bool = True
+    """Whether the shared job data has to be written."""
+    search: dict[str, Json] | None = None
+    """Search fields and markers to set; those that the job has beside them stay."""
+    started: bool = False
+    """The job existed without having been started; version, key and entity are decided by this step."""
+
+
+class RecordChange(Struct, frozen=True):
+    """A record to write; an existing one of the same address is replaced."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    record: Record
+
+
+WorkKey = tuple[str, str, Dimension]
+"""What identifies a piece of work: the generation of its job, its activity, its address."""
+
+
+class Work(Struct, frozen=True):
+    """A message for the workers of a topic."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    topic: str
+    data: Json
+    workflow_name: str
+    retry: dict[str, list[Any]] | None = None
+    """The `retry` map of the YAML: code → [count, kind]."""
+    retry_policy: RetryPolicy | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+    @property
+    def key(self) -> WorkKey:
+        return self.generation, self.activity_id, self.dimension
+
+
+class Message(Struct, frozen=True):
+    """A message for the engines: a child's result, a continuation, an interrupt."""
+
+    kind: Literal["result", "enter", "interrupt"]
+    job_id: str
+    message_id: str
+    generation: str | None = None
+    """None: whichever generation of the job is live when the message is stored; none is: nothing is stored."""
+    activity_id: str = ""
+    dimension: Dimension = ()
+    status: str = "success"
+    code: int = 200
+    data: Json = None
+
+
+class Timer(Struct, frozen=True):
+    """Wakes a hook `delay` seconds after the commit."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    delay: float
+
+
+class Wait(Struct, frozen=True):
+    """Registers a hook for signals of `topic` under `key`."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    topic: str
+    key: str
+
+
+class Signal(Struct, frozen=True):
+    """A signal sent by a flow; handed to the waiter under (`topic`, `key`), or kept for `keep` seconds."""
+
+    topic: str
+    key: str
+    data: Json
+    status: str = "success"
+    code: int = 200
+    keep: float | None = 600.0
+
+
+class Escalation(Struct, frozen=True):
+    """A work item for a human, written with the wait it belongs to. `fields`: columns of the escalation table."""
+
+    job_id: str
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    fields: dict[str, Any]
+
+
+class EscalationEnd(Struct, frozen=True):
+    """The wait of a work item is over: a signal came (`resolved`), or its timer (`expired`)."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    status: Literal["resolved", "expired"]
+    payload: Json = None
+
+
+class Measure(Struct, frozen=True):
+    """One thing that is counted about a job: `value` of `facet`, under the job's key and time slice."""
+
+    job_id: str
+    generation: str
+    topic: str
+    key: str
+    slice: str
+    measure: str
+    facet: str
+    value: str
+    number: float | None
+
+
+class Broadcast(Struct, frozen=True):
+    """A signal to every job that is listed under a facet; `query` says which, `data` is sent to each."""
+
+    topic: str
+    facet: str
+    query: dict[str, Any]
+    data: Json
+
+
+class Place(Struct, frozen=True):
+    """An activity instance: whose timer and wait are removed."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+
+
+class Consumed(Struct, frozen=True):
+    """A row that the step answers and therefore deletes; if it is gone, the step does not count."""
+
+    generation: str
+    receipt: Receipt
+
+
+class Notice(Struct, frozen=True):
+    """Tell those who wait for the job or listen to its topic: the state at that moment.
+
+    `interim` is an emission; otherwise the caller has its final answer.
+    """
+
+    job_id: str
+    reply_to: str | None
+    topic: str | None
+    metadata: dict[str, Any]
+    data: dict[str, Any]
+    interim: bool = False
+    seq: int = 0
+    """The version of the job that has this state."""
+
+
+class Step(Struct, frozen=True):
+    """Everything one or more events change. `jobs[0]` is the job they happened to."""
+
+    jobs: tuple[JobChange, ...]
+    records: tuple[RecordChange, ...] = ()
+    work: tuple[Work, ...] = ()
+    messages: tuple[Message, ...] = ()
+    timers: tuple[Timer, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    broadcasts: tuple[Broadcast, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
+    escalation_ends: tuple[EscalationEnd, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    released: tuple[Place, ...] = ()
+    consumed: tuple[Consumed, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    spans: tuple[Span, ...] = ()
+    """Nothing that is written: what is recorded once the step has committed."""

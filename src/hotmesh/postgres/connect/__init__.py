@@ -1,0 +1,1 @@
+"""Connections: where they come from, how they are kept, shared and replaced."""

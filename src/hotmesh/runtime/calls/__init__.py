@@ -1,0 +1,1 @@
+"""What callers ask of an app: starting jobs, messages for them, statistics."""

@@ -1,0 +1,195 @@
+"""Sends what happens to jobs from outside: signals, further answers, interrupts, the end of a pending start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from hotmesh.core.advance.activities.signal import key_by, lifetime
+from hotmesh.core.arguments import checked_mapping, checked_text, is_generation
+from hotmesh.core.definition.grammar import STATUSES
+from hotmesh.core.mapping import Environment
+from hotmesh.core.plan.compile import HookPlan
+from hotmesh.core.state.job import dimension_of
+from hotmesh.core.state.step import Signal
+from hotmesh.core.wire import normalise
+from hotmesh.enums import STATUS_CODES
+from hotmesh.errors import (
+    ConfigError,
+    JobCompletedError,
+    JobNotFoundError,
+    MappingError,
+    SignalNotFoundError,
+)
+from hotmesh.runtime import ids
+from hotmesh.runtime.messages import checked_code
+from hotmesh.runtime.wake import EVENTS
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
+    from hotmesh.runtime.definitions.plans import Plans
+    from hotmesh.runtime.settings import Settings
+
+
+class Sending:
+    """Messages for jobs. `wake` tells the engine of this process, if there is one; the others hear it from Postgres."""
+
+    def __init__(
+        self,
+        store: Store,
+        plans: Plans,
+        environment: Environment,
+        settings: Settings,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._plans = plans
+        self._environment = environment
+        self._max_payload = settings.max_payload
+        self._wake = wake
+
+    async def signal(self, topic: str, data: Any, status: str, code: int, *, pending: bool) -> str:
+        payload = normalise(data, limit=self._max_payload, what=f"data for signal {topic}")
+        if status not in STATUSES:
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        code = checked_code(code)
+        rules = await self._plans.rules(topic)
+        if not rules:
+            raise SignalNotFoundError(topic)
+        keys = _keys(rules, payload, self._environment)
+        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
+        await self._store.send_signal(sent, keys, EVENTS)
+        self._wake()
+        return ids.guid()
+
+    async def add(self, message: Mapping[str, Any]) -> str:
+        message = checked_mapping(message, "message")
+        metadata = checked_mapping(message.get("metadata"), "metadata of an added message")
+        names = ("jid", "gid", "dad", "aid")
+        missing = [name for name in names if not metadata.get(name)]
+        if missing:
+            raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
+        for name in names:
+            checked_text(metadata[name], f"metadata.{name} of an added message")
+        if not _ADDRESS.match(metadata["dad"]):
+            raise ConfigError(
+                f"metadata.dad of an added message is an address such as ',0,0', not {metadata['dad']!r}"
+            )
+        status = message.get("status", "success")
+        if status not in STATUSES:
+            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        guid = checked_text(str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message")
+        code = checked_code(message.get("code", STATUS_CODES[status]))
+        data = normalise(
+            message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
+        )
+        if not is_generation(metadata["gid"]):
+            raise JobNotFoundError(metadata["jid"])
+        arguments = (
+            metadata["jid"],
+            metadata["gid"],
+            metadata["aid"],
+            dimension_of(metadata["dad"]),
+            guid,
+            status,
+            code,
+            self._store.payload.dumps(data),
+            EVENTS,
+        )
+        outcome = await self._store.add_answer(*arguments)
+        with anyio.move_on_after(HELD):
+            # The callback has returned, or is about to; what it answered is still on its way.
+            while outcome == "held":
+                await anyio.sleep(0.02)
+                outcome = await self._store.add_answer(*arguments)
+        match outcome:
+            case "missing":
+                raise JobNotFoundError(metadata["jid"])
+            case "closed":
+                raise JobCompletedError(metadata["jid"])
+            case "held":
+                raise ConfigError(
+                    f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
+                    "with status pending first, and adds what follows then"
+                )
+        self._wake()
+        return guid
+
+    async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
+        """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`.
+
+        Of several at the same time one succeeds: the others find its message, or the job ended.
+        """
+        options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
+        outcome = await self._store.send_message(
+            job_id,
+            None,
+            "interrupt",
+            "interrupt",
+            "",
+            (),
+            "success",
+            200,
+            self._store.payload.dumps(options),
+            EVENTS,
+        )
+        if outcome == "missing":
+            if suppress:
+                return None
+            raise JobNotFoundError(job_id)
+        status: int | None = 0
+        if outcome != "closed":
+            self._wake()
+            status = await self._until_ended(job_id)
+        # 0: it has come to its own end. Its row may be gone already, if it was to be kept for no time.
+        if status == 0 or (outcome == "duplicate" and (status is None or status < 0)):
+            if suppress:
+                return None
+            raise JobCompletedError(job_id)
+        return ids.guid()
+
+    async def _until_ended(self, job_id: str) -> int | None:
+        """Wait until an engine has carried out the interrupt; the job's status then, None if it is gone."""
+        delay = 0.005
+        status: int | None = None
+        with anyio.move_on_after(30):
+            while True:
+                status = await self._store.status(job_id)
+                if status is None or status <= 0:
+                    return status
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 0.2)
+        return status
+
+    async def resume(self, job_id: str) -> None:
+        """Start a job that was created in pending mode."""
+        outcome = await self._store.send_message(
+            job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
+        )
+        if outcome == "missing":
+            raise JobNotFoundError(job_id)
+        self._wake()
+
+
+_ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)
+"""As `dad`: numbers that a column holds."""
+
+HELD: Final = 5.0
+"""Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""
+
+
+def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:
+    """The keys a payload has by these rules, each once; raises the MappingError of the first if it has none."""
+    found: dict[str, None] = {}
+    failure: MappingError | None = None
+    for rule in rules:
+        try:
+            found[key_by(rule, payload, environment)] = None
+        except MappingError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return list(found)

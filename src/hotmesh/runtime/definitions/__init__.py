@@ -1,0 +1,1 @@
+"""The deployed versions of an app, from the file to the compiled plan."""

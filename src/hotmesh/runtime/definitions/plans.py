@@ -1,0 +1,128 @@
+"""The versions of an app as compiled plans, one per process and version, never older than the database's."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hotmesh.core.definition.manifest import app_from_json
+from hotmesh.core.mapping import compile_expression
+from hotmesh.core.plan.compile import HookPlan, Plan, compile_app
+from hotmesh.errors import AppNotFoundError, VersionNotFoundError
+
+if TYPE_CHECKING:
+    from hotmesh.core.state.job import Job
+    from hotmesh.postgres.store import Store
+
+
+class Plans:
+    """What is deployed, as last read. Absence is never cached.
+
+    Every commit names the epoch under which its steps were computed; a commit under an older one is refused, and
+    `refresh` then reads what has changed. So no process can run a superseded definition, whoever it missed.
+    """
+
+    def __init__(self, store: Store, *, pinned: bool = True) -> None:
+        self._store = store
+        self._pinned = pinned
+        self._rules: dict[str, list[HookPlan]] = {}
+        self._lock = anyio.Lock()
+        self._plans: dict[str, tuple[str, Plan]] = {}
+        self.epoch = -1
+        self._active: str | None = None
+
+    async def refresh(self) -> None:
+        """Read epoch and active version, and forget plans whose definition was replaced."""
+        async with self._lock:
+            state = await self._store.app_state()
+            if state is None:
+                self.epoch, self._active = -1, None
+                self._plans.clear()
+                return
+            if state[0] != self.epoch:
+                self._rules.clear()
+                checksums = await self._store.checksums()
+                self._plans = {
+                    version: (checksum, plan)
+                    for version, (checksum, plan) in self._plans.items()
+                    if checksums.get(version) == checksum
+                }
+            self.epoch, self._active = state
+
+    async def active(self) -> Plan:
+        """The plan that new jobs start on. Raises AppNotFoundError if no version is active."""
+        version = self._active
+        if version is None:
+            await self.refresh()
+            version = self._active
+            if version is None:
+                raise AppNotFoundError(self._store.app_id)
+        known = self._plans.get(version)
+        return known[1] if known is not None else await self.version(version)
+
+    async def prepare(self, version: str) -> str:
+        """Load and compile a version as it is deployed now; returns the checksum of its definition.
+
+        Raises VersionNotFoundError, and whatever is wrong with a definition that cannot be compiled.
+        """
+        await self.refresh()
+        await self.version(version)
+        return self._plans[version][0]
+
+    def known(self, version: str) -> Plan | None:
+        """The plan of a version if this process has it already."""
+        found = self._plans.get(version)
+        return None if found is None else found[1]
+
+    def known_for(self, job: Job) -> Plan | None:
+        """The plan a job runs on, if this process has it already.
+
+        That of the version it started on; or, if jobs are not pinned, of the active one, as long as it has a graph
+        on the job's topic.
+        """
+        if not self._pinned and self._active is not None:
+            active = self.known(self._active)
+            if active is None or job.topic in active.graphs:
+                return active
+        return self.known(job.version)
+
+    async def for_job(self, job: Job) -> Plan:
+        """The plan a job runs on, loaded if need be. Raises VersionNotFoundError."""
+        if not self._pinned:
+            active = await self.active()
+            if job.topic in active.graphs:
+                return active
+        return await self.version(job.version)
+
+    async def rules(self, topic: str) -> list[HookPlan]:
+        """How a signal on the topic computes its key: by the active version, then by others that differ from it.
+
+        Jobs wait under keys of the version they started on. Empty if no deployed version has a rule on the topic.
+        """
+        plan = await self.active()
+        found = list(plan.hooks.get(topic, ())[:1])
+        if topic not in self._rules:
+            self._rules[topic] = [
+                HookPlan(topic, rule["to"], compile_expression(None), compile_expression(rule["actual"]))
+                for rule in await self._store.hook_rules(topic)
+            ]
+        known = {(rule.to, repr(rule.actual.source)) for rule in found}
+        return found + [
+            rule for rule in self._rules[topic] if (rule.to, repr(rule.actual.source)) not in known
+        ]
+
+    async def version(self, version: str) -> Plan:
+        """The plan of a version, loaded if need be. Raises VersionNotFoundError."""
+        async with self._lock:
+            known = self._plans.get(version)
+            if known is not None:
+                return known[1]
+            stored = await self._store.graph(version)
+            if stored is None:
+                raise VersionNotFoundError(self._store.app_id, version)
+            text, checksum = stored
+            plan = compile_app(app_from_json(json.loads(text)))
+            self._plans[version] = (checksum, plan)
+            return plan

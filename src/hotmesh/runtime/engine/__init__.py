@@ -1,0 +1,1 @@
+"""Advances jobs: the group commit, the jobs in memory, the engine stream."""

@@ -1,0 +1,207 @@
+"""The listening connection: hints and results from other processes.
+
+NOTIFY is a hint and the table is the truth. A connection that breaks is made again, subscribed again, and followed by
+one look at everything, so that nothing is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+import msgspec
+
+from hotmesh.core.wire import loads
+from hotmesh.errors import ConfigError, ConnectionLostError, HotMeshError
+from hotmesh.postgres.connect.connection import backoff, is_closed, terminate, translated
+from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connect.connection import Driver, Source
+    from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.listener")
+
+
+class Listener:
+    """Listens on the app's channel and on the member's own, on a connection that keeps its session.
+
+    Where there is none (`direct_connection=False`) nothing is heard, and all is found by polling.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        heard: Callable[[dict[str, Any]], None],
+        connected: Callable[[], None],
+        *,
+        engine: bool = False,
+        longest_pause: float = 5.0,
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._heard = heard
+        self._connected = connected
+        self._engine = engine
+        self._longest_pause = longest_pause
+        self._lost = anyio.Event()
+        self._started = False
+        self.reconnects = 0
+        self.channel = ""
+        self.session: int | None = None
+        """The session that listens, by which `live_members` knows this member; None while there is none."""
+        self.own_channel: str | None = None
+        """This member's own channel, while it listens there."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether there is a way to hear anything."""
+        return self._store.source.direct is not None
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; "started" once there is a connection."""
+        source = self._store.source.direct
+        if source is None:
+            await self._go_without(task_status)
+            return
+        failures = 0
+        while True:
+            since = anyio.current_time()
+            try:
+                await self._listen(source, task_status)
+            except HotMeshError as error:
+                if not self._started:
+                    raise
+                logger.warning("listener: no connection", extra={"error": str(error)})
+            if anyio.current_time() - since > STEADY:
+                failures = 0
+            else:
+                await anyio.sleep(backoff(failures, longest=self._longest_pause))
+                failures += 1
+
+    async def _go_without(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        logger.warning(
+            "no notifications: what other processes do is found by polling, and their messages to subscribers are lost"
+        )
+        async with self._store.connection() as connection:
+            self.channel = await self._store.channel(connection)
+        self._started = True
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def _listen(self, source: Source, task_status: anyio.abc.TaskStatus[None]) -> None:
+        connection = await source.connect()
+
+        def ended(_connection: object) -> None:
+            lost.set()
+
+        try:
+            self._lost = lost = anyio.Event()
+            connection.add_termination_listener(ended)
+            with translated(), anyio.fail_after(PROBE):
+                self.channel = await self._store.channel(connection)
+                for channel in (self.channel, member_channel(self.channel, self._member)):
+                    await connection.add_listener(channel, self._receive)
+                owns = await self._take_guid(connection)
+                # Only now: who counts as a member hears everything.
+                self.session = await join_mesh(self._store, connection, engine=self._engine)
+            self.own_channel = member_channel(self.channel, self._member)
+            self._connected()
+            if not self._started:
+                self._started = True
+                task_status.started()
+            else:
+                self.reconnects += 1
+            while not lost.is_set():
+                with anyio.move_on_after(PROBE):
+                    await lost.wait()
+                if not lost.is_set():
+                    await self._probe(connection)
+                    owns = owns or await self._take_guid(connection)
+        finally:
+            self.session = None
+            self.own_channel = None
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._close(source, connection, ended)
+
+    async def _take_guid(self, connection: Driver) -> bool:
+        """Have the guid on this connection; whether it was free. Raises ConfigError at the start if another instance has it.
+
+        Later that is most likely the connection that was lost, of which the server does not know yet.
+        """
+        until = anyio.current_time() + (0.0 if self._started else DYING)
+        with translated(), anyio.fail_after(PROBE):
+            while (holder := await take_guid(self._store, connection, self._member)) is not None:
+                if anyio.current_time() >= until:
+                    break
+                await anyio.sleep(0.05)
+        if holder is None:
+            return True
+        if not self._started:
+            raise ConfigError(
+                f"config.guid [{self._member}] is in use by another instance of app {self._store.app_id}, which runs in "
+                f"another process (its session of Postgres is {holder}, see pg_stat_activity): leave guid out, or stop "
+                "that one first. One whose machine has died is gone after half a minute"
+            )
+        logger.warning("guid is held by another session", extra={"guid": self._member, "session": holder})
+        return False
+
+    async def _probe(self, connection: Driver) -> None:
+        """A half-open connection says nothing for ever; a statement finds out.
+
+        It also finds a server that a failover left behind: nothing is announced there any more.
+        """
+        with translated(), anyio.fail_after(PROBE):
+            if await connection.execute(WRITABLE) == "SELECT 0":
+                raise ConnectionLostError(
+                    "the listening connection leads to a server that is read-only by now"
+                )
+
+    async def _close(self, source: Source, connection: Driver, ended: Callable[[object], None]) -> None:
+        """Close the connection; one of a user's pool goes back as it came."""
+        try:
+            with translated():
+                if not is_closed(connection):
+                    connection.remove_termination_listener(ended)
+                    for channel in (self.channel, member_channel(self.channel, self._member)):
+                        await connection.remove_listener(channel, self._receive)
+                    await leave_mesh(self._store, connection, self._member, engine=self._engine)
+                    await source.release(connection)
+        except (HotMeshError, OSError):
+            terminate(connection)
+
+    def _receive(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        try:
+            message = loads(str(payload))
+        except msgspec.DecodeError:
+            logger.warning("notification is not ours", extra={"channel": channel})
+            return
+        if isinstance(message, dict):
+            try:
+                self._heard(message)
+            except (HotMeshError, AttributeError, KeyError, TypeError, ValueError):
+                # Whoever knows a channel may send there what he likes.
+                logger.warning("notification is not ours", extra={"channel": channel})
+
+
+def member_channel(channel: str, member: str) -> str:
+    """The channel of one process: the app's channel cannot be part of it whole, names have 63 bytes."""
+    from hashlib import blake2b
+
+    return "hotmesh:" + blake2b(f"{channel}/{member}".encode(), digest_size=20).hexdigest()
+
+
+PROBE = 15.0
+"""Seconds between two checks that the connection is alive, and for its answer."""
+
+DYING = 3.0
+"""Seconds in which Postgres notices that a process was killed, and lets go of its guid."""
+
+STEADY = 5.0
+"""Seconds after which a connection was a good one, and its loss is the first."""
+
+WRITABLE = "select 1 where current_setting('transaction_read_only') = 'off'"

@@ -1,0 +1,130 @@
+"""Outposts: members that serve those workers of an instance that have a connection of their own.
+
+An outpost is a member without an engine: it has a guid, connections, leases and a place in roll calls of its own, and gets
+its work from the stream, as a worker in another process does. In everything else it is a part of its instance, with which it
+starts, is slowed, stops and fails. Workers with the same connection and login share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from hotmesh.errors import ConfigError, ConnectionFailedError, NotAuthorizedError, SchemaError
+from hotmesh.postgres.logins.roles import login_of
+from hotmesh.runtime.work.worker import Worker
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connect.connection import Source
+    from hotmesh.runtime.mesh import HotMesh
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A connection, and the workers that have it."""
+
+    source: Source
+    secured: bool
+    """Whether it has to be a worker login."""
+    task_queue: str | None
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[Any, str | None]:
+        """Workers of the same place share a post."""
+        return self.source.ways, self.task_queue
+
+    @property
+    def topics(self) -> str:
+        return ", ".join(dict.fromkeys(worker.topic for worker in self.workers))
+
+
+Begin = Callable[[Post, str], Awaitable["HotMesh"]]
+"""Starts the member for a post, with a guid."""
+
+
+class Outposts:
+    """The outposts of one instance. `start` and `stop` are called within its lifetime."""
+
+    def __init__(self, posts: Sequence[Post], begin: Begin, guid: str) -> None:
+        self._posts = posts
+        self._begin = begin
+        self._guid = guid
+        self._started: list[tuple[Post, HotMesh]] = []
+
+    @property
+    def members(self) -> tuple[HotMesh, ...]:
+        """Those that have been started."""
+        return tuple(mesh for _, mesh in self._started)
+
+    def at(self, source: Source, task_queue: str | None) -> HotMesh | None:
+        """The outpost that has this connection."""
+        place = source.ways, task_queue
+        return next((mesh for post, mesh in self._started if post.place == place), None)
+
+    async def start(self) -> None:
+        """Start them all. Raises what `HotMesh.init` raises, and then says of which worker it is."""
+        for number, post in enumerate(self._posts, start=1):
+            try:
+                mesh = await self._begin(post, f"{self._guid}.{number}")
+            except ConnectionFailedError as error:
+                raise ConnectionFailedError(f"worker {post.topics}: {error.reason}") from error
+            except (ConfigError, NotAuthorizedError, SchemaError) as error:
+                raise type(error)(f"worker {post.topics}: {error}") from error
+            self._started.append((post, mesh))
+
+    async def stop(self, grace: float) -> None:
+        """Stop them all at once, as `HotMesh.stop` does."""
+        async with anyio.create_task_group() as tasks:
+            for mesh in self.members:
+                tasks.start_soon(mesh.stop, grace)
+
+
+def divide(
+    workers: Iterable[Worker], source: Source, task_queue: str | None
+) -> tuple[list[Worker], list[Post]]:
+    """The workers that an instance serves by its own connection, and the posts of the others.
+
+    The instance's task queue, if it has one, is that of all its workers. Raises ConfigError.
+    """
+    own: list[Worker] = []
+    posts: list[Post] = []
+    for worker in workers:
+        found = source_of(worker, source)
+        if found is source or worker.readonly:
+            own.append(worker)
+            continue
+        queue = task_queue or worker.task_queue
+        post = next((post for post in posts if post.place == (found.ways, queue)), None)
+        if post is None:
+            post = Post(found, secured=worker.worker_credentials is not None, task_queue=queue)
+            posts.append(post)
+        post.workers.append(worker)
+    return own, posts
+
+
+def source_of(worker: Worker, source: Source) -> Source:
+    """Where the connections of a worker come from; `source` itself if it is the instance's. Raises ConfigError."""
+    try:
+        found = source if worker.connection is None else source.given(worker.connection)
+        if worker.worker_credentials is not None:
+            found = found.logged_in(*login_of(worker.worker_credentials))
+    except ConfigError as error:
+        raise ConfigError(f"worker {worker.topic}: {error}") from None
+    return source if found.ways == source.ways else found
+
+
+def leading(workers: Sequence[Worker], *, connected: bool) -> Worker | None:
+    """The worker whose connection an instance without an engine takes for its own; None if it has to have another one.
+
+    That is the first, if each of them has one of its own, and no connection was given that would be in vain.
+    """
+    serving = [worker for worker in workers if not worker.readonly]
+    if not serving or not all(worker.is_apart for worker in serving):
+        return None
+    if connected and any(worker.connection is not None for worker in serving):
+        return None
+    return serving[0]

@@ -1,0 +1,1 @@
+"""What is announced of jobs, and who hears it."""

@@ -1,0 +1,1 @@
+"""What has to be done now and then: retention, stalled logins; the commands of an administrator."""

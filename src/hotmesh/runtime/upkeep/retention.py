@@ -1,0 +1,105 @@
+"""Retention: deletes what has been over for long enough, by itself, in small batches.
+
+Of all the instances of an app that are set to do so, one at a time is at it. Whose turn it is stands in a row of `upkeep`:
+who finds it due takes it for `LEASE` seconds, and renews that with every batch. If that process dies, the next one that
+asks after the lease goes on. Two at once, after a process stood still for longer, do no harm: batches wait for each
+other, and skip what somebody works on. An instance that waits reads one row per interval.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError, DatabaseError
+from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
+from hotmesh.runtime.upkeep.dba import LONGEST
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.retention")
+
+TASK: Final = "retention"
+
+LEASE: Final = 60.0
+"""Seconds; a batch is over long before."""
+
+BATCH: Final = 1_000
+"""Rows of each kind in one transaction."""
+
+PAUSE: Final = 3.0
+"""How many times as long as a batch took nothing happens after it, so that at most a quarter of a core is used."""
+
+SHORTEST_PAUSE: Final = 0.05
+
+SHORTEST_INTERVAL: Final = 1.0
+
+
+class Retention:
+    """Keeps the tables of one app small, beside other processes. `run` is its lifetime."""
+
+    def __init__(self, store: Store, member: str, keep: float, interval: float) -> None:
+        self._store = store
+        self._member = member
+        self._interval = max(interval, SHORTEST_INTERVAL)
+        self._selection = Selection(timedelta(seconds=min(keep, LONGEST)), limit=BATCH)
+        self._link = store.link("retention")
+
+    async def run(self) -> None:
+        """Take a turn whenever one is due, until cancelled."""
+        while True:
+            wait = self._interval
+            try:
+                wait = await self.run_once()
+            except (ConnectionLostError, ConnectionFailedError) as error:
+                logger.warning("retention: no connection", extra={"error": str(error)})
+            except DatabaseError as error:
+                logger.error("retention failed, and is tried again", exc_info=error)
+            # Not all of them at the same moment.
+            await anyio.sleep(wait * (1 + random.random() / 10))  # noqa: S311 - no secret
+
+    async def run_once(self) -> float:
+        """Delete all there is to delete, if it is this process's turn; seconds until it should ask again."""
+        due = await take_turn(self._store, TASK, self._member, LEASE)
+        if due is not None:
+            return min(max(due, SHORTEST_INTERVAL), self._interval)
+        try:
+            return await self._prune()
+        finally:
+            with anyio.move_on_after(2, shield=True):
+                await self._link.close()
+
+    async def _prune(self) -> float:
+        jobs = rows = 0
+        since = time.monotonic()
+        while True:
+            started = time.monotonic()
+            async with self._link.use() as connection:
+                batch = await prune_batch(connection, self._store, self._selection)
+            jobs += batch.jobs
+            rows += batch.engine_streams + batch.worker_streams + batch.signals + batch.subscriptions
+            if not batch.more:
+                break
+            await anyio.sleep(max((time.monotonic() - started) * PAUSE, SHORTEST_PAUSE))
+            due = await take_turn(self._store, TASK, self._member, LEASE)
+            if due is not None:
+                # This process stood still for longer than its lease, and another one has gone on.
+                return min(due, self._interval)
+        await end_turn(self._store, TASK, self._member, self._interval)
+        if jobs or rows:
+            logger.info(
+                "pruned",
+                extra={
+                    "app_id": self._store.app_id,
+                    "jobs": jobs,
+                    "rows": rows,
+                    "duration": time.monotonic() - since,
+                },
+            )
+        return self._interval

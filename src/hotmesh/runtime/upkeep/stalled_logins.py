@@ -1,0 +1,66 @@
+"""Ends sessions of worker logins that keep a transaction open, or use advisory locks.
+
+Row locks last as long as their transaction, and no setting forbids a login to keep one open, or to take locks by numbers
+that others use, too. So engines look, and end such sessions: for `LIMIT` and a moment, and no longer, one can keep an engine
+from removing a job. An instance looks before it joins the mesh, so that no lock can keep it out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hotmesh.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.connect.connection import Link
+    from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.security")
+
+LIMIT = 5.0
+"""Seconds for which a worker login may keep a transaction open; its procedures take milliseconds."""
+
+PERIOD = 2.0
+"""Seconds between two looks, where there are worker logins."""
+
+IDLE = 10.0
+"""Seconds between two looks whether there are any by now."""
+
+
+async def end_stalled_workers(store: Store) -> None:
+    """Look again and again, until cancelled; over a connection of its own, since any other may wait for such a session."""
+    link = store.link("watch")
+    try:
+        while True:
+            watching = await _look(store, link)
+            await anyio.sleep(PERIOD if watching else IDLE)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            await link.close()
+
+
+async def look(store: Store) -> None:
+    """Look once."""
+    link = store.link("watch")
+    try:
+        await _look(store, link)
+    finally:
+        await link.close()
+
+
+async def _look(store: Store, link: Link) -> bool:
+    """End what has to be ended now; whether the app has worker logins at all."""
+    try:
+        async with link.use() as connection:
+            ended = await store.end_stalled_workers(connection, LIMIT)
+    except DatabaseError as error:
+        logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
+        return False
+    for session in ended or ():
+        logger.warning("session of a worker login ended", extra={"session": session})
+    if ended is None:
+        await link.close()  # nobody to watch: no connection is kept
+    return ended is not None

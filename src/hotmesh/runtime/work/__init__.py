@@ -1,0 +1,1 @@
+"""Runs callbacks: claims, leases, answers."""

@@ -1,0 +1,120 @@
+"""Renews the leases of held work, from a thread of its own.
+
+A callback that blocks the event loop must not lose its message, so renewal does not run on that loop: a thread with
+its own loop and its own connection does it. It starts when the first lease has been held for half its length; most
+work is long done by then and costs nothing.
+
+Work is held until its answer is committed, and not only until its callback returns: where commits are slow, the work
+would be done again meanwhile, and the answer of the first time be refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from hotmesh.postgres.connect.connection import Link
+
+if TYPE_CHECKING:
+    from hotmesh.core.state.step import WorkKey
+    from hotmesh.postgres.rows import HeldWork
+    from hotmesh.postgres.store import Store
+
+logger = logging.getLogger("hotmesh.lease")
+
+
+class LeaseKeeper:
+    """The leases of one instance. `hold` and `release` belong to the event loop; the rest runs in the thread."""
+
+    def __init__(self, store: Store, member: str, lease: float) -> None:
+        self._store = store
+        self._source = store.source.apart()
+        self._member = member
+        self._lease = lease
+        self._held: dict[WorkKey, float] = {}
+        self._lost: set[WorkKey] = set()
+        self._answered: dict[WorkKey, float] = {}
+        """Work whose answer is on its way to a commit → since when, by `time.monotonic`."""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        # In the context of the instance, so that what it logs says whose leases they are.
+        watch = copy_context().run
+        self._thread = threading.Thread(target=watch, args=(self._watch,), name="hotmesh leases", daemon=True)
+        self._thread.start()
+
+    def hold(self, work: HeldWork, since: float) -> None:
+        """`since`: when the reservation was sent, by `time.monotonic`; the database's clock started no earlier."""
+        self._held[work.key] = since
+
+    def finish(self, work: HeldWork) -> bool:
+        """The callback is done, and its answer will be on its way; False if the lease was found lost."""
+        key = work.key
+        if self._lost and key in self._lost:
+            self.release(key)
+            return False
+        self._answered[key] = time.monotonic()
+        return True
+
+    def is_answered(self, work: HeldWork) -> bool:
+        """Whether an answer of this process is on its way."""
+        return work.key in self._answered
+
+    def release(self, key: WorkKey) -> None:
+        """What became of the work is written, or somebody else's concern."""
+        self._held.pop(key, None)
+        self._answered.pop(key, None)
+        self._lost.discard(key)
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._lease / 6):
+            due = self._due()
+            if not due:
+                continue
+            try:
+                anyio.run(self._renew, due)
+            except Exception as error:  # noqa: BLE001 - without this thread, leases would lapse for ever
+                # The lease may still hold; it is tried again, and the answer is checked by the database anyway.
+                logger.warning("leases could not be renewed", extra={"count": len(due), "error": str(error)})
+
+    def _due(self) -> list[WorkKey]:
+        """Leases held for half their length or more since they were taken or renewed."""
+        now = time.monotonic()
+        # Snapshots in one bytecode-level copy: the event loop adds and removes meanwhile.
+        for key, since in self._answered.copy().items():
+            if since < now - PATIENCE:
+                self.release(key)
+        limit = now - self._lease / 2
+        return [key for key, since in self._held.copy().items() if since <= limit]
+
+    async def _renew(self, due: list[WorkKey]) -> None:
+        link = Link(self._source, name="leases")
+        try:
+            async with link.use() as connection:
+                now = time.monotonic()
+                held = await self._store.extend_work(connection, self._member, due, self._lease)
+        finally:
+            await link.close()
+        for key, kept in zip(due, held, strict=True):
+            if key not in self._held:
+                continue
+            if kept:
+                self._held[key] = now
+            else:
+                self._lost.add(key)
+                self._held.pop(key, None)
+
+
+PATIENCE: Final = 600.0
+"""Seconds for which the lease of answered work is renewed at most; then others do the work."""

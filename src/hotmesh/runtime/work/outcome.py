@@ -1,0 +1,94 @@
+"""What a callback is given, and what becomes of what it returns or raises."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from hotmesh.core.column import LEAST_CODE, MOST_CODE
+from hotmesh.core.state.job import dimension_text
+from hotmesh.enums import Code
+from hotmesh.runtime.messages import Response, StreamData
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.rows import HeldWork
+    from hotmesh.runtime.work.worker import Worker
+
+TIMEOUT: Final = Code.TIMEOUT.value
+
+LONGEST_STACK = 20_000
+"""Characters of a stack trace that are kept, the last ones."""
+
+
+def message_from(work: HeldWork, app_id: str) -> StreamData:
+    """What a callback receives. The guid is that of the request: the same at every delivery."""
+    metadata: dict[str, Any] = {
+        "guid": f"{work.generation}:{work.activity_id}:{'.'.join(map(str, work.dimension))}",
+        "jid": work.job_id,
+        "gid": work.generation,
+        "dad": dimension_text(work.dimension),
+        "aid": work.activity_id,
+        "topic": work.topic,
+        "wfn": work.workflow_name,
+        "app": app_id,
+    }
+    if work.trace_id is not None:
+        metadata["trc"] = work.trace_id
+        metadata["spn"] = work.span_id
+    if work.attempt:
+        metadata["try"] = work.attempt
+    return StreamData(metadata, work.data)
+
+
+def error_object(response: Response, data: Any) -> dict[str, Any]:
+    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped."""
+    given = data if isinstance(data, dict) else {}
+    code = response.code if response.code != 200 else given.get("code", 500)
+    if isinstance(code, str) and code.isdigit():
+        code = int(code)
+    if isinstance(code, bool) or not isinstance(code, int):
+        code = 500
+    if not LEAST_CODE <= code <= MOST_CODE:
+        code = 500
+    found: dict[str, Any] = {"message": str(given.get("message") or "unknown"), "code": code}
+    stack = response.stack if response.stack is not None else given.get("stack")
+    if stack is not None:
+        found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
+    if isinstance(given.get("error"), dict):
+        found["error"] = given["error"]
+    return found
+
+
+def raised(error: BaseException) -> Response:
+    try:
+        code = getattr(error, "code", None)
+        message = str(error) or type(error).__name__
+        stack = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - even that is the users' code
+        code, message, stack = None, type(error).__name__, ""
+    if isinstance(error, SystemExit):
+        code, message = None, f"the callback raised SystemExit({error.code!r})"
+    if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
+        code = 500
+    data = {"message": _storable(message), "code": code}
+    return Response(data, status="error", code=code, stack=stack[-LONGEST_STACK:])
+
+
+def _storable(text: str) -> str:
+    """Halves of surrogate pairs cannot be stored; in an error's text they may as well be question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def is_cancelled() -> bool:
+    """Whether this task is being cancelled from outside, by one of its scopes or by the event loop."""
+    task = asyncio.current_task()
+    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
+
+
+def timed_out(worker: Worker, limit: float) -> Response:
+    message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
+    return Response({"message": message, "code": TIMEOUT}, status="error", code=TIMEOUT)

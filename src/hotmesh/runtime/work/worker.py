@@ -1,0 +1,195 @@
+"""A worker: a callback bound to a topic, and how its failures are tried again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from hotmesh.core.arguments import checked_flag, checked_text
+from hotmesh.core.definition.graph import RetryPolicy
+from hotmesh.core.duration import Duration, seconds
+from hotmesh.errors import ConfigError
+from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.options import is_readonly
+from hotmesh.postgres.logins.roles import Credentials, login_of
+from hotmesh.runtime.messages import StreamData
+
+if TYPE_CHECKING:
+    from hotmesh.postgres.rows import HeldWork
+
+Callback = Callable[[StreamData], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A callback bound to a worker topic, to be passed to `HotMesh.init(workers=[…])`.
+
+    `workflow_name`: take only work of this name; several workers of one topic may have one each, and one without
+    takes the rest. `readonly`: take nothing at all. `connection`: one of its own, in any form of that of
+    `HotMesh.init`; `worker_credentials`: another login (`user` and `password`, or what `provision_worker_role`
+    returned). `task_queue`: that of such a connection, see `docs/connections.md`. Workers with either are served by an *outpost* of the instance, see `docs/instances.md`.
+    `max_concurrency`: how many callbacks of it may run at once (default: the instance's, 100; of a plain
+    function 10). `retry`: a
+    `RetryPolicy`, or a dict with `maximum_attempts`, `backoff_coefficient`, `maximum_interval`,
+    `initial_interval`. `timeout`: after it a callback is cut off and fails with code 504. Plain functions run in
+    threads.
+
+        async def charge(message: StreamData) -> dict:
+            return {"receipt": await payments.charge(message.data["amount"])}
+
+        Worker("payments.charge", charge, max_concurrency=20)
+    """
+
+    topic: str
+    callback: Callback
+    max_concurrency: int | None = None
+    retry: RetryPolicy | Mapping[str, Any] | None = None
+    timeout: Duration | None = None
+    workflow_name: str | None = None
+    readonly: bool = False
+    connection: ConnectionLike = field(default=None, repr=False)
+    worker_credentials: Credentials | None = field(default=None, repr=False)
+    task_queue: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.topic, str) or not self.topic:
+            raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
+        checked_text(self.topic, "a worker's topic")
+        check_task_queue(self.task_queue)
+        checked_flag(self.readonly, f"readonly of worker {self.topic}")
+        name = self.workflow_name
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")
+        if not callable(self.callback):
+            raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
+        most = self.max_concurrency
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigError(
+                f"max_concurrency of worker {self.topic} must be an integer of at least 1, not {most!r}"
+            )
+        try:
+            if self.timeout is not None:
+                seconds(self.timeout, name="timeout")
+            retry_policy(self.retry)
+            if self.connection is not None:
+                Source(self.connection)
+            if self.worker_credentials is not None:
+                login_of(self.worker_credentials)
+        except ConfigError as error:
+            raise ConfigError(f"worker {self.topic}: {error}") from None
+        if is_readonly(self.connection):
+            object.__setattr__(self, "readonly", True)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it has a connection or a login of its own."""
+        return self.connection is not None or self.worker_credentials is not None
+
+
+def check_task_queue(task_queue: object) -> None:
+    """Raise ConfigError for what is no task queue."""
+    if task_queue is not None and (not isinstance(task_queue, str) or not task_queue):
+        raise ConfigError(f"task_queue must be a non-empty text, not {task_queue!r}")
+
+
+def worker_from(given: Worker | Mapping[str, Any]) -> Worker:
+    """A worker, also from a dict of its options. Raises ConfigError."""
+    if isinstance(given, Worker):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"workers= takes workers and dicts of their options, not {given!r}")
+    known = [option.name for option in fields(Worker)]
+    for option in given:
+        if option in ("reclaim_delay", "reclaim_count", "lease", "poison_threshold"):
+            raise ConfigError(
+                f"{option} is no option of a worker: it is that of its instance, settings={{{option!r}: …}}"
+            )
+        if option not in known:
+            raise ConfigError(f"a worker has no option {option!r}; known are {', '.join(known)}")
+    if not {"topic", "callback"} <= given.keys():
+        raise ConfigError(
+            f"worker must include a callback function and topic; it has {', '.join(given) or 'nothing'}"
+        )
+    return Worker(**given)
+
+
+def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
+    """A policy from what users write; intervals may be durations in text. Raises ConfigError."""
+    if given is None:
+        return None
+    if isinstance(given, RetryPolicy):
+        given = asdict(given)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"retry is a RetryPolicy or a dict, not {given!r}")
+    names = {
+        "maximum_attempts": "maximum_attempts", "maximumAttempts": "maximum_attempts",
+        "backoff_coefficient": "backoff_coefficient", "backoffCoefficient": "backoff_coefficient",
+        "maximum_interval": "maximum_interval", "maximumInterval": "maximum_interval",
+        "initial_interval": "initial_interval", "initialInterval": "initial_interval",
+    }  # fmt: skip
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in names:
+            raise ConfigError(
+                f"retry has no key {name!r}; known are {', '.join(sorted(set(names.values())))}"
+            )
+        known = names[name]
+        values[known] = seconds(value, name=known) if known.endswith("interval") else value
+    policy = RetryPolicy(**values)
+    attempts, coefficient = policy.maximum_attempts, policy.backoff_coefficient
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ConfigError(f"maximum_attempts must be an integer of at least 1, not {attempts!r}")
+    if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not coefficient >= 1:
+        raise ConfigError(f"backoff_coefficient must be a number of at least 1, not {coefficient!r}")
+    return policy
+
+
+def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float | None:
+    """Seconds before the next try, or None if the error is final.
+
+    The message's own policy comes first, then the worker's, then the `retry` map of the YAML: code → retries, with
+    10, 100, 1,000 and then always 10,000 milliseconds between.
+    """
+    policy = work.retry_policy or worker
+    done = work.attempt + 1
+    if policy is not None:
+        if done >= policy.maximum_attempts:
+            return None
+        try:
+            delay = policy.initial_interval * policy.backoff_coefficient**done
+        except OverflowError:
+            delay = policy.maximum_interval
+        return float(min(delay, policy.maximum_interval))
+    rule = (work.retry or {}).get(str(code))
+    if rule is None or done > int(rule[0]):
+        return None
+    return float(10 ** min(done, 4)) / 1_000
+
+
+def is_asynchronous(callback: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await; anything else runs in a thread."""
+    target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
+
+
+def as_coroutine(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
+    """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
+    if is_asynchronous(callback):
+        return callback
+    limiter: anyio.CapacityLimiter | None = None
+
+    async def in_thread(message: StreamData) -> Any:
+        nonlocal limiter
+        if limiter is None:
+            # Twice as many as run: one that was abandoned at its timeout still has its thread.
+            limiter = anyio.CapacityLimiter(most * 2)
+        result = await anyio.to_thread.run_sync(callback, message, abandon_on_cancel=True, limiter=limiter)
+        return await result if inspect.isawaitable(result) else result
+
+    return in_thread

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.migrate import grant
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def app_login(url: str) -> Iterator[str]:
     async def make() -> None:
         async with connected(url) as owner:
             await owner.execute(f"create role {name} login")
-        await grant(Source(url), "hotmesh", [name])
+        await grant(ConnectionSource(url), "hotmesh", [name])
 
     async def remove() -> None:
         async with connected(url) as owner:

@@ -24,8 +24,9 @@ HotMeshError
 ├── CodecError                  a stored value cannot be decoded: its codec or key is missing here
 ├── LeaseExpiredError           a callback outlived its lease; its answer does not count
 └── DatabaseError               the database cannot be used as it is
-    ├── ConnectionFailedError   a first connection could not be made
-    ├── ConnectionLostError     an established connection broke; retryable
+    ├── NoConnectionError       there is no connection, for now
+    │   ├── ConnectionFailedError   a first one could not be made
+    │   └── ConnectionLostError     an established one broke; retryable
     ├── SchemaError             missing, modified, older or newer than this release
     ├── NotAuthorizedError      the role lacks a right (SQLSTATE 42501)
     └── LocalServerError        the embedded Postgres cannot be started
@@ -261,7 +262,11 @@ class DatabaseError(HotMeshError):
     """The database cannot be used as it is; `__cause__` is the driver's error."""
 
 
-class ConnectionFailedError(DatabaseError):
+class NoConnectionError(DatabaseError):
+    """There is no connection to the database, for now."""
+
+
+class ConnectionFailedError(NoConnectionError):
     """A first connection could not be made: wrong address, credentials, or no server."""
 
     def __init__(self, reason: str) -> None:
@@ -269,7 +274,7 @@ class ConnectionFailedError(DatabaseError):
         self.reason = reason
 
 
-class ConnectionLostError(DatabaseError):
+class ConnectionLostError(NoConnectionError):
     """An established connection broke and was not restored in time. Retryable."""
 
 

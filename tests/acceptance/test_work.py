@@ -85,7 +85,7 @@ async def _job_of(url: str, x: int) -> str:
 
 
 async def test_row_276_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotmesh.runtime.engine.engine.ANSWERS_AHEAD", 20)
+    monkeypatch.setattr("hotmesh.runtime.engine.engine.UNCOMMITTED_LIMIT", 20)
     running = most = 0
 
     async def counted(message: StreamData) -> dict[str, Any]:

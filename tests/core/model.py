@@ -19,11 +19,11 @@ from hotmesh.core.advance.advance import DEFAULT_LIMITS, Limits, StartRequest, a
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan, compile_app
 from hotmesh.core.state.job import (
+    ActivityRecord,
     Dimension,
     Event,
     Job,
     MessageReceipt,
-    Record,
     TimerReceipt,
     WorkReceipt,
 )
@@ -198,7 +198,7 @@ class World:
 
     def load(self, generation: str, events: Iterable[Event]) -> Job:
         job = self.jobs[generation]
-        found: dict[str, dict[Dimension, Record]] = {}
+        found: dict[str, dict[Dimension, ActivityRecord]] = {}
         for event in events:
             activity = self.plan.activities.get(event.activity_id)
             for need in () if activity is None else activity.needs:
@@ -208,7 +208,7 @@ class World:
         covered = frozenset((event.activity_id, event.dimension) for event in events)
         return replace(job, data=loads(dumps(job.data)), open=stored, records=found, covered=covered)
 
-    def _find(self, generation: str, activity: str, dimension: Dimension) -> dict[Dimension, Record]:
+    def _find(self, generation: str, activity: str, dimension: Dimension) -> dict[Dimension, ActivityRecord]:
         """As `load_records` does."""
         addresses = sorted(place[2] for place in self.records if place[:2] == (generation, activity))
         wanted = addresses[-1:]
@@ -331,9 +331,9 @@ class World:
             else:
                 assert self._owed(generation), f"{job.job_id} has status {job.status} and waits for nothing"
             if job.open is not None and job.status > 0:
-                from hotmesh.core.advance.join_state import Gathering
+                from hotmesh.core.advance.join_state import JoinState
 
-                assert Gathering(job.open).size() == job.status
+                assert JoinState(job.open).size() == job.status
 
     def _owed(self, generation: str) -> bool:
         """Whether something will come for a job."""
@@ -363,7 +363,7 @@ class World:
     def error(self, generation: str) -> Any:
         return self.jobs[generation].error
 
-    def passes(self, generation: str, activity: str) -> dict[Dimension, Record]:
+    def passes(self, generation: str, activity: str) -> dict[Dimension, ActivityRecord]:
         """The records of an activity, by address."""
         return {
             place[2]: decode(record)
@@ -379,7 +379,7 @@ class World:
         return frozenset(job.job_id for job in self.jobs.values())
 
 
-def encode(record: Record) -> bytes:
+def encode(record: ActivityRecord) -> bytes:
     """A record as the database keeps it."""
     return dumps(
         [
@@ -391,9 +391,9 @@ def encode(record: Record) -> bytes:
     )  # fmt: skip
 
 
-def decode(text: bytes) -> Record:
+def decode(text: bytes) -> ActivityRecord:
     state, output, hook, error, code, type_, seen = loads(text)
-    return Record(
+    return ActivityRecord(
         state, output[0] if output else UNDEFINED, hook[0] if hook else UNDEFINED, error, code, type_, NOW, NOW,
         tuple(seen),
     )  # fmt: skip

@@ -407,7 +407,7 @@ JSON = st.recursive(
 def test_any_damage_to_a_graph_is_reported_and_never_raised(data: st.DataObject) -> None:
     document, _ = parse((GRAPHS / "everything.yaml").read_text())
     assert document is not None
-    pointer = data.draw(st.sampled_from(sorted(document.places)[1:]))
+    pointer = data.draw(st.sampled_from(sorted(document.locations)[1:]))
     around, _, name = pointer.rpartition("/")
     parent = document.at(around)
     key = int(name) if isinstance(parent, list) else name.replace("~1", "/").replace("~0", "~")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hotmesh.core.definition.graph import Place
+from hotmesh.core.definition.graph import SourceLocation
 from hotmesh.core.definition.manifest import app_from_json, app_to_json, manifest
 from hotmesh.errors import CompileError
 from hotmesh.runtime.definitions.graph_files import load
@@ -57,7 +57,7 @@ def test_a_stored_app_comes_back_with_its_places(name: str, sort_keys: bool) -> 
 
     assert (back.id, back.version, back.graphs) == (app.id, app.version, app.graphs)
     assert back.document.data == app.document.data
-    assert back.document.places == app.document.places
+    assert back.document.locations == app.document.locations
 
 
 def test_a_stored_app_keeps_the_order_of_its_keys() -> None:
@@ -72,7 +72,7 @@ def test_an_app_from_data_is_stored_without_places() -> None:
     stored = app_to_json(app)
 
     assert stored["places"] == []
-    assert app_from_json(stored).document.place("/app") == Place()
+    assert app_from_json(stored).document.location("/app") == SourceLocation()
 
 
 def test_stored_data_without_an_app_is_refused() -> None:

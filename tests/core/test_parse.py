@@ -1,6 +1,6 @@
 import pytest
 
-from hotmesh.core.definition.graph import Document, Place
+from hotmesh.core.definition.graph import Document, SourceLocation
 from hotmesh.core.definition.parse import Read, parse, parse_data
 from hotmesh.core.definition.yaml_document import read_plain
 from hotmesh.errors import Problem
@@ -96,15 +96,15 @@ def test_numbers_that_json_cannot_hold_are_refused(text: str) -> None:
 def test_every_node_keeps_its_place_and_every_name_its_own() -> None:
     document = parsed("a:\n  b/c: [1, {d~: 2}]\n")
 
-    assert document.place("/a/b~1c") == Place("main.yaml", 2, 8)
-    assert document.place("/a/b~1c/1/d~0") == Place("main.yaml", 2, 17)
-    assert document.key_place("/a/b~1c/1/d~0") == Place("main.yaml", 2, 13)
-    assert document.place("/a/b~1c/1/unknown/deeper") == Place("main.yaml", 2, 12)
+    assert document.location("/a/b~1c") == SourceLocation("main.yaml", 2, 8)
+    assert document.location("/a/b~1c/1/d~0") == SourceLocation("main.yaml", 2, 17)
+    assert document.key_location("/a/b~1c/1/d~0") == SourceLocation("main.yaml", 2, 13)
+    assert document.location("/a/b~1c/1/unknown/deeper") == SourceLocation("main.yaml", 2, 12)
     assert document.at("/a/b~1c/1/d~0") == 2
 
 
 def test_columns_count_characters() -> None:
-    assert parsed("é: {ü: 1}").place("/é/ü") == Place("main.yaml", 1, 8)
+    assert parsed("é: {ü: 1}").location("/é/ü") == SourceLocation("main.yaml", 1, 8)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_merge_key_lays_a_mapping_under_another() -> None:
     assert document.data["x"] == {"a": 1, "b": 2}
     assert document.data["y"] == {"a": 5, "b": 1}
     assert document.data["z"] == {"<<": 1}
-    assert document.place("/x/a") == Place("main.yaml", 1, 17)
+    assert document.location("/x/a") == SourceLocation("main.yaml", 1, 17)
 
 
 def test_only_mappings_can_be_merged() -> None:
@@ -214,8 +214,8 @@ def test_references_reach_files_places_in_files_and_the_document_itself() -> Non
         "part": {"b": "c"},
         "own": "hello",
     }
-    assert document.place("/part/b") == Place("other.yaml", 2, 15)
-    assert document.place("/own") == Place("other.yaml", 1, 7)
+    assert document.location("/part/b") == SourceLocation("other.yaml", 2, 15)
+    assert document.location("/own") == SourceLocation("other.yaml", 1, 7)
 
 
 def test_references_in_a_file_are_relative_to_that_file() -> None:
@@ -235,7 +235,7 @@ def test_members_beside_a_reference_are_laid_over_it() -> None:
     document = parsed("a: {$ref: '#/b', y: 3}\nb: {x: 1, y: 2}")
 
     assert document.data["a"] == {"x": 1, "y": 3}
-    assert document.place("/a/x") == Place("main.yaml", 2, 8)
+    assert document.location("/a/x") == SourceLocation("main.yaml", 2, 8)
 
 
 def test_pointers_with_escapes_and_through_references_are_followed() -> None:
@@ -299,7 +299,7 @@ def test_data_is_copied_and_its_references_are_resolved() -> None:
         "c": "010",
     }
     assert document.data["b"] is not data["b"]
-    assert document.place("/a") == Place()
+    assert document.location("/a") == SourceLocation()
 
 
 def test_data_that_is_no_json_is_refused() -> None:

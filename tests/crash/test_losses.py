@@ -18,7 +18,7 @@ from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import local
-from hotmesh.postgres.connect.connection import Link, Source, backoff
+from hotmesh.postgres.connect.connection import ConnectionSource, Link, backoff
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -219,7 +219,7 @@ async def test_a_blocked_event_loop_is_no_silent_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hotmesh.postgres.connect.connection.STOOD_STILL", 0.1)
-    link = Link(Source(database_url), patience=0.3)
+    link = Link(ConnectionSource(database_url), patience=0.3)
     async with link.use() as connection:
         before = connection.get_server_pid()
         asyncio.get_running_loop().call_later(0.02, time.sleep, 0.7)
@@ -227,7 +227,7 @@ async def test_a_blocked_event_loop_is_no_silent_database(
     async with link.use() as connection:
         assert connection.get_server_pid() == before
         with pytest.raises(ConnectionLostError, match=r"did not answer within 0\.3 s"):
-            async with Link(Source(database_url), patience=0.3).use() as other:
+            async with Link(ConnectionSource(database_url), patience=0.3).use() as other:
                 await other.fetchval("select 1 from pg_sleep(30)")
     await link.close()
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import connected, eventually
-from hotmesh.core.advance.job_draft import Draft
-from hotmesh.core.state.job import Dimension, Job, MessageReceipt, Record, WorkReceipt
+from hotmesh.core.advance.job_draft import JobDraft
+from hotmesh.core.state.job import ActivityRecord, Dimension, Job, MessageReceipt, WorkReceipt
 from hotmesh.core.state.step import (
     Consumed,
     JobChange,
@@ -29,7 +29,7 @@ from hotmesh.core.state.step import (
     Wait,
     Work,
 )
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, Store
 
@@ -78,7 +78,7 @@ def everything(change: JobChange) -> Step:
     place = (job.job_id, job.generation, "a", (0, job.seq))
     return Step(
         (change,),
-        records=(RecordChange(job.generation, "a", (0, job.seq), Record("open", type="worker")),),
+        records=(RecordChange(job.generation, "a", (0, job.seq), ActivityRecord("open", type="worker")),),
         work=(Work(*place, "topic", {}, "name"),),
         messages=(Message("enter", job.job_id, f"m{job.seq}", job.generation, "a"),),
         timers=(Timer(*place, 60.0),),
@@ -96,7 +96,7 @@ class Database:
     def __init__(self, connection: asyncpg.Connection, url: str) -> None:
         self.connection = connection
         self.url = url
-        self.store = Store(Source(url), "hotmesh", APP)
+        self.store = Store(ConnectionSource(url), "hotmesh", APP)
 
     async def commit(
         self,
@@ -537,7 +537,7 @@ async def test_what_is_loaded_answers_as_the_whole_history_does(
 ) -> None:
     """`nearest` at the address, and `next_pass` below the address and below each of its ancestors."""
     generation = str(uuid4())
-    record = Record("closed", type="hook", ended_at=NOW)
+    record = ActivityRecord("closed", type="hook", ended_at=NOW)
     await database.connection.executemany(
         "insert into hotmesh.activity (generation, activity_id, dimension, type, state, ended_at) "
         "values ($1, 'a', $2, 'hook', 'closed', $3)",
@@ -553,9 +553,9 @@ async def test_what_is_loaded_answers_as_the_whole_history_does(
         assert part.next_pass("a", address[:length]) == whole.next_pass("a", address[:length])
 
 
-def draft(records: dict[Dimension, Record]) -> Draft:
+def draft(records: dict[Dimension, ActivityRecord]) -> JobDraft:
     job = make_job("a", records={"a": records} if records else {})
-    return Draft(job, None, NOW, created=False)  # type: ignore[arg-type]  # no graph is needed to look things up
+    return JobDraft(job, None, NOW, created=False)  # type: ignore[arg-type]  # no graph is needed to look things up
 
 
 # -- plans ---------------------------------------------------------------------------------------------------
@@ -614,7 +614,7 @@ async def test_hot_statements_use_their_indexes_on_large_tables(database: Databa
     job = make_job("job-10", generation=generation)
     answer = Step(
         (moved(job), created(make_job("child"))),
-        records=(RecordChange(generation, "b", (0, 0), Record("open", type="worker")),),
+        records=(RecordChange(generation, "b", (0, 0), ActivityRecord("open", type="worker")),),
         work=(Work("job-10", generation, "b", (0, 0), "topic-0", {}, "n"),),
         messages=(Message("enter", "job-20", "new", None, "a"),),
         timers=(Timer("job-10", generation, "b", (0, 0), 1.0),),

@@ -19,7 +19,7 @@ from hotmesh.errors import (
     NotAuthorizedError,
     SchemaError,
 )
-from hotmesh.postgres.connect.connection import Link, Source, StatementError, translate, translated
+from hotmesh.postgres.connect.connection import ConnectionSource, Link, StatementError, translate, translated
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_source_takes_every_form_that_users_write(
     database_url: str, form: Callable[[str], Any]
 ) -> None:
-    source = Source(form(database_url), application_name="my app")
+    source = ConnectionSource(form(database_url), application_name="my app")
     connection = await source.connect()
     try:
         assert await connection.fetchval("select current_setting('application_name')") == "my app"
@@ -73,7 +73,7 @@ DSN = "postgresql://user:secret@host/db"
 )
 def test_what_is_no_connection_is_refused_without_telling_passwords(given: Any, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Source(given)
+        ConnectionSource(given)
 
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -82,22 +82,22 @@ def test_what_is_no_connection_is_refused_without_telling_passwords(given: Any, 
 def test_the_long_form_may_name_further_purposes() -> None:
     direct = DSN + "direct"
     form = {"store": DSN, "stream": {}, "sub": direct, "pub": direct, "search": DSN, "readonly": True}
-    assert Source(form).ways == Source(DSN, direct=direct).ways
+    assert ConnectionSource(form).ways == ConnectionSource(DSN, direct=direct).ways
 
 
 async def test_the_environment_names_the_database_when_the_caller_does_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOTMESH_DATABASE_URL", database_url)
-    source = Source.find(None)
+    source = ConnectionSource.find(None)
     connection = await source.connect()
     assert await connection.fetchval("select current_database()") in database_url
     await source.release(connection)
 
 
 def test_another_login_goes_the_same_ways() -> None:
-    plain, there = Source("postgresql://me@db/shop"), "postgresql://me@direct/shop"
-    for source in (plain, Source("postgresql://me@db/shop", direct=there)):
+    plain, there = ConnectionSource("postgresql://me@db/shop"), "postgresql://me@direct/shop"
+    for source in (plain, ConnectionSource("postgresql://me@db/shop", direct=there)):
         found = source.logged_in("you", "secret")
         assert found.direct is not None
         assert (found.direct is found) == (source.direct is source)
@@ -106,9 +106,9 @@ def test_another_login_goes_the_same_ways() -> None:
             False,
             True,
         )
-    assert Source("postgresql://me@db/shop", direct=False).logged_in("you", "secret").direct is None
+    assert ConnectionSource("postgresql://me@db/shop", direct=False).logged_in("you", "secret").direct is None
     with pytest.raises(ConfigError, match="a pool or a function that connects"):
-        Source(_connects).logged_in("you", "secret")
+        ConnectionSource(_connects).logged_in("you", "secret")
 
 
 async def _connects() -> Any:
@@ -117,7 +117,7 @@ async def _connects() -> Any:
 
 async def test_a_pool_gets_its_connections_back(database_url: str) -> None:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=2) as pool:
-        link = Link(Source(pool))
+        link = Link(ConnectionSource(pool))
         async with link.use() as connection:
             assert pool.get_idle_size() == 0
             assert await connection.fetchval("select 1") == 1
@@ -131,7 +131,7 @@ async def test_an_exhausted_pool_is_a_failed_connection(database_url: str) -> No
             ConnectionFailedError,
             match=r"no connection of the pool became free within 0\.05 s \(max_size=1\)",
         ):
-            await Source(pool).connect(timeout=0.05)
+            await ConnectionSource(pool).connect(timeout=0.05)
 
 
 # -- what cannot be reached ----------------------------------------------------------------------------------
@@ -140,12 +140,12 @@ async def test_an_exhausted_pool_is_a_failed_connection(database_url: str) -> No
 async def test_a_database_that_does_not_exist_is_named(database_url: str) -> None:
     name = database_url.split("?", maxsplit=1)[0].rpartition("/")[2]
     with pytest.raises(ConnectionFailedError, match='database "nowhere" does not exist'):
-        await Source(database_url.replace(name, "nowhere", 1)).connect()
+        await ConnectionSource(database_url.replace(name, "nowhere", 1)).connect()
 
 
 async def test_a_closed_port_is_a_failed_connection(unused_tcp_port: int) -> None:
     with pytest.raises(ConnectionFailedError, match="Connect"):
-        await Source(f"postgresql://u:secret@127.0.0.1:{unused_tcp_port}/db").connect(timeout=2)
+        await ConnectionSource(f"postgresql://u:secret@127.0.0.1:{unused_tcp_port}/db").connect(timeout=2)
 
 
 @asynccontextmanager
@@ -177,7 +177,9 @@ async def test_a_server_that_is_no_postgres_is_a_failed_connection(answer: bytes
     async with impostor(answer) as port:
         with pytest.raises(ConnectionFailedError) as caught:
             await asyncio.wait_for(
-                Source(f"postgresql://u:secret@127.0.0.1:{port}/db?sslmode=disable").connect(timeout=0.3),
+                ConnectionSource(f"postgresql://u:secret@127.0.0.1:{port}/db?sslmode=disable").connect(
+                    timeout=0.3
+                ),
                 timeout=5,
             )
 
@@ -191,7 +193,7 @@ async def test_a_server_that_is_too_old_is_refused_with_both_versions(
     monkeypatch.setattr(asyncpg.Connection, "get_server_version", lambda _: version)
 
     with pytest.raises(SchemaError, match=r"Postgres 13\.22; hotmesh needs Postgres 14 or newer"):
-        await Source(database_url).connect()
+        await ConnectionSource(database_url).connect()
 
     async with connected(database_url) as connection:
         others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -213,7 +215,7 @@ async def terminate(url: str, pid: int) -> None:
 @pytest.mark.parametrize("pooled", [False, True], ids=["own connection", "a pool"])
 async def test_a_link_that_was_cut_while_idle_is_made_again(database_url: str, pooled: bool) -> None:
     async with asyncpg.create_pool(database_url, min_size=0, max_size=4) as pool:
-        link = Link(Source(pool if pooled else database_url))
+        link = Link(ConnectionSource(pool if pooled else database_url))
         async with link.use() as connection:
             before = connection.get_server_pid()
         await terminate(database_url, before)
@@ -231,7 +233,7 @@ async def test_a_link_that_was_cut_while_idle_is_made_again(database_url: str, p
 
 
 async def test_a_link_that_is_cut_in_use_raises_and_is_made_again(database_url: str) -> None:
-    link = Link(Source(database_url))
+    link = Link(ConnectionSource(database_url))
     with pytest.raises(ConnectionLostError, match="the connection to Postgres"):  # noqa: PT012 - the block is what breaks
         async with link.use() as connection:
             await terminate(database_url, connection.get_server_pid())
@@ -243,7 +245,7 @@ async def test_a_link_that_is_cut_in_use_raises_and_is_made_again(database_url: 
 
 
 async def test_a_cancelled_statement_leaves_no_connection_in_an_unknown_state(database_url: str) -> None:
-    link = Link(Source(database_url))
+    link = Link(ConnectionSource(database_url))
     entered = asyncio.Event()
 
     async def sleep() -> None:
@@ -263,7 +265,7 @@ async def test_a_cancelled_statement_leaves_no_connection_in_an_unknown_state(da
 
 
 async def test_a_refused_statement_leaves_the_link_as_it_is(database_url: str) -> None:
-    link = Link(Source(database_url))
+    link = Link(ConnectionSource(database_url))
     async with link.use() as connection:
         before = connection.get_server_pid()
     with pytest.raises(StatementError) as caught:

@@ -16,7 +16,7 @@ from harness import connected
 from hotmesh.errors import HotMeshError, NotAuthorizedError, SchemaError
 from hotmesh.postgres import migrate as module
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.local import LocalServer
 from hotmesh.postgres.migrate import Migration, Pending, grant, migrate, migrations, script, verify
 
@@ -32,7 +32,7 @@ RELATIONS = (
 
 
 async def test_an_empty_database_gets_everything_and_a_second_time_nothing(empty_database_url: str) -> None:
-    source = Source(empty_database_url)
+    source = ConnectionSource(empty_database_url)
 
     first = await migrate(source, SCHEMA)
     second = await migrate(source, SCHEMA)
@@ -49,14 +49,14 @@ async def test_an_up_to_date_start_runs_no_ddl(database_url: str) -> None:
 
 
 async def test_ten_at_once_do_it_once(empty_database_url: str) -> None:
-    done = await asyncio.gather(*(migrate(Source(empty_database_url), SCHEMA) for _ in range(10)))
+    done = await asyncio.gather(*(migrate(ConnectionSource(empty_database_url), SCHEMA) for _ in range(10)))
 
     assert sum(bool(found) for found in done) == 1
-    await verify(Source(empty_database_url), SCHEMA)
+    await verify(ConnectionSource(empty_database_url), SCHEMA)
 
 
 async def test_two_namespaces_stand_side_by_side(empty_database_url: str) -> None:
-    source = Source(empty_database_url)
+    source = ConnectionSource(empty_database_url)
     await migrate(source, "one")
     await migrate(source, "the-other")
 
@@ -72,13 +72,13 @@ async def test_a_failure_on_the_way_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(module, "functions_sql", lambda _: "select 1/0")
     with pytest.raises(HotMeshError, match="division by zero"):
-        await migrate(Source(empty_database_url), SCHEMA)
+        await migrate(ConnectionSource(empty_database_url), SCHEMA)
 
     async with connected(empty_database_url) as connection:
         assert await connection.fetchval(RELATIONS, SCHEMA) == 0
 
     monkeypatch.undo()
-    assert await migrate(Source(empty_database_url), SCHEMA)
+    assert await migrate(ConnectionSource(empty_database_url), SCHEMA)
 
 
 async def test_changed_functions_are_applied_again(database_url: str) -> None:
@@ -87,8 +87,8 @@ async def test_changed_functions_are_applied_again(database_url: str) -> None:
         await connection.execute(f"drop function {SCHEMA}.clock cascade")
 
     with pytest.raises(SchemaError, match="stored functions"):
-        await verify(Source(database_url), SCHEMA)
-    done = await migrate(Source(database_url), SCHEMA)
+        await verify(ConnectionSource(database_url), SCHEMA)
+    done = await migrate(ConnectionSource(database_url), SCHEMA)
 
     assert done == Pending(functions=True)
     async with connected(database_url) as connection:
@@ -97,7 +97,7 @@ async def test_changed_functions_are_applied_again(database_url: str) -> None:
 
 async def test_an_empty_database_does_not_verify_and_stays_empty(empty_database_url: str) -> None:
     with pytest.raises(SchemaError, match=r"missing: 0001_initial.*hotmesh migrate"):
-        await verify(Source(empty_database_url), SCHEMA)
+        await verify(ConnectionSource(empty_database_url), SCHEMA)
 
     async with connected(empty_database_url) as connection:
         assert await connection.fetchval(RELATIONS, SCHEMA) == 0
@@ -113,7 +113,7 @@ async def test_a_newer_database_is_refused(database_url: str, start: object) -> 
     with pytest.raises(
         SchemaError, match=rf"at version {NEWEST + 1}, .* knows up to {NEWEST}: upgrade hotmesh"
     ):
-        await start(Source(database_url), SCHEMA)  # type: ignore[operator]
+        await start(ConnectionSource(database_url), SCHEMA)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("start", [migrate, verify])
@@ -122,7 +122,7 @@ async def test_a_migration_that_was_changed_afterwards_is_refused(database_url: 
         await connection.execute(f"update {SCHEMA}.schema_migration set checksum = 'x' where version = 1")
 
     with pytest.raises(SchemaError, match=r"0001_initial .* applied in another form"):
-        await start(Source(database_url), SCHEMA)  # type: ignore[operator]
+        await start(ConnectionSource(database_url), SCHEMA)  # type: ignore[operator]
 
 
 async def test_without_the_right_to_create_the_error_says_so(empty_database_url: str) -> None:
@@ -139,7 +139,7 @@ async def test_without_the_right_to_create_an_up_to_date_schema_verifies(databas
 
 
 @asynccontextmanager
-async def without_rights(url: str) -> AsyncIterator[Source]:
+async def without_rights(url: str) -> AsyncIterator[ConnectionSource]:
     """A source whose role may look at the ledger, if there is one, and create nothing."""
     role = f"reader_{os.getpid()}"
     async with connected(url) as connection:
@@ -149,7 +149,7 @@ async def without_rights(url: str) -> AsyncIterator[Source]:
             await connection.execute(f"grant usage on schema {SCHEMA} to {role}")
             await connection.execute(f"grant select on {SCHEMA}.schema_migration to {role}")
         try:
-            yield Source({"dsn": url, "server_settings": {"role": role}})
+            yield ConnectionSource({"dsn": url, "server_settings": {"role": role}})
         finally:
             await connection.execute(f"drop owned by {role}; drop role {role}")
 
@@ -166,7 +166,7 @@ async def test_what_is_printed_makes_the_same_schema_with_psql(
     )
 
     assert dump(server, empty_database_url) == dump(server, database_url)
-    await verify(Source(empty_database_url), SCHEMA)
+    await verify(ConnectionSource(empty_database_url), SCHEMA)
 
 
 async def test_every_upgrade_path_makes_the_same_schema(
@@ -177,7 +177,7 @@ async def test_every_upgrade_path_makes_the_same_schema(
         for number, _ in enumerate(migrations(SCHEMA)):
             step = Pending((migrations(SCHEMA)[number],), functions=False)
             await connection.execute(script(SCHEMA, step))
-    await migrate(Source(empty_database_url), SCHEMA)
+    await migrate(ConnectionSource(empty_database_url), SCHEMA)
 
     assert dump(server, empty_database_url) == dump(server, database_url)
 
@@ -216,7 +216,7 @@ async def test_nobody_can_keep_others_from_migrating_by_an_advisory_lock(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1)
-    source = Source(empty_database_url)
+    source = ConnectionSource(empty_database_url)
     async with connected(empty_database_url) as holder:
         await holder.execute("select pg_advisory_lock(hashtextextended($1, 7300))", SCHEMA)
 
@@ -243,7 +243,7 @@ async def test_a_role_that_an_app_runs_as_gets_what_later_migrations_make(
     later = Migration(NEWEST + 1, "later", f"create table {SCHEMA}.later (x int)", "x")
     monkeypatch.setattr(module, "migrations", lambda schema: [*migrations(schema), later])
     monkeypatch.setattr(module, "functions_checksum", lambda: "other")
-    source = Source(any_database_url)
+    source = ConnectionSource(any_database_url)
     async with role_for(any_database_url, "app") as app, role_for(any_database_url, "former") as former:
         await grant(source, SCHEMA, [app, former])
         async with connected(any_database_url) as owner:
@@ -285,7 +285,7 @@ MAY_NOT = (
     "insert into hotmesh.worker_pending select * from hotmesh.worker_pending",
     "select * from hotmesh.worker_credential_audit",
     "insert into hotmesh.worker_credential_audit (role_name, app_id, topics, action) values ('x', 'x', '{x}', 'revoked')",
-    "delete from hotmesh.signal_slot",
+    "delete from hotmesh.signal_lock",
     "select hotmesh.grant_app(current_user::text)",
     "select hotmesh.grant_worker(current_user::text)",
     "select * from hotmesh.worker_hello()",
@@ -295,7 +295,7 @@ MAY_NOT = (
 
 async def test_a_role_that_an_app_runs_as_may_not_do_more_than_it_needs(any_database_url: str) -> None:
     async with role_for(any_database_url, "app") as app, role_for(any_database_url, "worker") as worker:
-        await grant(Source(any_database_url), SCHEMA, [app])
+        await grant(ConnectionSource(any_database_url), SCHEMA, [app])
         async with connected(any_database_url) as owner:
             await owner.execute(f"set role {app}")
             for statement in MAY_NOT:
@@ -307,7 +307,7 @@ async def test_a_role_that_an_app_runs_as_may_not_do_more_than_it_needs(any_data
                 f"insert into {SCHEMA}.worker_credential (role_name, app_id, topics) values ('{worker}', 'x', '{{x}}')"
             )
         with pytest.raises(HotMeshError, match="is a worker login"):
-            await grant(Source(any_database_url), SCHEMA, [worker])
+            await grant(ConnectionSource(any_database_url), SCHEMA, [worker])
 
 
 @asynccontextmanager

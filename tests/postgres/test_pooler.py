@@ -13,7 +13,7 @@ from bouncer import Bouncer, run_bouncer
 from harness import connected, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.connect.pooler import hears, keeps_statements
 from hotmesh.postgres.local import LocalServer
 
@@ -32,7 +32,7 @@ def session_bouncer(server: LocalServer) -> Iterator[Bouncer]:
         yield bouncer
 
 
-async def statements_of(source: Source) -> int:
+async def statements_of(source: ConnectionSource) -> int:
     """How many prepared statements a connection of the source may keep."""
     connection = await source.connect()
     try:
@@ -45,20 +45,20 @@ async def statements_of(source: Source) -> int:
 
 
 async def test_a_plain_connection_is_no_pooler(database_url: str) -> None:
-    source = Source(database_url)
+    source = ConnectionSource(database_url)
     assert await statements_of(source) > 0
     assert source.pooled is False
     await source.check_sessions()
 
 
 async def test_a_pooler_that_does_not_keep_statements_gets_none(pooled_database_url: str) -> None:
-    source = Source(pooled_database_url)
+    source = ConnectionSource(pooled_database_url)
     assert await statements_of(source) == 0
     assert source.pooled
 
 
 async def test_a_pooler_that_keeps_statements_gets_them(keeping_bouncer: Bouncer, database_url: str) -> None:
-    source = Source(keeping_bouncer.url(database_url), direct=database_url)
+    source = ConnectionSource(keeping_bouncer.url(database_url), direct=database_url)
     assert await statements_of(source) > 0
     await source.check_sessions()
     assert await statements_of(source) > 0
@@ -67,13 +67,13 @@ async def test_a_pooler_that_keeps_statements_gets_them(keeping_bouncer: Bouncer
 async def test_a_pooler_that_keeps_sessions_is_as_good_as_none(
     session_bouncer: Bouncer, database_url: str
 ) -> None:
-    source = Source(session_bouncer.url(database_url))
+    source = ConnectionSource(session_bouncer.url(database_url))
     await source.check_sessions()
     assert await statements_of(source) > 0
 
 
 async def test_what_the_caller_says_about_statements_holds(pooled_database_url: str) -> None:
-    assert await statements_of(Source({"dsn": pooled_database_url, "statement_cache_size": 7})) == 7
+    assert await statements_of(ConnectionSource({"dsn": pooled_database_url, "statement_cache_size": 7})) == 7
 
 
 async def test_a_notification_arrives_where_the_session_is_kept_and_nowhere_else(

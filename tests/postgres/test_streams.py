@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from harness import connected
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.store import Store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Stream:
 
     def __init__(self, connection: Any, url: str) -> None:
         self.connection = connection
-        self.store = Store(Source(url), "hotmesh", APP)
+        self.store = Store(ConnectionSource(url), "hotmesh", APP)
         self.generation = str(uuid4())
 
     async def at(self, seconds: float) -> None:

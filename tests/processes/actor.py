@@ -114,7 +114,7 @@ class Actor:
 
     async def callers(self) -> int:
         """How many wait for an answer here."""
-        return self.mesh._announcer.waiting
+        return self.mesh._publisher.waiting
 
     # -- listening ---------------------------------------------------------------------------------------
 

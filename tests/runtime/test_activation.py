@@ -158,7 +158,7 @@ async def test_row_35_a_version_that_is_not_there_leaves_nothing_behind(
 async def test_who_does_not_answer_is_away_and_finds_the_version_later(
     mesh: HotMesh, other: HotMesh, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other._quorum.heard = lambda notice: None  # type: ignore[method-assign]
+    other._quorum.on_message = lambda notice: None  # type: ignore[method-assign]
     assert await runs(other) == "1"
 
     assert await mesh.activate("2", delay=0.01) is True
@@ -170,7 +170,7 @@ async def test_who_does_not_answer_is_away_and_finds_the_version_later(
 async def test_a_member_whose_connection_is_lost_is_not_waited_for(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:
-    other._quorum.heard = lambda notice: None  # type: ignore[method-assign]
+    other._quorum.on_message = lambda notice: None  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
     await asyncio.sleep(0.2)
     await other.stop()
@@ -267,14 +267,14 @@ app:
 async def test_an_activation_that_is_cancelled_changes_nothing_and_stops_no_other(
     mesh: HotMesh, other: HotMesh
 ) -> None:
-    heard, other._quorum.heard = other._quorum.heard, lambda notice: None  # type: ignore[method-assign]
+    heard, other._quorum.on_message = other._quorum.on_message, lambda notice: None  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
     await asyncio.sleep(0.2)
     activation.cancel()
     await asyncio.wait([activation])
     assert await runs(mesh) == "1"
 
-    other._quorum.heard = heard  # type: ignore[method-assign]
+    other._quorum.on_message = heard  # type: ignore[method-assign]
     with anyio.fail_after(10):
         assert await other.activate("2") is True
 

@@ -96,7 +96,7 @@ async def test_a_readonly_engine_is_told_nothing(database_url: str) -> None:
 async def test_an_answer_that_lay_in_memory_too_long_is_left_to_the_stream(database_url: str) -> None:
     async with HotMesh.init("direct", connection=database_url) as mesh:
         assert mesh._engine is not None
-        memory = mesh._engine._memory
+        memory = mesh._engine._cache
         plain = Event("answer", "work", (0, 0))
         now = time.monotonic()
         lapsed, fresh = (

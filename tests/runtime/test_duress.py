@@ -11,7 +11,7 @@ import pytest
 from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.core.state.job import Event
-from hotmesh.runtime.engine.duress import HALF_LIFE, STALE, Duress
+from hotmesh.runtime.engine.duress import HALF_LIFE, STATE_STALE, Duress
 from hotmesh.runtime.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ class Subject(Duress):
         self.clock = Clock()
         super().__init__(Settings(), self.clock)
         self.told: list[dict[str, Any]] = []
-        self.tell = self.told.append
+        self.notify = self.told.append
 
     def looks(self, milliseconds: float, count: int = 1) -> None:
         """The slowest kind of message takes this long now, and the engine looks so often."""
@@ -90,33 +90,33 @@ async def test_row_242_worse_at_once_and_better_the_third_time(duress: Subject) 
 
 
 async def test_row_243_only_what_is_worse_is_adopted(duress: Subject) -> None:
-    assert duress.heard({"level": "moderate", "throttle_ms": 800}) is True
+    assert duress.on_message({"level": "moderate", "throttle_ms": 800}) is True
     assert (duress.level, duress.floor()) == ("moderate", 800)
-    assert duress.heard({"level": "mild", "throttle_ms": 300}) is False
+    assert duress.on_message({"level": "mild", "throttle_ms": 300}) is False
     assert duress.floor() == 800
-    assert duress.heard({"level": "severe", "throttle_ms": 10**9}) is True
+    assert duress.on_message({"level": "severe", "throttle_ms": 10**9}) is True
     assert duress.floor() == 5000
     for nonsense in ({}, {"level": "bad", "throttle_ms": 1}, {"level": "severe", "throttle_ms": "5"}):
-        assert duress.heard(nonsense) is False
+        assert duress.on_message(nonsense) is False
 
 
 async def test_an_adopted_floor_sinks_unless_it_is_told_again(duress: Subject) -> None:
     message = {"level": "moderate", "throttle_ms": 800}
-    duress.heard(message)
+    duress.on_message(message)
     duress.clock.now += HALF_LIFE
     assert duress.floor() == 400
-    assert duress.heard(message) is True
+    assert duress.on_message(message) is True
     assert duress.floor() == 800
 
     duress.clock.now += 10 * HALF_LIFE
     assert (duress.level, duress.floor()) == ("healthy", 0)
-    assert duress.heard({"level": "mild", "throttle_ms": 100}) is True
+    assert duress.on_message({"level": "mild", "throttle_ms": 100}) is True
 
 
 async def test_an_old_average_slows_nobody(duress: Subject) -> None:
     duress.looks(3000)
     assert duress.floor() == 1250
-    duress.clock.now += STALE
+    duress.clock.now += STATE_STALE
     assert duress.floor() == 0
     duress.record("timer", 10)
     duress.look()
@@ -150,7 +150,7 @@ async def test_row_244_others_are_told_of_changes_and_while_it_lasts(duress: Sub
 
 async def test_row_245_a_reading_changes_nothing(duress: Subject) -> None:
     duress.looks(700)
-    duress.heard({"level": "severe", "throttle_ms": 3000})
+    duress.on_message({"level": "severe", "throttle_ms": 3000})
 
     assert duress.reading() == duress.reading()
 
@@ -233,4 +233,4 @@ async def test_row_247_a_slow_engine_slows_the_others_but_no_caller(
 
 
 def is_slowed(mesh: HotMesh) -> bool:
-    return mesh._engine is not None and mesh._engine.pace.delay > 0 and mesh._engine._memory.slowed
+    return mesh._engine is not None and mesh._engine.pace.delay > 0 and mesh._engine._cache.slowed

@@ -220,7 +220,7 @@ async def test_without_a_sink_a_commit_is_one_statement(database_url: str) -> No
     async with reviewing(database_url) as mesh:
         await mesh.pub("review.start", {})
         engine: Any = mesh._engine
-        assert engine._memory.watched([]) == ()
+        assert engine._cache.watched([]) == ()
         assert mesh._events is None
 
 

@@ -202,7 +202,7 @@ async def test_a_result_waits_for_room_in_a_full_database(database_url: str) -> 
         engine = mesh._engine
         assert engine is not None
         await eventually(
-            lambda: any(cell.failures > 1 for cell in engine._memory.cells.values()), what="a second attempt"
+            lambda: any(cell.failures > 1 for cell in engine._cache.cells.values()), what="a second attempt"
         )
         await connection.execute("drop trigger full_disk on hotmesh.job")
         output = await waiting

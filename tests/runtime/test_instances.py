@@ -23,7 +23,7 @@ from hotmesh import (
     StreamData,
     Worker,
 )
-from hotmesh.postgres.connect.connection import Link, Source
+from hotmesh.postgres.connect.connection import ConnectionSource, Link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,7 +127,7 @@ async def test_row_17_an_instance_without_an_engine_says_so(database_url: str) -
 
 
 async def test_row_6_closing_what_was_never_opened(database_url: str) -> None:
-    await Link(Source(database_url)).close()
+    await Link(ConnectionSource(database_url)).close()
 
 
 async def test_row_11_and_12_and_22_a_pool_of_the_users(database_url: str) -> None:
@@ -252,7 +252,7 @@ async def test_what_a_readonly_engine_leaves_is_taken_up_at_once(database_url: s
         for topic, data, expected in (("nap", {}, {"awake": True}), ("one", {"x": 4}, {"y": 8})):
             assert (await readonly.pubsub(topic, data, timeout=10)).data == expected
         assert time.monotonic() - began < 15
-        assert not readonly._engine._memory.cells  # type: ignore[union-attr]
+        assert not readonly._engine._cache.cells  # type: ignore[union-attr]
 
 
 async def test_a_readonly_worker_takes_nothing(database_url: str) -> None:

@@ -10,12 +10,12 @@ import pytest
 from harness import connected, eventually
 from hotmesh import ConfigError, HotMesh
 from hotmesh.postgres import pruning
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.pruning import take_turn
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.upkeep import retention
-from hotmesh.runtime.upkeep.retention import LEASE, TASK, Retention
+from hotmesh.runtime.upkeep.retention import RETENTION_TASK, TURN_LEASE, Retention
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ app:
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
-    store = Store(Source(database_url), "hotmesh", "house")
+    store = Store(ConnectionSource(database_url), "hotmesh", "house")
     yield store
     await store.close()
 
@@ -72,17 +72,17 @@ async def test_without_the_setting_nothing_is_deleted(database_url: str) -> None
 
 
 async def test_one_at_a_time_and_the_next_goes_on_when_the_first_dies(store: Store) -> None:
-    assert await take_turn(store, TASK, "one", LEASE) is None
-    waits = await take_turn(store, TASK, "two", LEASE)
+    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is None
+    waits = await take_turn(store, RETENTION_TASK, "two", TURN_LEASE)
     assert waits is not None
-    assert LEASE - 5 < waits <= LEASE
-    assert await take_turn(store, TASK, "one", LEASE) is None
+    assert TURN_LEASE - 5 < waits <= TURN_LEASE
+    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is None
 
     # Process `one` dies; its lease runs out.
     async with store.connection() as connection:
         await connection.execute("update hotmesh.upkeep set due_at = now()")
-    assert await take_turn(store, TASK, "two", LEASE) is None
-    assert await take_turn(store, TASK, "one", LEASE) is not None
+    assert await take_turn(store, RETENTION_TASK, "two", TURN_LEASE) is None
+    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is not None
 
 
 async def test_after_a_turn_everybody_waits_for_the_interval(store: Store) -> None:
@@ -98,7 +98,7 @@ async def test_after_a_turn_everybody_waits_for_the_interval(store: Store) -> No
 async def test_a_turn_is_as_many_batches_as_there_are(
     database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 2)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
         await mesh.deploy(GRAPH)
@@ -118,7 +118,7 @@ async def test_a_turn_is_as_many_batches_as_there_are(
 async def test_who_stood_still_for_longer_than_its_lease_stops(
     database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", 1)
+    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 1)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
         await mesh.deploy(GRAPH)

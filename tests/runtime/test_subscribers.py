@@ -187,7 +187,7 @@ async def test_an_older_state_is_not_told_after_a_newer_one(database_url: str) -
             ("b", 2, 4),
             ("a", 3, 5),
         ):
-            mesh._heard({"f": sender, "n": number, "j": state(seq)})
+            mesh._on_message({"f": sender, "n": number, "j": state(seq)})
         await eventually(lambda: len(told) == 4)
     assert [output.data["seq"] for _, output in told] == [1, 4, 4, 5]
 
@@ -197,7 +197,7 @@ async def test_what_is_told_of_a_job_that_is_gone(database_url: str) -> None:
     async with mesh_on(database_url) as mesh:
         await mesh.sub("t", told_by(told))
         metadata = {"jid": "j", "gid": "g", "js": 0, "err": "{}"}
-        mesh._heard({"f": "a", "n": 1, "j": {"topic": "t", "seq": 1, "metadata": metadata, "ref": True}})
+        mesh._on_message({"f": "a", "n": 1, "j": {"topic": "t", "seq": 1, "metadata": metadata, "ref": True}})
         await eventually(lambda: told)
     assert told == [("t", JobOutput({**metadata, "_gone": True}, {}))]
 
@@ -208,7 +208,7 @@ async def test_a_result_that_cannot_be_sent_stops_no_other(database_url: str) ->
         await other.sub("t", told_by(told))
         for name, topic in (("a", "t"), ("b\ud800", "t"), ("c", "t")):
             metadata = {"jid": name, "gid": name, "js": 0}
-            mesh._announcer.tell(Notice(name, None, topic, metadata, {}, seq=1), {"t": {other.guid_}})
+            mesh._publisher.notify(Notice(name, None, topic, metadata, {}, seq=1), {"t": {other.guid_}})
         await eventually(lambda: len(told) == 2)
     assert [output.metadata.jid for _, output in told] == ["a", "c"]
 
@@ -442,7 +442,7 @@ async def test_a_caller_is_answered_across_processes(database_url: str) -> None:
             *(caller.pubsub("one", {"x": "ü" * size}, timeout=20) for size in (1, 4_000, 100_000))
         )
         assert [len(output.data["y"]) for output in found] == [1, 4_000, 100_000]
-        assert caller._announcer.waiting == 0
+        assert caller._publisher.waiting == 0
 
 
 async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> None:
@@ -483,7 +483,7 @@ async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> Non
         finally:
             del loop.call_later
             loop.set_exception_handler(None)
-        assert mesh._announcer.waiting == 0
+        assert mesh._publisher.waiting == 0
         assert all(handle.cancelled() or handle.when() <= loop.time() for handle in timers)
         assert await _rows(database_url) == []
         assert complaints == []

@@ -13,7 +13,7 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import ConfigError, DuplicateJobError, HotMesh, HotMeshError, JobError, JobTimeoutError, Virtual
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.virtual.app import VERSION, ensure_active
 from hotmesh.virtual.calls import Calls
 
@@ -317,7 +317,7 @@ async def test_row_333_there_is_no_context_outside_of_a_callback(place: dict[str
 async def test_many_processes_deploy_the_app_at_once(database_url: str) -> None:
     async def begin() -> None:
         async with HotMesh.init("hmsh", connection=database_url) as mesh:
-            await ensure_active(mesh, Source(database_url))
+            await ensure_active(mesh, ConnectionSource(database_url))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(5):

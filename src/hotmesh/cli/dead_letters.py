@@ -17,10 +17,10 @@ from rich.text import Text
 
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.calls.operations import Operating
+from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 
 app_option = click.option("--app", "app_id", metavar="ID", required=True, help="The app it belongs to.")
@@ -53,7 +53,7 @@ def list_(
     """List what was given up, the newest first, with the reason."""
 
     async def read() -> list[DeadLetter]:
-        async with _operating(connection, namespace, app_id) as operating:
+        async with _operations(connection, namespace, app_id) as operating:
             return await operating.list_dead_letters(topic, job_id, limit)
 
     found = run(read)
@@ -72,7 +72,7 @@ def requeue(ids: tuple[int, ...], app_id: str, connection: str | None, namespace
     """Put back what was given up; a job that ended by it is live again."""
 
     async def each() -> None:
-        async with _operating(connection, namespace, app_id) as operating:
+        async with _operations(connection, namespace, app_id) as operating:
             for dead_letter_id in ids:
                 await operating.requeue(dead_letter_id)
                 click.echo(f"requeued {dead_letter_id}")
@@ -89,7 +89,7 @@ def discard(ids: tuple[int, ...], app_id: str, connection: str | None, namespace
     """Remove dead letters for good."""
 
     async def each() -> None:
-        async with _operating(connection, namespace, app_id) as operating:
+        async with _operations(connection, namespace, app_id) as operating:
             for dead_letter_id in ids:
                 await operating.discard(dead_letter_id)
                 click.echo(f"discarded {dead_letter_id}")
@@ -98,13 +98,13 @@ def discard(ids: tuple[int, ...], app_id: str, connection: str | None, namespace
 
 
 @asynccontextmanager
-async def _operating(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[Operating]:
+async def _operations(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[JobOperations]:
     source = await anyio.to_thread.run_sync(
-        lambda: Source.find(connection, application_name="hotmesh dead-letters")
+        lambda: ConnectionSource.find(connection, application_name="hotmesh dead-letters")
     )
     store = Store(source, namespace, app_id)
     try:
-        yield Operating(store, Plans(store), system_environment())
+        yield JobOperations(store, Plans(store), system_environment())
     finally:
         await store.close()
 

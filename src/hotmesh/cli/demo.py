@@ -27,7 +27,7 @@ from hotmesh.cli.common import connection_option, json_option, namespace_option,
 from hotmesh.demo.orders import APP_ID, Order, expected, orders, outcome
 from hotmesh.demo.run import Run, run_orders
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.observe import ActivitySummary, JobSummary, observe
 
@@ -104,7 +104,7 @@ async def _run(
     keep: bool,
 ) -> Report:
     with nullcontext() if console.quiet else console.status("looking for Postgres"):
-        source = await anyio.to_thread.run_sync(Source.find, connection)
+        source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
         await migrate(source, namespace)
         async with observe(source, namespace) as database:
             postgres = await database.server_version()

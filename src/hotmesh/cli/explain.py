@@ -9,11 +9,11 @@ import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.explain import Explanation
-from hotmesh.runtime.reading import Reading
+from hotmesh.runtime.reading import JobReader
 
 
 @click.command()
@@ -30,10 +30,10 @@ def explain(job_id: str, app_id: str, connection: str | None, namespace: str, as
 
 async def _explain(connection: str | None, namespace: str, app_id: str, job_id: str) -> Explanation:
     source = await anyio.to_thread.run_sync(
-        lambda: Source.find(connection, application_name="hotmesh explain")
+        lambda: ConnectionSource.find(connection, application_name="hotmesh explain")
     )
     store = Store(source, namespace, app_id)
     try:
-        return await Reading(store, Plans(store), system_environment()).explain(job_id)
+        return await JobReader(store, Plans(store), system_environment()).explain(job_id)
     finally:
         await store.close()

@@ -20,7 +20,7 @@ from rich.text import Text
 from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.errors import ConfigError, JobNotFoundError
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.observe import (
     ActivitySummary,
     JobSummary,
@@ -167,7 +167,7 @@ def _listed(found: list[JobSummary]) -> Table:
 
 @asynccontextmanager
 async def _observed(connection: str | None, namespace: str) -> AsyncIterator[Observer]:
-    source = await anyio.to_thread.run_sync(Source.find, connection)
+    source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
     async with observe(source, namespace) as database:
         yield database
 

@@ -19,7 +19,7 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.observe import observe
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.members.rates import Scope
@@ -133,7 +133,7 @@ async def _member(connection: str | None, namespace: str, app_id: str | None) ->
 
 
 async def _only_app(connection: str | None, namespace: str) -> str:
-    source = await anyio.to_thread.run_sync(Source.find, connection)
+    source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
     async with observe(source, namespace) as database:
         apps = await database.apps()
     if not apps:

@@ -8,7 +8,7 @@ import anyio.to_thread
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.migrate import Pending, grant, pending, script
 from hotmesh.postgres.migrate import migrate as bring_up_to_date
 
@@ -96,8 +96,8 @@ async def _pending(connection: str | None, namespace: str) -> Pending:
         await source.release(driver)
 
 
-async def _source(connection: str | None) -> Source:
-    return await anyio.to_thread.run_sync(Source.find, connection)
+async def _source(connection: str | None) -> ConnectionSource:
+    return await anyio.to_thread.run_sync(ConnectionSource.find, connection)
 
 
 def _in_words(found: Pending) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hotmesh.errors import SchemaError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import Driver, Source, StatementError, translated
+from hotmesh.postgres.connect.connection import ConnectionSource, Driver, StatementError, translated
 
 _LEDGER = """
 create schema if not exists {schema};
@@ -143,7 +143,7 @@ async def pending(connection: Driver, schema: str) -> Pending:
     return Pending(tuple(m for m in known if m.version not in applied), functions=not current, ledger=True)
 
 
-async def migrate(source: Source, schema: str) -> Pending:
+async def migrate(source: ConnectionSource, schema: str) -> Pending:
     """Bring the schema up to date; returns what was done. Safe when many processes call it at once."""
     # Not through a pooler if there is another way: it may end what takes long.
     source = source.direct or source
@@ -169,7 +169,7 @@ async def migrate(source: Source, schema: str) -> Pending:
         await source.release(connection)
 
 
-async def grant(source: Source, schema: str, roles: Sequence[str]) -> None:
+async def grant(source: ConnectionSource, schema: str, roles: Sequence[str]) -> None:
     """Let an app run as these roles, on a schema that is up to date; see `grant_app.sql`."""
     source = source.direct or source
     connection = await source.connect()
@@ -216,7 +216,7 @@ async def _has_ledger(connection: Driver, schema: str) -> bool:
     )
 
 
-async def verify(source: Source, schema: str) -> None:
+async def verify(source: ConnectionSource, schema: str) -> None:
     """Raise SchemaError unless the schema is exactly what this release needs; runs no DDL."""
     connection = await source.connect()
     try:
@@ -256,4 +256,4 @@ def migrate_template(dsn: str, schema: str = "hotmesh") -> None:
     """Migrate from synchronous code, for test fixtures."""
     import anyio
 
-    anyio.run(migrate, Source(dsn), schema)
+    anyio.run(migrate, ConnectionSource(dsn), schema)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from hotmesh.core.codec import CONCEALED, OPAQUE
 from hotmesh.core.state.job import Dimension
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import Driver, Source, translated
+from hotmesh.postgres.connect.connection import ConnectionSource, Driver, translated
 
 State = Literal["running", "pending", "complete", "failed", "interrupted"]
 """What the status and the error of a job amount to."""
@@ -161,7 +161,7 @@ class Observer:
 
 
 @asynccontextmanager
-async def observe(source: Source, schema: str) -> AsyncIterator[Observer]:
+async def observe(source: ConnectionSource, schema: str) -> AsyncIterator[Observer]:
     """Queries on a namespace, as long as the block lasts."""
     connection = await source.connect()
     try:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.definition.graph import RetryPolicy
-from hotmesh.core.state.job import Event, Job, MessageReceipt, Parent, Record, TimerReceipt
+from hotmesh.core.state.job import ActivityRecord, Event, Job, MessageReceipt, Parent, TimerReceipt
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads
@@ -117,11 +117,11 @@ def job_from(row: Row, payload: Payload = CLEAR) -> Job:
 
 def records_from(
     rows: Iterable[Row], payload: Payload = CLEAR
-) -> dict[str, dict[str, dict[tuple[int, ...], Record]]]:
+) -> dict[str, dict[str, dict[tuple[int, ...], ActivityRecord]]]:
     """Rows of activity: generation → activity id → address → record. Raises CodecError."""
-    found: dict[str, dict[str, dict[tuple[int, ...], Record]]] = {}
+    found: dict[str, dict[str, dict[tuple[int, ...], ActivityRecord]]] = {}
     for row in rows:
-        record = Record(
+        record = ActivityRecord(
             row["state"],
             UNDEFINED if row["output"] is None else payload.loads(row["output"]),
             UNDEFINED if row["hook"] is None else payload.loads(row["hook"]),

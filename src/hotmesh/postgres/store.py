@@ -18,7 +18,7 @@ from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect import sharing
-from hotmesh.postgres.connect.connection import Driver, Link, Source, StatementError
+from hotmesh.postgres.connect.connection import ConnectionSource, Driver, Link, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
 from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
 
@@ -73,7 +73,7 @@ class Store:
 
     def __init__(
         self,
-        source: Source,
+        source: ConnectionSource,
         schema: str,
         app_id: str,
         codec: Callable[[], Codec | None] = _no_codec,

@@ -34,7 +34,7 @@ signal, a job, other branches, further answers after a pending one, `resume`; `l
 Serves = Callable[[str, str], bool]
 """Whether this process has a worker that takes work of a topic and workflow name."""
 
-STALE = timedelta(seconds=5)
+RECORD_STALE = timedelta(seconds=5)
 """Engines take a message within this time, if there are any."""
 
 
@@ -396,7 +396,7 @@ class _Branches:
         """What would make an engine handle what has been due since then."""
         if self._paused("engines"):
             return "resume the engines"
-        return "start an engine" if self._now - since > STALE else "an engine takes it in a moment"
+        return "start an engine" if self._now - since > RECORD_STALE else "an engine takes it in a moment"
 
     def _paused(self, scope: str, topic: str = "") -> bool:
         """Whether consumers take nothing: the rate of a topic's workers, if it has one, counts alone."""

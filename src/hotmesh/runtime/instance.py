@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from hotmesh.core.advance.job_draft import Draft
+from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
@@ -21,25 +21,25 @@ from hotmesh.errors import (
     EngineRequiredError,
 )
 from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connect.connection import Source
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.calls.messages_for_jobs import Sending
-from hotmesh.runtime.calls.operations import Operating
+from hotmesh.runtime.calls.messages_for_jobs import JobMessages
+from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.engine.engine import Engine
-from hotmesh.runtime.figures import Figures
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.members.outposts import Outposts
 from hotmesh.runtime.members.quorum import Quorum
-from hotmesh.runtime.reading import Reading
-from hotmesh.runtime.results.publisher import Announcer, JobOutput
+from hotmesh.runtime.metrics_snapshot import MetricsSnapshot
+from hotmesh.runtime.reading import JobReader
+from hotmesh.runtime.results.publisher import JobOutput, ResultPublisher
 from hotmesh.runtime.results.subscribers import Subscribers
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry import prometheus
 from hotmesh.runtime.telemetry.events import Events, EventSink
-from hotmesh.runtime.telemetry.logs import Voice, speak_for, speaking_for
+from hotmesh.runtime.telemetry.logs import LogContext, log_as, logging_as
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.upkeep import stalled_logins
 from hotmesh.runtime.upkeep.retention import Retention
@@ -65,7 +65,7 @@ class Instance:
     def __init__(
         self,
         app_id: str,
-        source: Source,
+        source: ConnectionSource,
         schema: str,
         guid: str,
         settings: Settings,
@@ -79,7 +79,7 @@ class Instance:
         codec: Codec | None = None,
         login: WorkerLogin | None = None,
         outposts: Outposts,
-        voice: Voice,
+        log_context: LogContext,
         task_queue: str | None = None,
     ) -> None:
         """Wire the parts together; `_start` sets them going."""
@@ -91,7 +91,7 @@ class Instance:
         self._secured = login is not None
         self._source = source
         self._outposts = outposts
-        self._voice = voice
+        self._log_context = log_context
         self._task_queue = task_queue
 
         def current_codec() -> Codec | None:
@@ -110,13 +110,13 @@ class Instance:
         self._listener = Listener(
             self._store,
             guid,
-            self._heard,
+            self._on_message,
             self._connected,
             engine=engine,
             longest_pause=settings.reconnect_max,
         )
         self._subscribers = Subscribers(self._store, guid)
-        self._announcer = Announcer(
+        self._publisher = ResultPublisher(
             self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
         )
         self._leases = LeaseKeeper(self._store, guid, settings.lease)
@@ -130,9 +130,9 @@ class Instance:
         self._metrics = Metrics()
         self._telemetry = telemetry
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
-        self._reading = Reading(self._store, self._plans, self._environment, self._serves)
-        self._operating = Operating(self._store, self._plans, self._environment, self._events)
-        self._sending = Sending(self._store, self._plans, self._environment, settings, self._wake_engine)
+        self._reader = JobReader(self._store, self._plans, self._environment, self._serves)
+        self._operations = JobOperations(self._store, self._plans, self._environment, self._events)
+        self._messages = JobMessages(self._store, self._plans, self._environment, settings, self._wake_engine)
         if engine:
             self._engine = Engine(
                 self._store,
@@ -141,8 +141,8 @@ class Instance:
                 settings,
                 self._environment,
                 self._workers,
-                self._announcer.tell,
-                self._announcer.missed,
+                self._publisher.notify,
+                self._publisher.recheck,
                 lambda: self._listener.own_channel,
                 readonly=readonly,
                 metrics=self._metrics,
@@ -151,14 +151,14 @@ class Instance:
             )
             # An engine that processes nothing does not go on with answers, either: they go to the others.
             self._workers.deliver_to(
-                None if readonly else self._engine.deliver, self._engine.place_free, self._engine.behind
+                None if readonly else self._engine.deliver, self._engine.slot_free, self._engine.behind
             )
         self._quorum = Quorum(
             self._store, guid, settings, self._plans, self._listener, self._engine, self._workers
         )
-        self._figures = Figures(
+        self._snapshot = MetricsSnapshot(
             self._store, guid, self._metrics, self._workers, self._listener, self._engine,
-            lambda: [outpost._figures for outpost in self.outposts],
+            lambda: [outpost._snapshot for outpost in self.outposts],
         )  # fmt: skip
         self._metrics_at = metrics
         self._endpoint: prometheus.Endpoint | None = None
@@ -196,7 +196,7 @@ class Instance:
             await asyncio.wait([runner])
 
     async def _serve(self) -> None:
-        speak_for(self._voice)
+        log_as(self._log_context)
         try:
             async with anyio.create_task_group() as tasks:
                 if self._engine is not None:
@@ -208,13 +208,13 @@ class Instance:
                     await self._engine.run(tasks)
                     tasks.start_soon(stalled_logins.end_stalled_workers, self._store)
                 await self._workers.run(tasks)
-                await self._announcer.run(tasks)
+                await self._publisher.run(tasks)
                 await self._subscribers.run(tasks)
                 if self._events is not None:
                     await self._events.run(tasks)
                 if self._metrics_at is not None:
                     where = prometheus.address(self._metrics_at)
-                    self._endpoint = prometheus.join(where, self._figures)
+                    self._endpoint = prometheus.join(where, self._snapshot)
                 if self._retention is not None and not self._secured:
                     tasks.start_soon(self._retention.run, name="retention")
                 if not self._secured:
@@ -245,7 +245,7 @@ class Instance:
             raise
         finally:
             self._ended = True
-            self._announcer.abandon(self._over("this call"))
+            self._publisher.abandon(self._over("this call"))
             self._subscribers.close()
             with anyio.CancelScope(shield=True):
                 with anyio.move_on_after(5):
@@ -273,7 +273,7 @@ class Instance:
         with anyio.move_on_after(1):
             await self._workers.give_back_held()
         with anyio.move_on_after(1):
-            await self._announcer.drain()
+            await self._publisher.drain()
             await self._subscribers.drain()
         if self._events is not None:
             self._events.engine("stopped")
@@ -282,7 +282,7 @@ class Instance:
     async def _close(self) -> None:
         if self._endpoint is not None:
             # It may be answering just now, and ask this loop for figures.
-            await anyio.to_thread.run_sync(prometheus.leave, self._endpoint, self._figures)
+            await anyio.to_thread.run_sync(prometheus.leave, self._endpoint, self._snapshot)
         async with AsyncExitStack() as closing:
             # Last, and not on this loop: its thread may be waiting for a database that does not answer.
             closing.push_async_callback(anyio.to_thread.run_sync, self._leases.stop)
@@ -305,7 +305,7 @@ class Instance:
         self._stop_requested.set()
         self._live.discard(self)
         await asyncio.wait([runner])
-        with speaking_for(self._voice):
+        with logging_as(self._log_context):
             if not runner.cancelled() and runner.exception() is not None:
                 logger.error("stopped with an error", exc_info=runner.exception())
             logger.info("stopped")
@@ -341,7 +341,7 @@ class Instance:
 
     # -- hearing ------------------------------------------------------------------------------------------
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         if self._secured:
             # Whoever has this login can send here: nothing but the hints counts.
             if "t" in message:
@@ -349,7 +349,7 @@ class Instance:
             self._workers.wake_all()
             return
         if "j" in message:
-            self._announcer.heard(message)
+            self._publisher.on_message(message)
         if self._engine is not None:
             if "a" in message:
                 self._engine.answered(msgspec.convert(message["a"], AnswerNotice))
@@ -360,7 +360,7 @@ class Instance:
         if message.get("d"):
             self._definitions_changed.set()
         if "q" in message or "qr" in message:
-            self._quorum.heard(message)
+            self._quorum.on_message(message)
 
     def _connected(self) -> None:
         """Listening (again): look at everything once, so that nothing that was announced meanwhile is missed."""
@@ -393,7 +393,7 @@ class Instance:
     async def _output(self, job: Job) -> JobOutput:
         plan = await self._plans.version(job.version)
         graph = plan.graphs[job.topic]
-        draft = Draft(job, graph, job.updated_at, created=False)
+        draft = JobDraft(job, graph, job.updated_at, created=False)
         return JobOutput(draft.metadata(), job.data)
 
     async def _output_or_none(self, job_id: str) -> tuple[JobOutput, int] | None:

@@ -34,7 +34,7 @@ from hotmesh.errors import (
     NotAuthorizedError,
 )
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.connect.options import is_readonly
 from hotmesh.postgres.logins import roles
 from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin, find_login
@@ -48,7 +48,7 @@ from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.instance import Instance
 from hotmesh.runtime.members import activation
-from hotmesh.runtime.members.outposts import Outposts, Post, divide, leading, source_of
+from hotmesh.runtime.members.outposts import Outposts, OutpostSpec, assign_workers, leading_worker, source_of
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.members.quorum import QuorumSubscriber
 from hotmesh.runtime.members.rates import Scope
@@ -58,7 +58,7 @@ from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry import prometheus
 from hotmesh.runtime.telemetry.events import EventSink, publisher
-from hotmesh.runtime.telemetry.logs import Voice, checked_logger, level_number, speaking_for
+from hotmesh.runtime.telemetry.logs import LogContext, checked_logger, level_number, logging_as
 from hotmesh.runtime.telemetry.tracing import TelemetryOption, find_telemetry
 from hotmesh.runtime.wake import DEFINITIONS
 from hotmesh.runtime.work.worker import Worker, check_task_queue, worker_from
@@ -203,7 +203,7 @@ class HotMesh(Instance):
             publisher(events)
         _check_codec(codec)
         member = guid or ids.guid()
-        voice = Voice(
+        log_context = LogContext(
             app_id,
             member,
             name,
@@ -217,7 +217,7 @@ class HotMesh(Instance):
             prometheus.address(metrics)
         return Starting(
             lambda: cls._begin(
-                app_id, connection, direct_connection, namespace, member, found, voice, task_queue, engine=bool(engine), readonly=readonly,
+                app_id, connection, direct_connection, namespace, member, found, log_context, task_queue, engine=bool(engine), readonly=readonly,
                 workers=serving, mode=migrate, name=name, pin_versions=pin_versions, events=events,
                 telemetry=spans, metrics=metrics, codec=codec,
                 secured=True if worker_credentials is not None else secured,
@@ -234,7 +234,7 @@ class HotMesh(Instance):
         namespace: str,
         guid: str,
         settings: Settings,
-        voice: Voice,
+        log_context: LogContext,
         task_queue: str | None,
         *,
         engine: bool,
@@ -251,35 +251,35 @@ class HotMesh(Instance):
         credentials: roles.Credentials | None,
     ) -> HotMesh:
         given = connection is not None or direct_connection is not None
-        first = None if engine or credentials is not None else leading(workers, connected=given)
+        first = None if engine or credentials is not None else leading_worker(workers, connected=given)
         if first is not None:
             connection = first.connection if connection is None else connection
             credentials = first.worker_credentials
             task_queue = task_queue or first.task_queue
             secured = secured if credentials is None else True
         source = await anyio.to_thread.run_sync(
-            lambda: Source.find(
+            lambda: ConnectionSource.find(
                 connection, direct=direct_connection, application_name=name or f"hotmesh {app_id}"
             )
         )
         if credentials is not None:
             source = source.logged_in(*roles.login_of(credentials))
-        own, posts = divide(workers, source, task_queue)
+        own, specs = assign_workers(workers, source, task_queue)
         begin = partial(
             cls._begin_on, app_id, namespace=namespace, name=name, pin_versions=pin_versions, telemetry=telemetry, codec=codec
         )  # fmt: skip
 
-        async def occupy(post: Post, member: str) -> HotMesh:
+        async def start_outpost(spec: OutpostSpec, member: str) -> HotMesh:
             # It runs no DDL: the tables are those of its instance, or it leads elsewhere.
             return await begin(
-                post.source, guid=member, settings=replace(settings, retention=None), workers=post.workers,
-                secured=True if post.secured else None, engine=False, readonly=False, mode="verify",
-                outposts=Outposts((), occupy, member), voice=replace(voice, guid=member), task_queue=post.task_queue,
+                spec.source, guid=member, settings=replace(settings, retention=None), workers=spec.workers,
+                secured=True if spec.secured else None, engine=False, readonly=False, mode="verify",
+                outposts=Outposts((), start_outpost, member), log_context=replace(log_context, guid=member), task_queue=spec.task_queue,
             )  # fmt: skip
 
         mesh = await begin(
             source, guid=guid, settings=settings, workers=own, secured=secured, engine=engine, readonly=readonly, mode=mode,
-            events=events, metrics=metrics, outposts=Outposts(posts, occupy, guid), voice=voice, task_queue=task_queue,
+            events=events, metrics=metrics, outposts=Outposts(specs, start_outpost, guid), log_context=log_context, task_queue=task_queue,
         )  # fmt: skip
         cls._live.add(mesh)
         return mesh
@@ -288,7 +288,7 @@ class HotMesh(Instance):
     async def _begin_on(
         cls,
         app_id: str,
-        source: Source,
+        source: ConnectionSource,
         *,
         namespace: str,
         guid: str,
@@ -303,7 +303,7 @@ class HotMesh(Instance):
         telemetry: Telemetry | None,
         codec: Codec | None,
         outposts: Outposts,
-        voice: Voice,
+        log_context: LogContext,
         task_queue: str | None,
         events: EventSink | None = None,
         metrics: int | str | None = None,
@@ -345,7 +345,7 @@ class HotMesh(Instance):
                 codec=codec,
                 login=login,
                 outposts=outposts,
-                voice=voice,
+                log_context=log_context,
                 task_queue=task_queue,
             )
             mesh._place = place
@@ -364,7 +364,7 @@ class HotMesh(Instance):
             if created:
                 mesh._events.engine("deployed")
             mesh._events.engine("started")
-        with speaking_for(voice):
+        with logging_as(log_context):
             logger.info("started")
         return mesh
 
@@ -462,7 +462,7 @@ class HotMesh(Instance):
                 logger.warning("graph: %s", warning)
             return loaded.app
 
-        with speaking_for(self._voice):
+        with logging_as(self._log_context):
             return await anyio.to_thread.run_sync(read)
 
     async def activate(self, version: str, delay: Duration | None = None) -> bool:
@@ -475,7 +475,7 @@ class HotMesh(Instance):
         """
         waiting = activation.DELAY if delay is None else seconds(delay, name="delay")
         wanted = checked_text(str(version), "version")
-        with speaking_for(self._voice):
+        with logging_as(self._log_context):
             await activation.activate(self._store, self._plans, self._quorum, wanted, waiting)
         return True
 
@@ -533,14 +533,14 @@ class HotMesh(Instance):
             topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
         )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        answered = self._announcer.expect(request.generation)
+        answered = self._publisher.expect(request.generation)
         try:
             job = await engine.start(request)
             if not answered.done():
-                self._announcer.sent(request.generation, job.job_id, limit)
+                self._publisher.sent(request.generation, job.job_id, limit)
             return _result(await answered)
         finally:
-            self._announcer.forget(request.generation)
+            self._publisher.forget(request.generation)
 
     async def signal(
         self,
@@ -558,7 +558,7 @@ class HotMesh(Instance):
         """
         self._engine_or_raise("signal")
         checked_text(topic, "topic")
-        return await self._sending.signal(topic, data, status, code, pending=pending)
+        return await self._messages.signal(topic, data, status, code, pending=pending)
 
     async def signal_all(
         self, topic: str, data: Mapping[str, Any], query: Mapping[str, Any], facets: Sequence[str] = ()
@@ -616,7 +616,7 @@ class HotMesh(Instance):
         `code`. A guid counts once. With a worker login: where this login answered `pending`, and nowhere else.
         Raises JobNotFoundError, JobCompletedError (the activity waits no more).
         """
-        return await self._sending.add(message)
+        return await self._messages.add(message)
 
     async def interrupt(
         self,
@@ -645,7 +645,7 @@ class HotMesh(Instance):
                 options[name] = text
         if expire is not None:
             options["expire"] = seconds(expire, name="expire")
-        return await self._sending.interrupt(checked_text(job_id, "job_id"), options, suppress=suppress)
+        return await self._messages.interrupt(checked_text(job_id, "job_id"), options, suppress=suppress)
 
     @overload
     async def resume(self, job_id: str) -> bool: ...
@@ -673,7 +673,7 @@ class HotMesh(Instance):
             raise ConfigError(
                 "resume takes either a job id, or guid=, topic= and scope= of what `pause` has paused"
             )
-        await self._sending.resume(checked_text(job_id, "job_id"))
+        await self._messages.resume(checked_text(job_id, "job_id"))
         return True
 
     # -- the mesh ----------------------------------------------------------------------------------------
@@ -695,7 +695,7 @@ class HotMesh(Instance):
         long as the instance. One of all workers replaces those of topics. Jobs that callers start are never slowed:
         what they need an engine for afterwards is. Raises ConfigError.
         """
-        with speaking_for(self._voice):
+        with logging_as(self._log_context):
             return await self._quorum.throttle(throttle, guid, topic, scope)
 
     async def pause(self, guid: str | None = None, topic: str | None = None, scope: Scope = "all") -> bool:
@@ -787,7 +787,7 @@ class HotMesh(Instance):
         and markers (`-done`) stand under theirs; `<activity>,<address>` (`charge,0,0`) is what one pass of an activity
         left; `-cancelled-` is `1` after `cancel`. Raises GetStateError.
         """
-        return await self._reading.get_raw(checked_text(job_id, "job_id"))
+        return await self._reader.get_raw(checked_text(job_id, "job_id"))
 
     async def get_query_state(self, job_id: str, fields: Sequence[str]) -> dict[str, str | None]:
         """Search fields of a job as text; None for what it does not have, or if there is no such job.
@@ -795,7 +795,7 @@ class HotMesh(Instance):
         `sku` is the field that `extended={"search": {"sku": …}}` gave; a name in double quotes is taken literally, as
         `"-done"` for a marker, and comes back without them.
         """
-        return await self._reading.get_query_state(checked_text(job_id, "job_id"), fields)
+        return await self._reader.get_query_state(checked_text(job_id, "job_id"), fields)
 
     async def export(
         self,
@@ -812,14 +812,14 @@ class HotMesh(Instance):
         among the four members. Raises GetStateError.
         """
         checked_text(job_id, "job_id")
-        return await self._reading.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)
+        return await self._reader.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)
 
     async def explain(self, job_id: str) -> Explanation:
         """Why a job does not move: each open branch, what it waits for, since when, and what would unblock it.
 
         `str()` of it is for people, `as_dict()` for programs. Raises JobNotFoundError.
         """
-        return await self._reading.explain(checked_text(job_id, "job_id"))
+        return await self._reader.explain(checked_text(job_id, "job_id"))
 
     async def metrics(self, *, queues: bool = True) -> dict[str, Any]:
         """What this instance has counted since it began, and what waits in the queues of its app (one statement).
@@ -827,7 +827,7 @@ class HotMesh(Instance):
         The numbers of the endpoint for Prometheus, without `hotmesh_` before the names; by the values of their labels
         where they have any. `queues=False` asks the database nothing.
         """
-        return await self._figures.as_dict(queues=queues)
+        return await self._snapshot.as_dict(queues=queues)
 
     @property
     def metrics_address(self) -> str | None:
@@ -838,11 +838,11 @@ class HotMesh(Instance):
 
     async def cancel(self, job_id: str) -> None:
         """Mark a job as cancelled, durably, for those who look at the mark; flows run on. No effect on no job."""
-        await self._operating.cancel(checked_text(job_id, "job_id"))
+        await self._operations.cancel(checked_text(job_id, "job_id"))
 
     async def scrub(self, job_id: str) -> None:
         """Remove a job in any state, with everything that is stored or queued for it. No effect on no job."""
-        await self._operating.scrub(checked_text(job_id, "job_id"))
+        await self._operations.scrub(checked_text(job_id, "job_id"))
 
     async def forget(self, job_id: str, generation: str) -> bool:
         """Remove a job that has ended before its time is over, so that its id can be used again; whether it was there.
@@ -850,7 +850,7 @@ class HotMesh(Instance):
         `generation` is `metadata.gid` of the job that is meant: a newer one of the same id stays.
         """
         checked_text(job_id, "job_id")
-        return await self._operating.forget(job_id, generation)
+        return await self._operations.forget(job_id, generation)
 
     async def list_dead_letters(
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100
@@ -859,7 +859,7 @@ class HotMesh(Instance):
         for name, value in (("topic", topic), ("job_id", job_id)):
             if value is not None:
                 checked_text(value, name)
-        return await self._operating.list_dead_letters(topic, job_id, limit)
+        return await self._operations.list_dead_letters(topic, job_id, limit)
 
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, once: its failures are forgotten, and a job that ended by it is live again.
@@ -867,11 +867,11 @@ class HotMesh(Instance):
         Raises DeadLetterNotFoundError; JobCompletedError if the job has ended for another reason, or if a transition
         has taken the error, so that the flow has gone on. See `docs/reading.md`.
         """
-        await self._operating.requeue(dead_letter_id)
+        await self._operations.requeue(dead_letter_id)
 
     async def discard(self, dead_letter_id: int) -> None:
         """Remove a dead letter for good. Raises DeadLetterNotFoundError."""
-        await self._operating.discard(dead_letter_id)
+        await self._operations.discard(dead_letter_id)
 
     @staticmethod
     def guid() -> str:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.advance.advance import Limits, Run
-from hotmesh.core.advance.job_draft import Draft, record_view
+from hotmesh.core.advance.job_draft import JobDraft, record_view
 from hotmesh.core.mapping import to_text
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan, Plan
-from hotmesh.core.state.job import Dimension, Job, Record, dimension_text
+from hotmesh.core.state.job import ActivityRecord, Dimension, Job, dimension_text
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConfigError, GetStateError, JobNotFoundError, MappingError, VersionNotFoundError
@@ -32,7 +32,7 @@ CHILDREN: Final = 20
 """Awaited jobs that an explanation looks into."""
 
 
-class Reading:
+class JobReader:
     """Reads the jobs of one app. `serves` says what workers this process has."""
 
     def __init__(
@@ -173,7 +173,7 @@ def _parts(allow: Collection[str] | None, block: Collection[str] | None) -> froz
 
 def _process(graph: GraphPlan, job: Job) -> dict[str, Any]:
     """Records by dimension path and activity, and the job itself under `$<topic>`."""
-    draft = Draft(job, graph, job.updated_at, created=False)
+    draft = JobDraft(job, graph, job.updated_at, created=False)
     process: dict[str, Any] = {}
     trigger = {"output": {"metadata": draft.trigger_metadata(), "data": job.input}}
     _level(process, (0,))[graph.trigger.id] = trigger
@@ -210,11 +210,11 @@ def _worker_passes(plan: Plan, whole: WholeJob, environment: Environment) -> Ite
             data = _derived(run, draft, activity, address) if work is None else work.data
             yield _entry(draft, activity_id, address, record, data, work)
     for (activity_id, address), work in queued.items():
-        record = Record("open", type="worker", started_at=work.created_at)
+        record = ActivityRecord("open", type="worker", started_at=work.created_at)
         yield _entry(draft, activity_id, address, record, work.data, work)
 
 
-def _derived(run: Run, draft: Draft, activity: ActivityPlan, address: Dimension) -> Json:
+def _derived(run: Run, draft: JobDraft, activity: ActivityPlan, address: Dimension) -> Json:
     """The input that the activity's maps give in what is recorded by now."""
     try:
         context = draft.context(activity, address, {"output": {}}, run.environment)
@@ -224,7 +224,12 @@ def _derived(run: Run, draft: Draft, activity: ActivityPlan, address: Dimension)
 
 
 def _entry(
-    draft: Draft, activity_id: str, address: Dimension, record: Record, data: Json, work: HeldWork | None
+    draft: JobDraft,
+    activity_id: str,
+    address: Dimension,
+    record: ActivityRecord,
+    data: Json,
+    work: HeldWork | None,
 ) -> dict[str, Any]:
     started, ended = record.started_at, record.ended_at
     entry: dict[str, Any] = {
@@ -245,14 +250,14 @@ def _entry(
     return entry
 
 
-def _retries(record: Record, work: HeldWork | None) -> int | None:
+def _retries(record: ActivityRecord, work: HeldWork | None) -> int | None:
     """Tries that failed; None for one that was neither answered nor is queued."""
     if work is not None:
         return work.attempt
     return None if record.state == "open" else record.attempt or 0
 
 
-def _iteration(draft: Draft, activity_id: str, address: Dimension) -> int | None:
+def _iteration(draft: JobDraft, activity_id: str, address: Dimension) -> int | None:
     """Which pass of the innermost cycle around it the address belongs to; None outside of cycles."""
     around = [
         activity.ancestor.id

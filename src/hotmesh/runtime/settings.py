@@ -139,7 +139,7 @@ _MORE_THAN_NONE = frozenset(
 )
 """With 0 of these an instance would do nothing, or nothing but look."""
 
-LARGEST = 10_000_000_000
+LARGEST_VALUE = 10_000_000_000
 """Of any setting: as seconds three centuries, as bytes more than a row holds."""
 
 _ALIASES = {"reclaim_delay": "lease", "reclaim_count": "poison_threshold"}
@@ -158,8 +158,8 @@ def _checked(name: str, value: Any, label: str, *, whole: bool) -> float:
         raise ConfigError(f"{label} must be a number of at least 0, not {value!r}")
     if value == 0 and name in _MORE_THAN_NONE:
         raise ConfigError(f"{label} must be more than 0")
-    if value > LARGEST:
-        raise ConfigError(f"{label} must be at most {LARGEST:,}, not {value!r}")
+    if value > LARGEST_VALUE:
+        raise ConfigError(f"{label} must be at most {LARGEST_VALUE:,}, not {value!r}")
     if whole and value != int(value):
         raise ConfigError(f"{label} must be a whole number, not {value!r}")
     return int(value) if whole else float(value)

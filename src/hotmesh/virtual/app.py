@@ -10,7 +10,7 @@ from hotmesh.postgres.connect.locks import alone
 from hotmesh.postgres.store import Store
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Source
+    from hotmesh.postgres.connect.connection import ConnectionSource
     from hotmesh.runtime.mesh import HotMesh
 
 VERSION: Final = 2
@@ -25,7 +25,7 @@ def document(app_id: str) -> str:
     return files("hotmesh.virtual").joinpath("app.yaml").read_text(encoding="utf-8").replace("APP", app_id)
 
 
-async def ensure_active(mesh: HotMesh, source: Source) -> None:
+async def ensure_active(mesh: HotMesh, source: ConnectionSource) -> None:
     """See to it that the app is active, in this version or a later one.
 
     Any number of processes may do so at once, of different releases, too: they take turns by an advisory lock, and none

@@ -1,4 +1,4 @@
-"""The instances of `HotMesh` behind the static methods: one per place in a process, and more where they are asked for."""
+"""The instances of `HotMesh` behind the static methods: one per target in a process, and more where they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import anyio.to_thread
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.messages import Response, StreamData
 from hotmesh.runtime.telemetry.logs import level_number
@@ -44,7 +44,7 @@ _LIBPQ: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "P
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """Where an app is."""
 
     connection: ConnectionLike
@@ -63,7 +63,7 @@ class Place:
     def key(self) -> tuple[Any, ...]:
         """Equal for places that are the same."""
         if self.connection is not None:
-            return (Source(self.connection).key, self.namespace, self.app_id, self.log_level)
+            return (ConnectionSource(self.connection).key, self.namespace, self.app_id, self.log_level)
         # What it comes to depends on the environment, and takes a while to find out.
         found = tuple(os.environ.get(name) for name in ("HOTMESH_DATABASE_URL", *_LIBPQ))
         return (found, self.namespace, self.app_id, self.log_level)
@@ -79,25 +79,25 @@ class Members:
         self._callbacks: dict[HotMesh, dict[str, Callback]] = {}
         self._lock = anyio.Lock()
 
-    async def shared(self, place: Place) -> HotMesh:
-        """The instance with an engine that all calls in this place go through."""
-        return await self._known(self._shared, place)
+    async def shared(self, target: Target) -> HotMesh:
+        """The instance with an engine that all calls in this target go through."""
+        return await self._known(self._shared, target)
 
-    async def starter(self, place: Place) -> HotMesh:
+    async def starter(self, target: Target) -> HotMesh:
         """An instance that can start jobs: the shared one if there is one, else one that processes nothing."""
-        known = self._shared.get(place.key)
+        known = self._shared.get(target.key)
         if known is not None and not known.stopped:
             return known
-        return await self._known(self._starters, place, readonly=True)
+        return await self._known(self._starters, target, readonly=True)
 
-    async def serve(self, place: Place, worker: Worker, callback: Callback, guid: str | None) -> HotMesh:
+    async def serve(self, target: Target, worker: Worker, callback: Callback, guid: str | None) -> HotMesh:
         """Let a worker serve its topic from now on; the instance that it belongs to.
 
         The shared instance serves a topic for one callback. A further one gets an instance of its own, and so does a
         worker for which a `guid` is given.
         """
         if guid is None:
-            mesh = await self.shared(place)
+            mesh = await self.shared(target)
             callbacks = self._callbacks.setdefault(mesh, {})
             if worker.topic not in callbacks:
                 mesh.add_worker(worker)
@@ -105,7 +105,7 @@ class Members:
                 return mesh
             if callbacks[worker.topic] == callback:
                 return mesh
-        mesh = await _begin(place, guid=guid, workers=[worker])
+        mesh = await _begin(target, guid=guid, workers=[worker])
         self._further.append(mesh)
         return mesh
 
@@ -121,9 +121,9 @@ class Members:
                 tasks.start_soon(mesh.stop)
 
     async def _known(
-        self, known: dict[tuple[Any, ...], HotMesh], place: Place, *, readonly: bool = False
+        self, known: dict[tuple[Any, ...], HotMesh], target: Target, *, readonly: bool = False
     ) -> HotMesh:
-        key = place.key
+        key = target.key
         found = known.get(key)
         if found is not None and not found.stopped:
             return found
@@ -132,24 +132,24 @@ class Members:
             if found is None or found.stopped:
                 if found is not None:
                     self._callbacks.pop(found, None)
-                found = known[key] = await _begin(place, readonly=readonly)
+                found = known[key] = await _begin(target, readonly=readonly)
             return found
 
 
 async def _begin(
-    place: Place, *, readonly: bool = False, guid: str | None = None, workers: list[Worker] | None = None
+    target: Target, *, readonly: bool = False, guid: str | None = None, workers: list[Worker] | None = None
 ) -> HotMesh:
     mesh = await HotMesh.init(
-        place.app_id,
-        connection=place.connection,
-        namespace=place.namespace,
+        target.app_id,
+        connection=target.connection,
+        namespace=target.namespace,
         guid=guid,
         readonly=readonly,
-        log_level=place.log_level,
+        log_level=target.log_level,
         settings={"max_cycles": ENDLESS},
     )
     try:
-        source = await anyio.to_thread.run_sync(partial(Source.find, place.connection))
+        source = await anyio.to_thread.run_sync(partial(ConnectionSource.find, target.connection))
         await ensure_active(mesh, source)
         # Only now: until it is active, there is nothing to serve.
         for worker in workers or ():

@@ -10,7 +10,7 @@ from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.virtual.calls import KEPT, Calls
 from hotmesh.virtual.context import VirtualContext, current
-from hotmesh.virtual.members import Place, members, worker_for
+from hotmesh.virtual.members import Target, members, worker_for
 from hotmesh.virtual.schedule import MAX_CYCLES, read_rhythm
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Virtual:
         that its instance logs, which it shares with others of this level.
         """
         worker = worker_for(_topic(topic), callback, retry, timeout, max_concurrency)
-        return await members().serve(Place(connection, namespace, app_id, log_level), worker, callback, guid)
+        return await members().serve(Target(connection, namespace, app_id, log_level), worker, callback, guid)
 
     @staticmethod
     async def exec(
@@ -160,11 +160,11 @@ class Virtual:
         reaction = given["on_error"] or "stop"
         if reaction not in ("stop", "continue"):
             raise ConfigError(f"on_error must be 'stop' or 'continue', not {reaction!r}")
-        place = Place(connection, namespace, app_id)
+        target = Target(connection, namespace, app_id)
         if callback is not None:
-            serving = Place(connection, namespace, app_id, log_level)
+            serving = Target(connection, namespace, app_id, log_level)
             await members().serve(serving, worker_for(topic, callback, retry, timeout, None), callback, guid)
-        calls = Calls(await members().starter(place))
+        calls = Calls(await members().starter(target))
         return await calls.start(schedule_id, topic, arguments, rhythm, max_cycles=cycles, on_error=reaction)
 
     @staticmethod
@@ -193,7 +193,7 @@ class Virtual:
 
 
 async def _calls(connection: ConnectionLike, namespace: str, app_id: str) -> Calls:
-    return Calls(await members().shared(Place(connection, namespace, app_id)))
+    return Calls(await members().shared(Target(connection, namespace, app_id)))
 
 
 def _options(options: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotmesh.core.advance import activities
-from hotmesh.core.advance.job_draft import Draft, View, record_view, time_slice
-from hotmesh.core.advance.join_state import Gathering
+from hotmesh.core.advance.job_draft import JobDraft, View, record_view, time_slice
+from hotmesh.core.advance.join_state import JoinState
 from hotmesh.core.advance.trace import Trace, TraceMode
 from hotmesh.core.column import LEAST_CODE, MOST_CODE, column_text, without_nul
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_json_value, to_number, to_text
@@ -32,14 +32,15 @@ from hotmesh.core.plan.compile import ActivityPlan, Edge, GraphPlan, Plan
 from hotmesh.core.state.job import (
     INTERRUPTED,
     PENDING_STATUS,
+    ActivityRecord,
     Dimension,
     Event,
     Job,
     Parent,
-    Record,
     RecordState,
 )
 from hotmesh.core.state.step import (
+    ActivityInstance,
     Broadcast,
     Consumed,
     Escalation,
@@ -48,7 +49,6 @@ from hotmesh.core.state.step import (
     Measure,
     Message,
     Notice,
-    Place,
     RecordChange,
     Signal,
     Step,
@@ -101,7 +101,7 @@ class Limits(Struct, frozen=True):
 DEFAULT_LIMITS: Final = Limits()
 
 
-class Announcement(Struct, frozen=True):
+class CompletionRule(Struct, frozen=True):
     """What an activity does about the rest of its job once its own part is done."""
 
     emit: bool = False
@@ -110,7 +110,7 @@ class Announcement(Struct, frozen=True):
     """The job is complete when no more than this many obligations are open."""
 
 
-SILENT: Final = Announcement()
+ALL_DONE: Final = CompletionRule()
 
 
 class StartRequest(Struct, frozen=True):
@@ -183,7 +183,7 @@ class Run:
         self.environment = environment
         self.limits = limits
         self._taken = taken
-        self._drafts: dict[str, Draft] = {}
+        self._drafts: dict[str, JobDraft] = {}
         self._job_ids: set[str] = set()
         self._sent: set[str] = set()
         self._todo: deque[Callable[[], None]] = deque()
@@ -197,7 +197,7 @@ class Run:
         self.escalations: list[Escalation] = []
         self.escalation_ends: list[EscalationEnd] = []
         self.measures: list[Measure] = []
-        self.released: list[Place] = []
+        self.released: list[ActivityInstance] = []
         self._consumed: list[Consumed] = []
         self._notices: list[Notice] = []
         self._interim = 0
@@ -263,14 +263,14 @@ class Run:
 
     # -- beginnings --------------------------------------------------------------------------------------
 
-    def load(self, job: Job) -> Draft:
+    def load(self, job: Job) -> JobDraft:
         graph = self.plan.graphs.get(job.topic) or GraphPlan.lost(job.topic)
-        draft = Draft(job, graph, self.now, created=False)
+        draft = JobDraft(job, graph, self.now, created=False)
         self._drafts[job.generation] = draft
         self._job_ids.add(job.job_id)
         return draft
 
-    def create(self, request: StartRequest) -> Draft:
+    def create(self, request: StartRequest) -> JobDraft:
         """Create the job and schedule what follows its trigger."""
         graph = self.plan.graphs.get(request.topic)
         if graph is None:
@@ -300,18 +300,18 @@ class Run:
             span_id=request.span_id,
             open={} if graph.joins else None,
         )
-        draft = Draft(base, graph, self.now, created=True)
+        draft = JobDraft(base, graph, self.now, created=True)
         draft.search = None if request.search is None else dict(request.search)
-        fired, announcement = self._trigger(draft, request.entity, view, naming)
+        fired, completion = self._trigger(draft, request.entity, view, naming)
         # Nothing can fail from here on: a child that cannot be created leaves no trace.
         self._drafts[draft.generation] = draft
         self._job_ids.add(job_id)
-        self._set_out(draft, fired, announcement, request.pending, view)
+        self._set_out(draft, fired, completion, request.pending, view)
         return draft
 
     def _trigger(
-        self, draft: Draft, given_entity: str | None, view: View, naming: Mapping[Any, Any]
-    ) -> tuple[list[Edge], Announcement]:
+        self, draft: JobDraft, given_entity: str | None, view: View, naming: Mapping[Any, Any]
+    ) -> tuple[list[Edge], CompletionRule]:
         """What the trigger makes of the job's input: key, data, entity, expiry, measures, and where it leads to."""
         graph = draft.graph
         trigger = graph.trigger
@@ -330,13 +330,18 @@ class Run:
         entity = given_entity if given_entity is not None else self.value(trigger, "entity", context)
         draft.entity = None if entity in (None, UNDEFINED) else column_text(entity, "the entity")
         draft.expire = self._expire(draft, context)
-        announcement = self.tells(trigger, context)
+        completion = self.completion_rule(trigger, context)
         if draft.key is not None and graph.statistics.measures:
             self._measure(draft, draft.key, naming)
-        return fired, announcement
+        return fired, completion
 
     def _set_out(
-        self, draft: Draft, fired: list[Edge], announcement: Announcement, pending: float | None, view: View
+        self,
+        draft: JobDraft,
+        fired: list[Edge],
+        completion: CompletionRule,
+        pending: float | None,
+        view: View,
     ) -> None:
         """Leave the trigger, or wait for `resume`, at most `pending` seconds."""
         draft.status = len(fired)
@@ -347,9 +352,9 @@ class Run:
             self.trace.created(draft, view)
         if pending is not None:
             return
-        self._follow(draft, draft.graph.trigger, (0,), fired, announcement)
+        self._follow(draft, draft.graph.trigger, (0,), fired, completion)
 
-    def _start(self, draft: Draft, options: Mapping[str, Any]) -> None:
+    def _start(self, draft: JobDraft, options: Mapping[str, Any]) -> None:
         """Start a job that its caller created within a transaction; its id, entity and search fields are settled.
 
         There is nobody left to raise to: what cannot be mapped becomes the job's error.
@@ -357,7 +362,7 @@ class Run:
         graph = draft.graph
         draft.started = True
         draft.version = self.plan.version
-        draft.gathering = Gathering({}) if graph.joins else None
+        draft.join_state = JoinState({}) if graph.joins else None
         draft.begun = None  # nothing has happened to it before, so all of it is here
         view: View = {"input": {"data": draft.input}, "output": {"data": draft.input}}
         naming = {"$self": view, graph.trigger.id: view, ENVIRONMENT: self.environment}
@@ -365,7 +370,7 @@ class Run:
         try:
             if graph.topic not in self.plan.graphs:
                 raise TopicNotFoundError(graph.topic, self.plan.app_id, self.plan.version)
-            fired, announcement = self._trigger(draft, draft.entity, view, naming)
+            fired, completion = self._trigger(draft, draft.entity, view, naming)
         except (MappingError, TopicNotFoundError) as error:
             draft.data, draft.search = before
             draft.status = 0
@@ -374,9 +379,9 @@ class Run:
             if draft.expire is not None and draft.expire > 0:
                 draft.expire = max(draft.expire, FAILED_START_KEPT)
             return
-        self._set_out(draft, fired, announcement, options.get("pending"), view)
+        self._set_out(draft, fired, completion, options.get("pending"), view)
 
-    def _measure(self, draft: Draft, key: str, context: Mapping[Any, Any]) -> None:
+    def _measure(self, draft: JobDraft, key: str, context: Mapping[Any, Any]) -> None:
         """Note what the trigger's `stats.measures` count about this job."""
         statistics = draft.graph.statistics
         found = []
@@ -409,7 +414,7 @@ class Run:
 
     # -- events ------------------------------------------------------------------------------------------
 
-    def happened(self, draft: Draft, event: Event) -> None:
+    def happened(self, draft: JobDraft, event: Event) -> None:
         """Apply one event, or consume it without effect if it comes too late."""
         if event.receipt is not None:
             self._consumed.append(Consumed(draft.generation, event.receipt))
@@ -436,7 +441,7 @@ class Run:
                 if activity is not None:
                     self.answer(draft, activity, event)
 
-    def _find(self, draft: Draft, event: Event) -> ActivityPlan | None:
+    def _find(self, draft: JobDraft, event: Event) -> ActivityPlan | None:
         """The activity the event is for; a version without it fails the job instead of dropping the event."""
         activity = draft.graph.activities.get(event.activity_id)
         found = draft.record(event.activity_id, event.dimension)
@@ -446,27 +451,29 @@ class Run:
                 f"in the graph on {draft.graph.topic}; the job cannot go on"
             )
             error = {"message": message, "code": LOST}
-            record = Record("closed", error=error, code=LOST, started_at=event.started_at, ended_at=self.now)
+            record = ActivityRecord(
+                "closed", error=error, code=LOST, started_at=event.started_at, ended_at=self.now
+            )
             # Whatever else is meant for it finds it closed.
             draft.put(event.activity_id, event.dimension, record)
-            self.released.append(Place(draft.generation, event.activity_id, event.dimension))
+            self.released.append(ActivityInstance(draft.generation, event.activity_id, event.dimension))
             self._close(draft, event.activity_id, event.dimension)
             self._uncaught(draft, error)
             self._edge(draft, 0)
         return activity
 
-    def answer(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+    def answer(self, draft: JobDraft, activity: ActivityPlan, event: Event) -> None:
         """An open activity got a reply, a signal or its timer."""
         found = draft.record(activity.id, event.dimension)
         if found is not None and (
             found.state == "closed" or (event.message_id and event.message_id in found.seen)
         ):
             return
-        base = found or Record("open", type=activity.type, started_at=event.started_at or self.now)
+        base = found or ActivityRecord("open", type=activity.type, started_at=event.started_at or self.now)
         pending = event.status == "pending"
         if event.kind == "added" and activity.type == "worker" and not (pending and base.state == "pending"):
             # It may be the first answer, to a message that still waits for a worker; or the last one.
-            self.released.append(Place(draft.generation, activity.id, event.dimension))
+            self.released.append(ActivityInstance(draft.generation, activity.id, event.dimension))
         # One that takes no more answers need not recognise any, and of many answers the last ones will do.
         seen = base.seen if pending else ()
         if pending and event.message_id:
@@ -480,7 +487,7 @@ class Run:
             state, seen = "closed", ()
         error = error_of(event) if event.status == "error" else None
         is_hook = activity.type == "hook"
-        answered = Record(
+        answered = ActivityRecord(
             state,
             base.output if is_hook else event.data if error is None else UNDEFINED,
             event.data if is_hook and error is None else UNDEFINED,
@@ -498,15 +505,15 @@ class Run:
         if self.trace is not None:
             self.trace.answered(draft, activity, event, address, request_id(draft, activity, event.dimension))
 
-    def _stop_waiting(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+    def _stop_waiting(self, draft: JobDraft, activity: ActivityPlan, event: Event) -> None:
         """The activity takes no more answers: a hook's timer and wait go, and its work item is done."""
         if activity.type != "hook":
             return
-        self.released.append(Place(draft.generation, activity.id, event.dimension))
+        self.released.append(ActivityInstance(draft.generation, activity.id, event.dimension))
         if activity.escalation is not None:
             self._end_escalation(draft, activity, event)
 
-    def _end_escalation(self, draft: Draft, activity: ActivityPlan, event: Event) -> None:
+    def _end_escalation(self, draft: JobDraft, activity: ActivityPlan, event: Event) -> None:
         """The hook waits no more, so its work item is done: by the timer it has expired, else it is resolved."""
         expired = event.kind == "timer"
         self.escalation_ends.append(
@@ -522,7 +529,7 @@ class Run:
 
     # -- the life of an activity -------------------------------------------------------------------------
 
-    def enter(self, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
+    def enter(self, draft: JobDraft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
         """Enter `activity` below the address of its parent, on account of one obligation already counted."""
         if draft.ended or draft.status <= 0:
             return
@@ -535,13 +542,13 @@ class Run:
         index = draft.next_pass(activity.id, parent) if activity.reentrant else 0
         self.begin(draft, activity, (*parent, index), branch)
 
-    def join(self, draft: Draft, activity: ActivityPlan, parent: Dimension) -> None:
+    def join(self, draft: JobDraft, activity: ActivityPlan, parent: Dimension) -> None:
         """Run a join that has gathered its branches, after what is already on its way."""
         self._todo.append(
             lambda: self.begin(draft, activity, (*parent, draft.next_pass(activity.id, parent)))
         )
 
-    def begin(self, draft: Draft, activity: ActivityPlan, dimension: Dimension, branch: str = "") -> None:
+    def begin(self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, branch: str = "") -> None:
         """Run the first leg of an activity at its own address. `branch`: by which transition, if by one."""
         if draft.ended or draft.status <= 0:
             return
@@ -562,7 +569,7 @@ class Run:
 
     def fail(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
         error: dict[str, Any],
@@ -576,11 +583,11 @@ class Run:
         if pending is not None:
             self._stop_waiting(draft, activity, pending)
             if activity.type == "worker":
-                self.released.append(Place(draft.generation, activity.id, pending.dimension))
+                self.released.append(ActivityInstance(draft.generation, activity.id, pending.dimension))
             waits = draft.record(activity.id, pending.dimension)
             if waits is not None:
                 draft.put(activity.id, pending.dimension, replace(waits, state="closed"))
-        failed = Record(
+        failed = ActivityRecord(
             "closed",
             error=error,
             code=error["code"],
@@ -593,10 +600,10 @@ class Run:
 
     def conclude(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
-        record: Record,
+        record: ActivityRecord,
         *,
         pending: Event | None = None,
     ) -> None:
@@ -608,7 +615,7 @@ class Run:
         view = self.self_view(activity, dimension, record)
         context = draft.context(activity, dimension, view, self.environment)
         fired: list[Edge] = []
-        announcement = SILENT
+        completion = ALL_DONE
         before = draft.data, draft.search
         try:
             fired = fired_edges(activity.edges, context, record.code or 200)
@@ -617,7 +624,7 @@ class Run:
             if activity.announces:
                 if activity.job_maps is not None and activity.uses_job:
                     context = draft.context(activity, dimension, view, self.environment)
-                announcement = self.tells(activity, context)
+                completion = self.completion_rule(activity, context)
         except MappingError as error:
             draft.data, draft.search = before
             if record.error is None:
@@ -627,17 +634,17 @@ class Run:
         if record.error is not None and not fired:
             self._close(draft, activity.id, dimension)
             self._uncaught(draft, record.error)
-            self._edge(draft, announcement.threshold)
+            self._edge(draft, completion.threshold)
             return
-        self.settle(draft, activity, dimension, fired, announcement, pending=pending is not None)
+        self.settle(draft, activity, dimension, fired, completion, pending=pending is not None)
 
     def settle(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
         fired: list[Edge],
-        announcement: Announcement,
+        completion: CompletionRule,
         *,
         pending: bool = False,
     ) -> None:
@@ -645,53 +652,53 @@ class Run:
         draft.status += len(fired)
         if not pending:
             self._close(draft, activity.id, dimension)
-        self._follow(draft, activity, dimension, fired, announcement)
+        self._follow(draft, activity, dimension, fired, completion)
 
-    def _close(self, draft: Draft, activity_id: str, dimension: Dimension) -> None:
+    def _close(self, draft: JobDraft, activity_id: str, dimension: Dimension) -> None:
         """The obligation of an activity is met."""
         draft.status -= 1
-        if draft.gathering is not None:
-            draft.gathering.closed(activity_id, dimension)
+        if draft.join_state is not None:
+            draft.join_state.closed(activity_id, dimension)
 
-    def tells(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> Announcement:
+    def completion_rule(self, activity: ActivityPlan, context: Mapping[Any, Any]) -> CompletionRule:
         """Whether the activity says `emit` and `persist` (only exactly true counts), and its `statusThreshold`."""
         if not activity.announces:
-            return SILENT
-        return Announcement(
+            return ALL_DONE
+        return CompletionRule(
             self.value(activity, "emit", context) is True,
             self.value(activity, "persist", context) is True,
             self._threshold(activity, context),
         )
 
-    def self_view(self, activity: ActivityPlan, dimension: Dimension, record: Record) -> View:
+    def self_view(self, activity: ActivityPlan, dimension: Dimension, record: ActivityRecord) -> View:
         wants_metadata = "$self" in activity.metadata_of
         return record_view(record, activity, dimension, self.now if wants_metadata else None)
 
     def _follow(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
         fired: list[Edge],
-        announcement: Announcement,
+        completion: CompletionRule,
     ) -> None:
         """Schedule the children of an activity that has closed or answered, and complete what is complete."""
         todo = self._todo
         for edge in fired:
             child = draft.graph.activities[edge.to]
-            if draft.gathering is not None:
-                draft.gathering.opened(child, dimension)
+            if draft.join_state is not None:
+                draft.join_state.opened(child, dimension)
             todo.append(
                 lambda child=child, branch=edge.branch: self.enter(draft, child, dimension, branch)  # type: ignore[misc]
             )
-        if announcement is not SILENT and draft.status not in (0, announcement.threshold):
-            if announcement.emit:
+        if completion is not ALL_DONE and draft.status not in (0, completion.threshold):
+            if completion.emit:
                 self._tell(draft, interim=True)
-            if announcement.persist:
+            if completion.persist:
                 self._tell(draft, interim=False)
-        self._edge(draft, announcement.threshold)
+        self._edge(draft, completion.threshold)
 
-    def _edge(self, draft: Draft, threshold: int) -> None:
+    def _edge(self, draft: JobDraft, threshold: int) -> None:
         """Complete the job if it has come down to nothing, or exactly to the threshold."""
         if draft.ended:
             return
@@ -705,12 +712,12 @@ class Run:
         draft.expire = self._expire(draft, None)
         self._tell(draft, interim=False)
 
-    def settled(self, draft: Draft) -> None:
+    def settled(self, draft: JobDraft) -> None:
         """An obligation was released without anything else happening: complete what is complete."""
         self._edge(draft, 0)
 
     def _below_threshold(
-        self, draft: Draft, activity: ActivityPlan, dimension: Dimension, threshold: int
+        self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, threshold: int
     ) -> None:
         """Not run: at the threshold the open branches are given up, below it the branch just ends."""
         if draft.status < threshold:
@@ -718,7 +725,7 @@ class Run:
             threshold = 0
         self._edge(draft, threshold)
 
-    def _uncaught(self, draft: Draft, error: Mapping[str, Any]) -> None:
+    def _uncaught(self, draft: JobDraft, error: Mapping[str, Any]) -> None:
         """No transition handles the error: it becomes the job's, and whoever waits is told once."""
         if draft.error is not None:
             return
@@ -732,7 +739,9 @@ class Run:
         self._tell(draft, interim=False)
         draft.told = True
 
-    def _continue_later(self, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> None:
+    def _continue_later(
+        self, draft: JobDraft, activity: ActivityPlan, parent: Dimension, branch: str
+    ) -> None:
         if draft.begun is not None:
             draft.begun.add((activity.id, parent))
         message_id = f"enter:{activity.id}:{'.'.join(map(str, parent))}:{branch}:{draft.base.seq}"
@@ -744,14 +753,14 @@ class Run:
 
     def start_child(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
         topic: str,
         data: Json,
         *,
         severed: bool,
-    ) -> Draft:
+    ) -> JobDraft:
         """Create the job that an await activity asks for. Its id and generation follow from the parent's."""
         seed = f"{draft.generation}/{activity.id}/{'.'.join(map(str, dimension))}"
         generation = UUID(
@@ -760,8 +769,8 @@ class Run:
         parent = Parent(draft.job_id, draft.generation, activity.id, dimension, severed)
         span = draft.span_id
         if self.trace is not None:
-            tells = self.trace.following if severed else self.trace.waiting
-            span = tells(draft, activity, dimension)
+            told = self.trace.following if severed else self.trace.waiting
+            span = told(draft, activity, dimension)
         return self.create(
             StartRequest(
                 topic=topic,
@@ -776,7 +785,7 @@ class Run:
 
     # -- endings -----------------------------------------------------------------------------------------
 
-    def interrupt(self, draft: Draft, options: Mapping[str, Any]) -> None:
+    def interrupt(self, draft: JobDraft, options: Mapping[str, Any]) -> None:
         """Stop the job: nothing of it goes on, and whoever waits is told (`throw: false`: without an error)."""
         draft.status += INTERRUPTED
         draft.dropped = True
@@ -795,7 +804,7 @@ class Run:
             draft.expire = min(float(options["expire"]), LONGEST_TIME)
         self._tell(draft, interim=False)
 
-    def _resume_pending(self, draft: Draft) -> None:
+    def _resume_pending(self, draft: JobDraft) -> None:
         """Start the branches of a job that was created in pending mode."""
         if draft.status != PENDING_STATUS:
             return
@@ -808,16 +817,16 @@ class Run:
         draft.expire = self._expire(draft, context)
         try:
             fired = fired_edges(trigger.edges, context, 200)
-            announcement = self.tells(trigger, context)
+            completion = self.completion_rule(trigger, context)
         except MappingError as error:
             draft.status = 0
             self._uncaught(draft, mapping_failure(error))
             self._edge(draft, 0)
             return
         draft.status = len(fired)
-        self._follow(draft, trigger, (0,), fired, announcement)
+        self._follow(draft, trigger, (0,), fired, completion)
 
-    def _tell(self, draft: Draft, *, interim: bool) -> None:
+    def _tell(self, draft: JobDraft, *, interim: bool) -> None:
         """Answer the parent, the waiting caller and the subscribers with the job as it is now.
 
         Not after an error: they have been told how it ends, and are told once.
@@ -839,7 +848,7 @@ class Run:
             )
             self._notices.append(notice)
 
-    def _tell_parent(self, draft: Draft, parent: Parent, *, interim: bool) -> None:
+    def _tell_parent(self, draft: JobDraft, parent: Parent, *, interim: bool) -> None:
         status, code, data = "success", 200, draft.data
         if draft.error is not None:
             status, code, data = "error", int(draft.error.get("code") or 500), dict(draft.error)
@@ -895,7 +904,7 @@ class Run:
         number = to_number(compiled.evaluate(context))
         return int(number) if math.isfinite(number) and number > 0 else 0
 
-    def _expire(self, draft: Draft, context: Mapping[Any, Any] | None) -> float | None:
+    def _expire(self, draft: JobDraft, context: Mapping[Any, Any] | None) -> float | None:
         """Seconds to keep the job once it has ended; 0 or less: until it is pruned."""
         compiled = draft.graph.expire
         if compiled is None:
@@ -910,13 +919,13 @@ class Run:
         number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
         return min(float(number), LONGEST_TIME) if number == number else self.limits.expire
 
-    def _last_context(self, draft: Draft) -> Mapping[Any, Any]:
+    def _last_context(self, draft: JobDraft) -> Mapping[Any, Any]:
         """What the graph's own expressions see: of an activity that ran more than once, the latest pass."""
         view: View = {"output": {"data": draft.input}}
         return draft.context(draft.graph.trigger, (), view, self.environment)
 
 
-def request_id(draft: Draft, activity: ActivityPlan, dimension: Dimension) -> str:
+def request_id(draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> str:
     """The id of what an activity asks for in one pass: the guid of its work."""
     return f"{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hotmesh.core.advance.join_state import Gathering
+from hotmesh.core.advance.join_state import JoinState
 from hotmesh.core.column import column_json
 from hotmesh.core.mapping import ENVIRONMENT, Environment, apply_writes, to_json_value
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan
 from hotmesh.core.state.job import (
     PENDING_STATUS,
+    ActivityRecord,
+    Address,
     Dimension,
     Job,
     Parent,
-    Place,
-    Record,
     dimension_text,
     timestamp,
 )
@@ -27,13 +27,43 @@ View = dict[str, Any]
 """An activity as expressions see it: {"output": {"data": …, "metadata": …}, "hook": {"data": …}}."""
 
 
-class Draft:
+class JobDraft:
     """The working copy of one job. Never mutates the `Job` it came from."""
 
     __slots__ = (
-        "app_id", "base", "begun", "created", "created_at", "data", "descend", "dropped", "ended", "entity", "error", "expire",
-        "gathering", "generation", "graph", "input", "job_id", "key", "now", "over", "own_records", "parent", "passes", "records",
-        "reply_to", "search", "span_id", "started", "status", "told", "touched", "trace_id", "version",
+        "app_id",
+        "base",
+        "begun",
+        "created",
+        "created_at",
+        "data",
+        "descend",
+        "dropped",
+        "ended",
+        "entity",
+        "error",
+        "expire",
+        "generation",
+        "graph",
+        "input",
+        "job_id",
+        "join_state",
+        "key",
+        "now",
+        "over",
+        "own_records",
+        "parent",
+        "passes",
+        "records",
+        "reply_to",
+        "search",
+        "span_id",
+        "started",
+        "status",
+        "told",
+        "touched",
+        "trace_id",
+        "version",
     )  # fmt: skip
 
     def __init__(self, base: Job, graph: GraphPlan, now: datetime, *, created: bool) -> None:
@@ -61,15 +91,15 @@ class Draft:
         self.span_id = base.span_id
         self.expire = base.expire
         self.created_at = base.created_at
-        self.gathering = None if base.open is None else Gathering(base.open)
-        self.records: dict[str, Mapping[Dimension, Record]] = dict(base.records)
-        self.own_records: dict[str, dict[Dimension, Record]] = {}
+        self.join_state = None if base.open is None else JoinState(base.open)
+        self.records: dict[str, Mapping[Dimension, ActivityRecord]] = dict(base.records)
+        self.own_records: dict[str, dict[Dimension, ActivityRecord]] = {}
         """The parts of `records` that this step has copied, and so may change."""
         self.passes: dict[str, dict[Dimension, int]] = {}
         """Activity → address of the parent → the index of its next pass, where that was asked for."""
-        self.begun: set[Place] | None = None if base.covered is None else set()
+        self.begun: set[Address] | None = None if base.covered is None else set()
         """Places where the next event may happen; None for a job of which everything is in memory."""
-        self.touched: dict[tuple[str, Dimension], Record] = {}
+        self.touched: dict[tuple[str, Dimension], ActivityRecord] = {}
         self.search: dict[str, Json] | None = None
         """Search fields and markers that this step sets."""
         self.over = not created and base.status <= 0 and base.status != PENDING_STATUS
@@ -101,18 +131,18 @@ class Draft:
             trace_id=self.trace_id,
             span_id=self.span_id,
             expire=self.expire,
-            open=None if self.gathering is None else self.gathering.stored(),
+            open=None if self.join_state is None else self.join_state.stored(),
             records=self.records,
             covered=None if self.begun is None else (base.covered or frozenset()) | self.begun,
         )
 
     # -- records -----------------------------------------------------------------------------------------
 
-    def record(self, activity_id: str, dimension: Dimension) -> Record | None:
+    def record(self, activity_id: str, dimension: Dimension) -> ActivityRecord | None:
         passes = self.records.get(activity_id)
         return None if passes is None else passes.get(dimension)
 
-    def put(self, activity_id: str, dimension: Dimension, record: Record) -> None:
+    def put(self, activity_id: str, dimension: Dimension, record: ActivityRecord) -> None:
         own = self.own_records.get(activity_id)
         if own is None:
             own = self.own_records[activity_id] = dict(self.records.get(activity_id, ()))
@@ -143,7 +173,7 @@ class Draft:
 
     def nearest(
         self, activity_id: str, dimension: Dimension, shared: int = 1
-    ) -> tuple[Dimension, Record] | None:
+    ) -> tuple[Dimension, ActivityRecord] | None:
         """The activity's record in the pass of `dimension`: one that agrees with it in the first `shared` parts.
 
         An ancestor's address is a prefix of it. Of another branch's records, the one that shares the longest prefix
@@ -264,7 +294,7 @@ _SEARCHABLE = ("-", "_")
 
 
 def record_view(
-    record: Record, activity: ActivityPlan | None, address: Dimension, now: datetime | None
+    record: ActivityRecord, activity: ActivityPlan | None, address: Dimension, now: datetime | None
 ) -> View:
     """A record as expressions see it; with `now`, its metadata too."""
     output: dict[str, Any] = {}
@@ -279,7 +309,7 @@ def record_view(
 
 
 def record_metadata(
-    record: Record, activity: ActivityPlan | None, address: Dimension, now: datetime
+    record: ActivityRecord, activity: ActivityPlan | None, address: Dimension, now: datetime
 ) -> dict[str, Any]:
     """An activity's metadata under its published short names."""
     metadata: dict[str, Any] = {"dad": dimension_text(address), "au": timestamp(record.ended_at or now)}

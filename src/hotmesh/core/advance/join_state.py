@@ -22,7 +22,7 @@ Group = dict[str, list[int]]
 """The branches that have arrived, and the address at which each ended."""
 
 
-class Gathering:
+class JoinState:
     """The working copy of `Job.open`."""
 
     __slots__ = ("_at", "_counted", "_to", "_waiting")

@@ -13,10 +13,10 @@ from typing import Any
 from msgspec import Struct
 
 from hotmesh.core.advance.advance import fired_edges
-from hotmesh.core.advance.job_draft import Draft, record_view
+from hotmesh.core.advance.job_draft import JobDraft, record_view
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import ActivityPlan, Plan
-from hotmesh.core.state.job import Dimension, Job, Record
+from hotmesh.core.state.job import ActivityRecord, Dimension, Job
 from hotmesh.core.values import Json
 from hotmesh.errors import MappingError
 
@@ -41,7 +41,7 @@ def reopen(
     graph = plan.graphs.get(job.topic)
     if graph is None or job.status < 0 or (job.status == 0 and job.error is None):
         return None
-    draft = Draft(job, graph, now, created=False)
+    draft = JobDraft(job, graph, now, created=False)
     failed = list(_uncaught(draft, environment))
     mine = [
         record for activity, address, record in failed if (activity.id, address) == (activity_id, dimension)
@@ -54,13 +54,15 @@ def reopen(
         first = min(others, key=lambda record: record.ended_at or now, default=None)
         error = None if first is None else _as_job_error(first)
     counted = None
-    if draft.gathering is not None:
-        draft.gathering.running(graph.activities[activity_id], dimension[:-1])
-        counted = draft.gathering.stored()
+    if draft.join_state is not None:
+        draft.join_state.running(graph.activities[activity_id], dimension[:-1])
+        counted = draft.join_state.stored()
     return Reopening(error, counted)
 
 
-def _uncaught(draft: Draft, environment: Environment) -> Iterator[tuple[ActivityPlan, Dimension, Record]]:
+def _uncaught(
+    draft: JobDraft, environment: Environment
+) -> Iterator[tuple[ActivityPlan, Dimension, ActivityRecord]]:
     """The passes that ended with an error which no transition took."""
     for activity_id, passes in draft.records.items():
         activity = draft.graph.activities.get(activity_id)
@@ -73,7 +75,11 @@ def _uncaught(draft: Draft, environment: Environment) -> Iterator[tuple[Activity
 
 
 def _followed(
-    draft: Draft, activity: ActivityPlan, address: Dimension, record: Record, environment: Environment
+    draft: JobDraft,
+    activity: ActivityPlan,
+    address: Dimension,
+    record: ActivityRecord,
+    environment: Environment,
 ) -> bool:
     wants_metadata = "$self" in activity.metadata_of
     view = record_view(record, activity, address, draft.now if wants_metadata else None)
@@ -85,5 +91,5 @@ def _followed(
         return False
 
 
-def _as_job_error(record: Record) -> Json:
+def _as_job_error(record: ActivityRecord) -> Json:
     return {**record.error, "is_stream_error": True}

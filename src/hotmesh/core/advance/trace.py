@@ -20,9 +20,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import Struct
 
-from hotmesh.core.advance.job_draft import Draft, record_metadata
+from hotmesh.core.advance.job_draft import JobDraft, record_metadata
 from hotmesh.core.mapping import Environment, to_json_value
-from hotmesh.core.state.job import Dimension, Event, MessageReceipt, Record, TimerReceipt, dimension_text
+from hotmesh.core.state.job import (
+    ActivityRecord,
+    Dimension,
+    Event,
+    MessageReceipt,
+    TimerReceipt,
+    dimension_text,
+)
 from hotmesh.errors import MappingError
 
 if TYPE_CHECKING:
@@ -72,13 +79,13 @@ class Trace:
         self._environment = environment
         self.spans: list[Span] = []
 
-    def traces(self, draft: Draft) -> bool:
+    def traces(self, draft: JobDraft) -> bool:
         """Whether spans are recorded for the job."""
         return draft.trace_id is not None and len(draft.trace_id) == 32 and draft.span_id != UNSAMPLED
 
     # -- ids that others need ----------------------------------------------------------------------------
 
-    def waiting(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> str | None:
+    def waiting(self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> str | None:
         """The parent of what an activity waits for: its work, its child."""
         if not self.traces(draft):
             return draft.span_id
@@ -86,14 +93,14 @@ class Trace:
             return self._outcome(draft, activity, dimension)
         return span_id(draft.generation, activity.id, dimension, "open")
 
-    def following(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> str | None:
+    def following(self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> str | None:
         """The parent of what follows an activity."""
         return self._outcome(draft, activity, dimension) if self.traces(draft) else draft.span_id
 
     def _has_span(self, activity: ActivityPlan) -> bool:
         return self._debug or activity.type in ("trigger", "worker") or activity.telemetry is not None
 
-    def _outcome(self, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> str:
+    def _outcome(self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> str:
         found = activity
         while not self._has_span(found):
             if len(found.incoming) != 1:
@@ -105,17 +112,17 @@ class Trace:
 
     # -- what happened -----------------------------------------------------------------------------------
 
-    def created(self, draft: Draft, view: View) -> None:
+    def created(self, draft: JobDraft, view: View) -> None:
         """A job and its trigger."""
         if not self.traces(draft):
             return
         trigger = draft.graph.trigger
         job = job_span_id(draft.generation)
         self._add(draft, f"JOB/{draft.app_id}/{draft.base.topic}/1", job, draft.span_id, {})
-        record = Record("closed", type="trigger", started_at=self._now, ended_at=self._now)
+        record = ActivityRecord("closed", type="trigger", started_at=self._now, ended_at=self._now)
         self._leg(draft, trigger, (0,), 1, "done", job, record, view)
 
-    def ended(self, draft: Draft) -> None:
+    def ended(self, draft: JobDraft) -> None:
         """A job is over: a span of its whole life."""
         if not self.traces(draft):
             return
@@ -130,7 +137,7 @@ class Trace:
             started_at=draft.created_at,
         )
 
-    def entered(self, draft: Draft, activity: ActivityPlan, dimension: Dimension, branch: str) -> None:
+    def entered(self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, branch: str) -> None:
         """An activity has run its first leg. `branch`: the transition that led to it; "": of a join."""
         if not self._has_span(activity) or not self.traces(draft):
             return
@@ -140,7 +147,7 @@ class Trace:
         self._leg(draft, activity, dimension, 1, "done" if closed else "open", parent, record)
 
     def _before(
-        self, draft: Draft, activity: ActivityPlan, dimension: Dimension, branch: str
+        self, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, branch: str
     ) -> ActivityPlan:
         activities = draft.graph.activities
         source = activities.get(branch) or activities.get(branch.rpartition(" ")[0])
@@ -150,7 +157,7 @@ class Trace:
         return activities[(arrived or activity.incoming)[0]]
 
     def answered(
-        self, draft: Draft, activity: ActivityPlan, event: Event, address: Dimension, guid: str
+        self, draft: JobDraft, activity: ActivityPlan, event: Event, address: Dimension, guid: str
     ) -> None:
         """An activity has got an answer, a signal or its timer, and has its outcome at `address`."""
         if not self._has_span(activity) or not self.traces(draft):
@@ -161,7 +168,7 @@ class Trace:
 
     def cycled(
         self,
-        draft: Draft,
+        draft: JobDraft,
         cycle: ActivityPlan,
         dimension: Dimension,
         ancestor: ActivityPlan,
@@ -173,7 +180,7 @@ class Trace:
         parent = self._outcome(draft, cycle, dimension)
         self._leg(draft, ancestor, again, 2, "done", parent, draft.record(ancestor.id, again))
 
-    def consumed(self, draft: Draft, event: Event) -> None:
+    def consumed(self, draft: JobDraft, event: Event) -> None:
         """A message or a timer has reached its job; only told in debug."""
         if not self._debug or not self.traces(draft):
             return
@@ -225,17 +232,17 @@ class Trace:
 
     def _leg(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
         leg: int,
         place: str,
         parent: str,
-        record: Record | None,
+        record: ActivityRecord | None,
         view: View | None = None,
         message_id: str | None = None,
     ) -> None:
-        known = record or Record("open", type=activity.type, started_at=self._now)
+        known = record or ActivityRecord("open", type=activity.type, started_at=self._now)
         metadata = record_metadata(known, activity, dimension, self._now)
         attributes = _scalars("app.activity.", metadata)
         attributes["app.activity.leg"] = leg
@@ -254,10 +261,10 @@ class Trace:
 
     def _told(
         self,
-        draft: Draft,
+        draft: JobDraft,
         activity: ActivityPlan,
         dimension: Dimension,
-        record: Record,
+        record: ActivityRecord,
         view: View | None,
     ) -> dict[str, Scalar]:
         """What the activity's `telemetry` block says; a block that cannot be evaluated says nothing."""
@@ -276,7 +283,7 @@ class Trace:
 
     def _add(
         self,
-        draft: Draft,
+        draft: JobDraft,
         name: str,
         found: str,
         parent: str | None,

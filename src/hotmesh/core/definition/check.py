@@ -133,7 +133,7 @@ def graphs_can_be_started(app: App, report: Report) -> None:
         if not graph.subscribes:
             _missing(report, "V10", "a graph needs the topic it subscribes to", graph.pointer, place)
         elif graph.subscribes in seen:
-            first = report.document.place(seen[graph.subscribes])
+            first = report.document.location(seen[graph.subscribes])
             report.error("V10", f'another graph subscribes to "{graph.subscribes}" already ({first})', place)
         else:
             seen[graph.subscribes] = place

@@ -98,7 +98,7 @@ def expressions_can_be_resolved(app: App, report: Report) -> None:
         if value is None or isinstance(value, (bool, int, float)):
             continue
         for problem in check_expression(value, pointer, roots):
-            report.problems.append(problem_at(report.document.place(problem.path), problem))
+            report.problems.append(problem_at(report.document.location(problem.path), problem))
 
 
 def expressions_stay_in_their_graph(app: App, report: Report) -> None:

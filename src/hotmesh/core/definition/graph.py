@@ -17,7 +17,7 @@ Expression = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """Where something stands: line and column from 1, in a file or in the text that was passed."""
 
     file: str | None = None
@@ -30,32 +30,32 @@ class Place:
         return f"{self.file or '<text>'}:{self.line}:{self.column}"
 
 
-NOWHERE = Place()
+NOWHERE = SourceLocation()
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A parsed source with every `$ref` resolved: plain data, and the place of each node by JSON pointer.
 
-    `keys` holds the place of a member's name where `places` holds that of its value. It serves the checks
+    `keys` holds the place of a member's name where `locations` holds that of its value. It serves the checks
     and is not stored, so it is empty for a document that was read back from the database.
     """
 
     data: Any
-    places: Mapping[str, Place] = field(default_factory=dict)
-    keys: Mapping[str, Place] = field(default_factory=dict)
+    locations: Mapping[str, SourceLocation] = field(default_factory=dict)
+    keys: Mapping[str, SourceLocation] = field(default_factory=dict)
 
-    def place(self, pointer: str) -> Place:
+    def location(self, pointer: str) -> SourceLocation:
         """The place of the node, or of the nearest node around it."""
-        while pointer not in self.places:
+        while pointer not in self.locations:
             if not pointer:
                 return NOWHERE
             pointer = pointer.rpartition("/")[0]
-        return self.places[pointer]
+        return self.locations[pointer]
 
-    def key_place(self, pointer: str) -> Place:
+    def key_location(self, pointer: str) -> SourceLocation:
         """The place of the name under which the node stands, or of the node itself if it has none."""
-        return self.keys.get(pointer) or self.place(pointer)
+        return self.keys.get(pointer) or self.location(pointer)
 
     def at(self, pointer: str) -> Any:
         """The node; UNDEFINED if there is none."""

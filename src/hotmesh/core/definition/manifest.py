@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.build import build_app
-from hotmesh.core.definition.graph import NOWHERE, App, Document, Place
+from hotmesh.core.definition.graph import NOWHERE, App, Document, SourceLocation
 from hotmesh.core.definition.yaml_document import escape
 from hotmesh.errors import CompileError
 
@@ -67,16 +67,16 @@ def app_to_json(app: App) -> dict[str, Any]:
     Store it as text or `json`: `jsonb` does not keep the order of keys, which a map's result shows.
     """
     files: dict[str | None, int] = {}
-    places: list[int] = []
+    locations: list[int] = []
     for pointer in _pointers(app.document.data):
-        place = app.document.places.get(pointer, NOWHERE)
+        place = app.document.locations.get(pointer, NOWHERE)
         if place.line is None or place.column is None:
-            places += (-1, 0, 0)
+            locations += (-1, 0, 0)
         else:
-            places += (files.setdefault(place.file, len(files)), place.line, place.column)
-    while places and places[-3] == -1:
-        del places[-3:]
-    return {"format": _FORMAT, "document": app.document.data, "files": list(files), "places": places}
+            locations += (files.setdefault(place.file, len(files)), place.line, place.column)
+    while locations and locations[-3] == -1:
+        del locations[-3:]
+    return {"format": _FORMAT, "document": app.document.data, "files": list(files), "locations": locations}
 
 
 def app_from_json(data: Mapping[str, Any]) -> App:
@@ -85,14 +85,14 @@ def app_from_json(data: Mapping[str, Any]) -> App:
     Raises CompileError for data that holds no app at all.
     """
     files: list[str | None] = data["files"]
-    flat: list[int] = data["places"]
+    flat: list[int] = data["locations"]
     triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
-    places = {
-        pointer: Place(files[file], line, column)
+    locations = {
+        pointer: SourceLocation(files[file], line, column)
         for pointer, (file, line, column) in zip(_pointers(data["document"]), triples, strict=False)
         if file >= 0
     }
-    app, problems = build_app(Document(data["document"], places))
+    app, problems = build_app(Document(data["document"], locations))
     if app is None:
         raise CompileError(problems)
     return app

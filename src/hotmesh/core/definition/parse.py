@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from hotmesh.core.definition.graph import NOWHERE, Document, Place
+from hotmesh.core.definition.graph import NOWHERE, Document, SourceLocation
 from hotmesh.core.definition.yaml_document import (
     MAX_DEPTH,
     PLAIN,
@@ -42,7 +42,7 @@ def parse(
 ) -> tuple[Document | None, list[Problem]]:
     """Read a graph document and all that it refers to.
 
-    `name` is how places call the text; `base` the name that its references are relative to, if another. Without
+    `name` is how locations call the text; `base` the name that its references are relative to, if another. Without
     `read` only references within the text can be followed. The document is None if the text is no YAML at all.
     """
     root = compose(text, name)
@@ -68,7 +68,7 @@ def _document(source: _Source, read: Read | None) -> tuple[Document | None, list
         data = writer.value(source.root, source, "", 0)
     except _TooLargeError as error:
         return None, [*writer.problems, error.problem]
-    return Document(data, writer.places, writer.keys), writer.problems
+    return Document(data, writer.locations, writer.keys), writer.problems
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,11 +93,11 @@ class _TooLargeError(Exception):
         self.problem = problem
 
 
-def _place(node: Node, source: _Source) -> Place:
+def _location(node: Node, source: _Source) -> SourceLocation:
     mark = node.start_mark
     if mark is None:
         return NOWHERE
-    return Place(source.name, mark.line + 1, mark.column + 1)
+    return SourceLocation(source.name, mark.line + 1, mark.column + 1)
 
 
 class _Writer:
@@ -105,8 +105,8 @@ class _Writer:
 
     def __init__(self, source: _Source, read: Read | None) -> None:
         self.problems: list[Problem] = []
-        self.places: dict[str, Place] = {}
-        self.keys: dict[str, Place] = {}
+        self.locations: dict[str, SourceLocation] = {}
+        self.keys: dict[str, SourceLocation] = {}
         self._read = read
         self._sources: dict[str, _Source] = {} if source.base is None else {source.base: source}
         self._opened: dict[tuple[str, str], _Source | str] = {}
@@ -125,9 +125,9 @@ class _Writer:
                 "syntax", f"aliases and references expand to {what}", node, source, pointer
             )
             raise _TooLargeError(problem)
-        place = _place(node, source)
+        place = _location(node, source)
         if place is not NOWHERE:
-            self.places[pointer] = place
+            self.locations[pointer] = place
         if isinstance(node, ScalarNode):
             try:
                 return scalar(node)
@@ -170,7 +170,7 @@ class _Writer:
         result: dict[str, Any] = {}
         for name, key, value, origin in self._entries(node, source, pointer):
             below = f"{pointer}/{escape(name)}"
-            if (place := _place(key, origin)) is not NOWHERE:
+            if (place := _location(key, origin)) is not NOWHERE:
                 self.keys[below] = place
             result[name] = self.value(value, origin, below, depth + 1)
         return result
@@ -203,7 +203,7 @@ class _Writer:
                 target = self._follow(node, value.value, source, pointer)
                 bases += [] if target is None else [target]
             elif key.value in own:
-                first = _place(own[key.value].key, source)
+                first = _location(own[key.value].key, source)
                 rule, what = "syntax", f'duplicate key "{key.value}"'
                 if _ACTIVITIES.fullmatch(pointer):
                     rule, what = "V1", f"Duplicate activity id found: {key.value}"
@@ -338,7 +338,7 @@ class _Writer:
         pointer: str,
         suggestion: str | None = None,
     ) -> Problem:
-        place = _place(node, source)
+        place = _location(node, source)
         return Problem(rule, message, pointer, place.file, place.line, place.column, suggestion)
 
 

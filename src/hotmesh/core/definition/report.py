@@ -10,7 +10,7 @@ from hotmesh.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hotmesh.core.definition.graph import Document, Place
+    from hotmesh.core.definition.graph import Document, SourceLocation
 
 
 class Report:
@@ -37,20 +37,20 @@ class Report:
     def _add(
         self, rule: str, message: str, pointer: str, name: bool, suggestion: str | None, severity: str
     ) -> None:
-        place = self.document.key_place(pointer) if name else self.document.place(pointer)
+        location = self.document.key_location(pointer) if name else self.document.location(pointer)
         self.problems.append(
-            problem_at(place, Problem(rule, message, pointer, suggestion=suggestion, severity=severity))
+            problem_at(location, Problem(rule, message, pointer, suggestion=suggestion, severity=severity))
         )
 
 
-def problem_at(place: Place, problem: Problem) -> Problem:
+def problem_at(location: SourceLocation, problem: Problem) -> Problem:
     return Problem(
         problem.rule,
         problem.message,
         problem.path,
-        place.file,
-        place.line,
-        place.column,
+        location.file,
+        location.line,
+        location.column,
         problem.suggestion,
         problem.severity,
     )

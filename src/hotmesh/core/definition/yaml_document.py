@@ -104,7 +104,7 @@ def compose(text: str, file: str | None) -> Node | Problem:
 
 
 def from_data(value: Any) -> Node:
-    """Plain data as a tree of nodes without places. Raises ValueError for what JSON cannot hold."""
+    """Plain data as a tree of nodes without locations. Raises ValueError for what JSON cannot hold."""
     return _from_data(value, "", 0)
 
 

@@ -275,7 +275,7 @@ class _Compiler:
         )
 
     def _where(self, pointer: str) -> str:
-        place = self._document.place(pointer)
+        place = self._document.location(pointer)
         return str(place) if place.line is not None else pointer
 
 
@@ -318,7 +318,9 @@ def _finish(graph: GraphPlan) -> None:
     }
     for name, activity in activities.items():
         activity.downstream = frozenset(reached[name])
-        activity.shared = {root: flow.anchor(name, root)[1] for root in activity.roots if root in activities}
+        activity.shared = {
+            root: flow.common_dominator(name, root)[1] for root in activity.roots if root in activities
+        }
         activity.needs = _needs(graph, name, reached[name], read)
         if activity.ancestor is not None:
             activity.ancestor_depth = flow.depth(activity.ancestor.id)
@@ -347,10 +349,10 @@ def _needs(
 def _join(
     graph: GraphPlan, activity: ActivityPlan, flow: Flow, following: Mapping[str, Iterable[str]]
 ) -> JoinPlan:
-    """What comes together at an activity: the ways that part at its anchor, within one pass of that."""
-    anchor, depth = flow.anchor(*activity.incoming)
-    below = flow.below(anchor)
-    # A cycle back to the anchor, or above it, leads to another pass.
+    """What comes together at an activity: the ways that part at its common_dominator, within one pass of that."""
+    common_dominator, depth = flow.common_dominator(*activity.incoming)
+    below = flow.dominated_by(common_dominator)
+    # A cycle back to the common_dominator, or above it, leads to another pass.
     within = {name: [to for to in following[name] if to in below] for name in below}
     feeders = {name for name, found in reachability(within).items() if activity.id in found}
     branches = {

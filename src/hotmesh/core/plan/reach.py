@@ -26,7 +26,7 @@ class Flow:
         self._dominators = self._chains(start)
         self._depths = self._lengths(start)
 
-    def anchor(self, *names: str) -> tuple[str, int]:
+    def common_dominator(self, *names: str) -> tuple[str, int]:
         """The last activity that all ways to these lead through, and how many parts its address has.
 
         In one pass of it, the addresses of the others begin with its own. An activity whose depth depends on the
@@ -46,9 +46,9 @@ class Flow:
         """Parts of the activity's address; None where that depends on the way to it."""
         return self._depths.get(name)
 
-    def below(self, anchor: str) -> set[str]:
+    def dominated_by(self, common_dominator: str) -> set[str]:
         """The activities to which every way leads through this one."""
-        return {name for name, chain in self._dominators.items() if anchor in chain[:-1]}
+        return {name for name, chain in self._dominators.items() if common_dominator in chain[:-1]}
 
     def _chains(self, start: str) -> dict[str, list[str]]:
         """Activity → its dominators, from the trigger down to itself."""

@@ -1,6 +1,6 @@
 """The state of one job, and what can happen to it.
 
-A job is one versioned row (`Job`), the records its activities left (`Record`), and the obligations still open
+A job is one versioned row (`Job`), the records its activities left (`ActivityRecord`), and the obligations still open
 outside of it: work, messages, timers, waits and children, each of which comes back as one `Event`.
 """
 
@@ -18,7 +18,7 @@ from hotmesh.enums import JobStatus
 Dimension = tuple[int, ...]
 """Which pass through each ancestor an activity instance belongs to; the trigger is at `(0,)`."""
 
-Place = tuple[str, Dimension]
+Address = tuple[str, Dimension]
 """An activity, and the address of one of its passes (for one that is still to be entered: of its parent)."""
 
 INTERRUPTED: Final = JobStatus.INTERRUPTED.value
@@ -30,7 +30,7 @@ PENDING_STATUS: Final = JobStatus.PENDING.value
 RecordState = Literal["open", "pending", "closed"]
 
 
-class Record(Struct, frozen=True):
+class ActivityRecord(Struct, frozen=True):
     """What one pass of an activity left behind.
 
     `open`: entered, waits for its first answer. `pending`: answered 202, takes further answers; `seen` holds the ids
@@ -60,7 +60,7 @@ class Parent(Struct, frozen=True):
     severed: bool = False
 
 
-Records = Mapping[str, Mapping[Dimension, Record]]
+Records = Mapping[str, Mapping[Dimension, ActivityRecord]]
 """Activity id → address → record."""
 
 
@@ -91,9 +91,9 @@ class Job(Struct, frozen=True):
     expire: float | None = None
     """Seconds the job is kept after it ends; None or not above 0: until pruned."""
     open: Mapping[str, Any] | None = None
-    """Open branches and what has gathered at joins (see `gathering.py`); kept for graphs with joins only."""
+    """Open branches and what has gathered at joins (see `join_state.py`); kept for graphs with joins only."""
     records: Records = {}
-    covered: frozenset[Place] | None = None
+    covered: frozenset[Address] | None = None
 
     def covers(self, event: Event) -> bool:
         """Whether the records that a step on this event reads are loaded."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hotmesh.core.advance.trace import Span
 from hotmesh.core.definition.graph import RetryPolicy
-from hotmesh.core.state.job import Dimension, Job, Receipt, Record
+from hotmesh.core.state.job import ActivityRecord, Dimension, Job, Receipt
 from hotmesh.core.values import Json
 
 
@@ -38,7 +38,7 @@ class RecordChange(Struct, frozen=True):
     generation: str
     activity_id: str
     dimension: Dimension
-    record: Record
+    record: ActivityRecord
 
 
 WorkKey = tuple[str, str, Dimension]
@@ -156,7 +156,7 @@ class Broadcast(Struct, frozen=True):
     data: Json
 
 
-class Place(Struct, frozen=True):
+class ActivityInstance(Struct, frozen=True):
     """An activity instance: whose timer and wait are removed."""
 
     generation: str
@@ -201,7 +201,7 @@ class Step(Struct, frozen=True):
     escalations: tuple[Escalation, ...] = ()
     escalation_ends: tuple[EscalationEnd, ...] = ()
     measures: tuple[Measure, ...] = ()
-    released: tuple[Place, ...] = ()
+    released: tuple[ActivityInstance, ...] = ()
     consumed: tuple[Consumed, ...] = ()
     notices: tuple[Notice, ...] = ()
     spans: tuple[Span, ...] = ()

@@ -58,7 +58,7 @@ _LOST = (
 )
 
 
-class Source:
+class ConnectionSource:
     """Where connections come from: a DSN, a dict of driver options, a pool of the user's, or a function that connects.
 
     `direct` is where a session is kept, for LISTEN and migrations: this very source unless another one was given,
@@ -96,13 +96,13 @@ class Source:
                 "connection= takes a DSN, a dict of driver options, an asyncpg pool or a function that connects, "
                 f"not {type(connection).__name__}"
             )
-        self.direct: Source | None = self
+        self.direct: ConnectionSource | None = self
         if direct is False:
             self.direct = None
         elif direct is True:
             raise ConfigError("direct_connection= takes what connection= takes, or False, not True")
         elif direct is not None:
-            self.direct = Source(direct, application_name=application_name)
+            self.direct = ConnectionSource(direct, application_name=application_name)
 
     @classmethod
     def find(
@@ -111,7 +111,7 @@ class Source:
         *,
         direct: ConnectionLike | Literal[False] = None,
         application_name: str = "hotmesh",
-    ) -> Source:
+    ) -> ConnectionSource:
         """The given connection; else `HOTMESH_DATABASE_URL`, else libpq's variables, else the embedded Postgres.
 
         `direct`, likewise; `HOTMESH_DIRECT_URL` counts where `connection` is taken from the environment, too.
@@ -133,7 +133,7 @@ class Source:
 
         return cls(ensure_running().dsn, application_name=application_name)
 
-    def logged_in(self, user: str, password: str) -> Source:
+    def logged_in(self, user: str, password: str) -> ConnectionSource:
         """A source of connections to the same place, by the same ways, with another login.
 
         Raises ConfigError for a pool and for a function, which have a login already.
@@ -143,7 +143,7 @@ class Source:
                 "worker_credentials= does not go with a pool or a function that connects, which has its login: pass a "
                 "DSN or options"
             )
-        other = Source(None, application_name=self._application_name)
+        other = ConnectionSource(None, application_name=self._application_name)
         other._options = {**self._options, "user": user, "password": password}
         if self.direct is not self:
             other.direct = None if self.direct is None else self.direct.logged_in(user, password)
@@ -160,20 +160,20 @@ class Source:
         """Equal for sources that lead to the same place, and by the same direct way."""
         return self.key, None if self.direct is None else self.direct.key
 
-    def given(self, connection: ConnectionLike) -> Source:
+    def given(self, connection: ConnectionLike) -> ConnectionSource:
         """The source of a further connection of the same instance; this one itself if it leads to the same place.
 
         Raises ConfigError.
         """
-        found = Source(connection, application_name=self._application_name)
+        found = ConnectionSource(connection, application_name=self._application_name)
         same = found.key == self.key and (found.direct is found or found.ways == self.ways)
         return self if same else found
 
-    def apart(self) -> Source:
+    def apart(self) -> ConnectionSource:
         """A source of the same connections for another event loop, to which a pool of the user's does not belong."""
         if self._pool is None:
             return self
-        other = Source(None, application_name=self._application_name)
+        other = ConnectionSource(None, application_name=self._application_name)
         # The pool does not tell how it connects; what it was made with is in these two since its first release.
         arguments: tuple[Any, ...] = getattr(self._pool, "_connect_args", ())
         other._options = dict(getattr(self._pool, "_connect_kwargs", {}))
@@ -328,7 +328,7 @@ class Link:
     """
 
     def __init__(
-        self, source: Source, *, name: str = "", patience: float | None = None, wait: float = 0.0
+        self, source: ConnectionSource, *, name: str = "", patience: float | None = None, wait: float = 0.0
     ) -> None:
         self._source = source
         self._lock = anyio.Lock()
@@ -590,9 +590,9 @@ def id_is_held(error: BaseException) -> bool:
 
 __all__ = [
     "ConnectionLike",
+    "ConnectionSource",
     "Driver",
     "Link",
-    "Source",
     "StatementError",
     "backoff",
     "is_closed",

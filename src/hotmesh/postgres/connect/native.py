@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from hotmesh.errors import DatabaseError
 from hotmesh.postgres.connect import sharing
-from hotmesh.postgres.connect.connection import ConnectionLike, Driver, Source, is_closed
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource, Driver, is_closed
 
 
 class PostgresConnection:
@@ -23,10 +23,10 @@ class PostgresConnection:
         await connection.disconnect()
     """
 
-    def __init__(self, connection: ConnectionLike | Source = None) -> None:
+    def __init__(self, connection: ConnectionLike | ConnectionSource = None) -> None:
         """Not connected; see `connect`."""
         self._given = connection
-        self._source: Source | None = None
+        self._source: ConnectionSource | None = None
         self._client: Driver | None = None
         self._lock = anyio.Lock()
 
@@ -49,7 +49,9 @@ class PostgresConnection:
     async def _open(self) -> None:
         async with self._lock:
             if self._client is None or is_closed(self._client):
-                self._source = self._given if isinstance(self._given, Source) else await _source(self._given)
+                self._source = (
+                    self._given if isinstance(self._given, ConnectionSource) else await _source(self._given)
+                )
                 self._client = await self._source.connect()
 
     @property
@@ -84,5 +86,5 @@ async def connect_client(connection: ConnectionLike = None, task_queue: str | No
     return (await PostgresConnection.connect(connection, task_queue=task_queue)).client
 
 
-async def _source(connection: ConnectionLike) -> Source:
-    return await anyio.to_thread.run_sync(lambda: Source.find(connection))
+async def _source(connection: ConnectionLike) -> ConnectionSource:
+    return await anyio.to_thread.run_sync(lambda: ConnectionSource.find(connection))

@@ -27,7 +27,7 @@ from hotmesh.core.arguments import checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError, WorkerRoleNotFoundError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionLike, Driver, Source, translated
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource, Driver, translated
 from hotmesh.postgres.logins.scram import verifier
 
 PREFIX = "hmsh_wrk"
@@ -390,7 +390,9 @@ async def _require_tables(driver: Driver, namespace: str) -> None:
 
 @asynccontextmanager
 async def _connected(connection: ConnectionLike) -> AsyncIterator[Driver]:
-    source = await anyio.to_thread.run_sync(lambda: Source.find(connection, application_name="hotmesh roles"))
+    source = await anyio.to_thread.run_sync(
+        lambda: ConnectionSource.find(connection, application_name="hotmesh roles")
+    )
     driver = await source.connect()
     try:
         with translated():

@@ -15,7 +15,7 @@ from hotmesh.core.state.job import Dimension
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import NotAuthorizedError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import Driver, Source, translated
+from hotmesh.postgres.connect.connection import ConnectionSource, Driver, translated
 from hotmesh.postgres.rows import HeldWork, work_from
 from hotmesh.postgres.steps import array, text_array
 from hotmesh.postgres.store import Store
@@ -44,7 +44,7 @@ select exists (
 """
 
 
-async def find_login(source: Source, schema: str, *, required: bool) -> WorkerLogin | None:
+async def find_login(source: ConnectionSource, schema: str, *, required: bool) -> WorkerLogin | None:
     """What this login may do if it is a worker login of the namespace; None if it is another one.
 
     Raises NotAuthorizedError if it is another one and `required`.
@@ -82,7 +82,7 @@ class SecuredStore(Store):
 
     def __init__(
         self,
-        source: Source,
+        source: ConnectionSource,
         schema: str,
         app_id: str,
         login: WorkerLogin,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.settings import Settings
 
 
-class Sending:
+class JobMessages:
     """Messages for jobs. `wake` tells the engine of this process, if there is one; the others hear it from Postgres."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Sending:
             EVENTS,
         )
         outcome = await self._store.add_answer(*arguments)
-        with anyio.move_on_after(HELD):
+        with anyio.move_on_after(UNANSWERED_RETRY):
             # The callback has returned, or is about to; what it answered is still on its way.
             while outcome == "held":
                 await anyio.sleep(0.02)
@@ -177,7 +177,7 @@ class Sending:
 _ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)
 """As `dad`: numbers that a column holds."""
 
-HELD: Final = 5.0
+UNANSWERED_RETRY: Final = 5.0
 """Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""
 
 

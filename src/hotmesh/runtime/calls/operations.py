@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 EVERYTHING: Final = '{"e":1,"w":["*"]}'
 """The hint that there is something for engines and for workers."""
 
-LARGEST: Final = 2**63 - 1
+LARGEST_ID: Final = 2**63 - 1
 """The largest id that a column holds."""
 
-TRIES: Final = 50
+OPERATION_TRIES: Final = 50
 """How often requeueing looks again at a job that moves meanwhile."""
 
 
-class Operating:
+class JobOperations:
     """Changes to jobs and dead letters of one app, each one statement."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Operating:
         """The newest dead letters first."""
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise ConfigError(f"limit must be an integer of at least 1, not {limit!r}")
-        limit = min(limit, LARGEST)
+        limit = min(limit, LARGEST_ID)
         return await reading.list_dead_letters(self._store, topic, job_id, limit)
 
     async def discard(self, dead_letter_id: int) -> None:
@@ -77,7 +77,7 @@ class Operating:
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, and bring back its job. Raises DeadLetterNotFoundError, JobCompletedError."""
         _check_id(dead_letter_id)
-        for _ in range(TRIES):
+        for _ in range(OPERATION_TRIES):
             letter = await reading.find_dead_letter(self._store, dead_letter_id)
             if letter is None:
                 break
@@ -136,5 +136,5 @@ def _check_id(dead_letter_id: int) -> None:
     """Raises ConfigError for what is no id, and DeadLetterNotFoundError for one that no row can have."""
     if isinstance(dead_letter_id, bool) or not isinstance(dead_letter_id, int):
         raise ConfigError(f"the id of a dead letter must be an integer, not {dead_letter_id!r}")
-    if not 0 < dead_letter_id <= LARGEST:
+    if not 0 < dead_letter_id <= LARGEST_ID:
         raise DeadLetterNotFoundError(dead_letter_id)

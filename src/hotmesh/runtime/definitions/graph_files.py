@@ -22,7 +22,7 @@ from hotmesh.errors import CompileError, Problem
 if TYPE_CHECKING:
     from hotmesh.core.definition.graph import App, Document
 
-Source = str | Path | Mapping[str, Any]
+GraphSource = str | Path | Mapping[str, Any]
 """A graph document: its text, the path of a file, or the data itself."""
 
 
@@ -43,7 +43,7 @@ class Inspected:
 
 
 def load(
-    source: Source,
+    source: GraphSource,
     *,
     base_path: str | Path | None = None,
     expected_app_id: str | None = None,
@@ -70,7 +70,7 @@ def load(
 
 
 def inspect(
-    source: Source,
+    source: GraphSource,
     *,
     base_path: str | Path | None = None,
     expected_app_id: str | None = None,
@@ -133,7 +133,7 @@ def is_document(text: str) -> bool:
     return isinstance(root, MappingNode) and any(key.value == "app" for key, _ in root.value)
 
 
-def _directory(source: Source, base_path: str | Path | None) -> Path | None:
+def _directory(source: GraphSource, base_path: str | Path | None) -> Path | None:
     if isinstance(source, Path) or (isinstance(source, str) and not is_document(source)):
         return Path(base_path or "", source).parent
     return None if base_path is None else Path(base_path)

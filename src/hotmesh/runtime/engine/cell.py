@@ -16,7 +16,7 @@ class HandedEvent(Event, frozen=True):
     """By `time.monotonic`."""
 
 
-class Cell:
+class CachedJob:
     """A job in memory, with the events that wait for its next step. `busy`: a step of it is on its way."""
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Pending:
         step: Step,
         epoch: int,
         *,
-        cell: Cell | None = None,
+        cell: CachedJob | None = None,
         events: Sequence[Event] = (),
         request: StartRequest | None = None,
         done: Callable[[Job | BaseException], None] | None = None,
@@ -81,7 +81,7 @@ class Pending:
         self.done = done
         self.taken = taken
         self.local: list[bool] = []
-        """For each piece of work of the step: whether a place in a local worker is kept for it."""
+        """For each piece of work of the step: whether a slot of a local worker is kept for it."""
         self.sent = 0.0
         """When it was last sent, by `time.monotonic`."""
         self.held_until: float | None = None

@@ -38,12 +38,12 @@ QUIET: Final = 5.0
 """Seconds after which an engine in duress looks again even if few messages have come."""
 
 
-STALE: Final = 30.0
+STATE_STALE: Final = 30.0
 """Seconds after which what was seen of a kind of message, or of all, says nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DuressState:
     """How an engine fares; times in milliseconds."""
 
     level: Level
@@ -72,7 +72,7 @@ class Duress:
         self._remote: tuple[Level, float, float] = ("healthy", 0.0, 0.0)
         self._told_at: float | None = None
         self._told: Level = "healthy"
-        self.tell: Callable[[dict[str, Any]], None] = _nobody
+        self.notify: Callable[[dict[str, Any]], None] = _nobody
         """Called with the message for the other engines when there is one."""
 
     # -- this engine -------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Duress:
         """Work out the level from the averages, and tell the others if there is something to tell."""
         self._since_look, self._looked_at = 0, self._clock()
         for kind, seen_at in list(self._seen_at.items()):
-            if seen_at <= self._looked_at - STALE:
+            if seen_at <= self._looked_at - STATE_STALE:
                 del self._averages[kind], self._seen_at[kind]
         score = max(self._averages.values(), default=0.0)
         level, floor = self.grade(score)
@@ -137,7 +137,7 @@ class Duress:
         if self._told_at is not None and now - self._told_at < self._settings.duress_broadcast:
             return
         self._told_at, self._told = now, self._level
-        self.tell(
+        self.notify(
             {
                 "type": "duress",
                 "duress_score_ms": round(score, 3),
@@ -148,7 +148,7 @@ class Duress:
 
     # -- other engines -----------------------------------------------------------------------------------
 
-    def heard(self, message: Mapping[str, Any]) -> bool:
+    def on_message(self, message: Mapping[str, Any]) -> bool:
         """Another engine says how it fares; adopted, and True, if that is worse than what holds here."""
         level, floor = message.get("level"), message.get("throttle_ms")
         if level not in LEVELS or isinstance(floor, bool) or not isinstance(floor, int | float):
@@ -175,15 +175,15 @@ class Duress:
         """The least delay between two looks at the stream, in milliseconds."""
         if self._floor == self._remote[1] == 0:
             return 0.0
-        own = self._floor if self._clock() - self._looked_at < STALE else 0.0
+        own = self._floor if self._clock() - self._looked_at < STATE_STALE else 0.0
         return max(own, self.remote_floor())
 
-    def reading(self) -> Reading:
+    def reading(self) -> DuressState:
         """How the engine fares now; changes nothing."""
         remote = self._remote_level()
         level = remote if LEVELS.index(remote) > LEVELS.index(self._level) else self._level
         averages = {kind: round(average, 3) for kind, average in self._averages.items()}
-        return Reading(level, max(averages.values(), default=0.0), self.floor(), averages)
+        return DuressState(level, max(averages.values(), default=0.0), self.floor(), averages)
 
 
 def _nobody(message: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Advances the jobs of an app: the main flow is notified → lock → load → advance → commit → tell.
 
-Two ways in. A job that this process created or last advanced is in memory (`Cell`): its events become a step at once,
+Two ways in. A job that this process created or last advanced is in memory (`CachedJob`): its events become a step at once,
 and the step goes out with the next group commit. Anything else arrives on the engine stream or as a due timer: the
 jobs are locked, loaded, advanced and committed in one transaction. Both meet in the compare-and-set of the job row.
 
@@ -32,17 +32,18 @@ from hotmesh.errors import (
     ConnectionLostError,
     DuplicateJobError,
     HotMeshError,
+    NoConnectionError,
 )
 from hotmesh.postgres.connect.connection import backoff, id_is_held, passing
 from hotmesh.postgres.members import live_members
 from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
-from hotmesh.runtime.engine.cell import Cell, Pending
+from hotmesh.runtime.engine.cell import CachedJob, Pending
 from hotmesh.runtime.engine.duress import Duress
-from hotmesh.runtime.engine.job_cache import Memory, Tell
-from hotmesh.runtime.engine.loader import Records
-from hotmesh.runtime.engine.stream import EVENT_LIMIT, HELD, EngineStream
+from hotmesh.runtime.engine.job_cache import JobCache, Notify
+from hotmesh.runtime.engine.loader import Loader
+from hotmesh.runtime.engine.stream import EVENT_LIMIT, ID_HELD_RETRY, EngineStream
 from hotmesh.runtime.members.rates import Pace
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import EVENTS, Wake
@@ -70,8 +71,8 @@ class Engine:
         settings: Settings,
         environment: Environment,
         workers: Workers,
-        tell: Tell,
-        missed: Callable[[str], None],
+        notify: Notify,
+        recheck: Callable[[str], None],
         reply_channel: Callable[[], str | None],
         *,
         readonly: bool = False,
@@ -88,7 +89,7 @@ class Engine:
         self._workers = workers
         self._readonly = readonly
         self._stopping = False
-        self._missed = missed
+        self._recheck = recheck
         self._own_channel = reply_channel
         self._telemetry = telemetry
         self._limits = Limits(
@@ -97,11 +98,11 @@ class Engine:
             trace=None if telemetry is None else telemetry.mode,
         )
         self._stream_wake = Wake(settings.poll)
-        self._memory = Memory(
+        self._cache = JobCache(
             plans,
             workers,
             settings,
-            tell,
+            notify,
             self._stream_wake,
             self._reply_channel,
             lambda: store.payload,
@@ -112,22 +113,22 @@ class Engine:
         )
         self.duress = Duress(settings)
         self.pace = Pace(floor=self.duress.floor)
-        self._records = Records(store, plans)
+        self._loader = Loader(store, plans)
         self._stream = EngineStream(
             store,
             plans,
             member,
             settings,
             environment,
-            self._memory,
-            self._records,
+            self._cache,
+            self._loader,
             self._stream_wake,
             self._limits,
             metrics,
             events,
             self.pace,
             self.duress,
-            self._obey,
+            self._apply_rates,
         )
         self._restarts: list[tuple[Pending, frozenset[str]]] = []
         self._held: set[Pending] = set()
@@ -166,9 +167,9 @@ class Engine:
         self._stopping = True
         self._stream.stop()
         while (
-            self._memory.ready
+            self._cache.ready
             or self._committing
-            or self._memory.unloaded
+            or self._cache.unloaded
             or self._restarts
             or self._loading
             or self._put_off
@@ -179,7 +180,7 @@ class Engine:
     async def close(self) -> None:
         self._closed = True
         held, self._held = self._held, set()
-        for item in (*self._memory.ready, *(pending for pending, _ in self._restarts), *held):
+        for item in (*self._cache.ready, *(pending for pending, _ in self._restarts), *held):
             if isinstance(item, Pending):
                 self._finish(item, HotMeshError(STOPPED))
         for link in (*self._commits, self._loads):
@@ -188,23 +189,23 @@ class Engine:
 
     def _reply_channel(self) -> str | None:
         """Where workers of other processes tell this one their answers; None: to all engines."""
-        unfit = self._readonly or self._stopping or self._memory.slowed
+        unfit = self._readonly or self._stopping or self._cache.slowed
         return None if unfit else self._own_channel()
 
     def behind(self) -> bool:
         """Whether the events of many jobs wait for a commit."""
-        waiting = len(self._memory.unloaded) + self._in_load
-        if waiting + len(self._memory.ready) <= ANSWERS_AHEAD:
+        waiting = len(self._cache.unloaded) + self._in_load
+        if waiting + len(self._cache.ready) <= UNCOMMITTED_LIMIT:
             return False
-        return waiting + sum(isinstance(item, Cell) for item in self._memory.ready) > ANSWERS_AHEAD
+        return waiting + sum(isinstance(item, CachedJob) for item in self._cache.ready) > UNCOMMITTED_LIMIT
 
-    def place_free(self) -> None:
+    def slot_free(self) -> None:
         """A local worker can take more of what overflowed."""
-        self._memory.work_to_do.set()
+        self._cache.work_to_do.set()
 
     def deliver(self, job_id: str, generation: str, event: Event) -> None:
         """Something happened to a job, known to this process first."""
-        self._memory.deliver(job_id, generation, event)
+        self._cache.deliver(job_id, generation, event)
 
     def wake(self, delay: float = 0.0) -> None:
         """There may be something on the engine stream, now or in some seconds."""
@@ -215,7 +216,7 @@ class Engine:
 
     def answered(self, answer: AnswerNotice) -> None:
         """A worker elsewhere answered for a job that this process had in memory when it sent the work."""
-        if self._readonly or self._stopping or self._memory.slowed:
+        if self._readonly or self._stopping or self._cache.slowed:
             return
         try:
             answer.data = self._store.payload.reveal(answer.data)
@@ -223,30 +224,30 @@ class Engine:
             # Its row is soon there for an engine that can.
             logger.error("answer cannot be decoded", extra={"job_id": answer.job_id, "error": str(error)})
             return
-        self._memory.answered_elsewhere(answer)
+        self._cache.answered_elsewhere(answer)
 
-    def slow(self, rate: int) -> None:
+    def set_rate(self, rate: int) -> None:
         """Take at most one message per `rate` milliseconds from now on, or none (-1). Starts by callers go on."""
         if rate != self.pace.rate:
             self.pace.change(rate)
-        self._obey()
+        self._apply_rates()
 
-    def _obey(self) -> None:
+    def _apply_rates(self) -> None:
         """Use memory only as long as nothing slows this engine: what it may not take must be where others find it."""
         slowed = self.pace.delay != 0
-        if slowed != self._memory.slowed:
-            self._memory.slowed = slowed
+        if slowed != self._cache.slowed:
+            self._cache.slowed = slowed
             self._workers.answer_by_stream(slowed)
 
-    def hear_duress(self, message: Mapping[str, Any]) -> None:
+    def on_duress(self, message: Mapping[str, Any]) -> None:
         """Another engine says how it fares. One that consumes nothing has nothing to slow."""
-        if not self._readonly and self.duress.heard(message):
-            self._obey()
+        if not self._readonly and self.duress.on_message(message):
+            self._apply_rates()
 
     @property
     def counts(self) -> dict[int, int]:
         """Starts and events that have become part of a committed step here, by code."""
-        return self._memory.counts
+        return self._cache.counts
 
     @property
     def error_count(self) -> int:
@@ -256,7 +257,7 @@ class Engine:
     @property
     def load(self) -> tuple[int, int, int]:
         """Jobs in memory, about how many bytes they take, and steps that wait for a commit."""
-        return len(self._memory.cells), self._memory.bytes, len(self._memory.ready)
+        return len(self._cache.cells), self._cache.bytes, len(self._cache.ready)
 
     # -- beginnings --------------------------------------------------------------------------------------
 
@@ -289,7 +290,7 @@ class Engine:
             else:
                 verdict.set_result(result)
 
-        self._memory.submit(Pending(step, self._plans.epoch, request=request, done=done))
+        self._cache.submit(Pending(step, self._plans.epoch, request=request, done=done))
         return await verdict
 
     def _start_step(self, plan: Plan, request: StartRequest, taken: frozenset[str]) -> Step:
@@ -305,12 +306,12 @@ class Engine:
         """
         enough = 1 if number == 0 else SECOND_COMMIT
         while True:
-            if len(self._memory.ready) < enough and not (number == 0 and self._workers.can_take):
-                if not self._memory.ready and not self._committing:
+            if len(self._cache.ready) < enough and not (number == 0 and self._workers.can_take):
+                if not self._cache.ready and not self._committing:
                     self._idle.set()
-                if self._memory.work_to_do.is_set():
-                    self._memory.work_to_do = anyio.Event()
-                await self._memory.work_to_do.wait()
+                if self._cache.work_to_do.is_set():
+                    self._cache.work_to_do = anyio.Event()
+                await self._cache.work_to_do.wait()
                 continue
             if number and not self._held_up() and await self._in_company():
                 await anyio.sleep(HELD_UP / 2)
@@ -328,8 +329,8 @@ class Engine:
                 raise
             finally:
                 self._committing -= 1
-            if self._memory.ready:
-                self._memory.work_to_do.set()
+            if self._cache.ready:
+                self._cache.work_to_do.set()
 
     def _held_up(self) -> bool:
         """Whether a commit of the first loop takes so long that the second must not wait for it."""
@@ -342,7 +343,7 @@ class Engine:
             self._look_around_at = now + LOOK_AROUND
             try:
                 self._company = len((await live_members(self._store)).engines) > 1
-            except (ConnectionLostError, ConnectionFailedError):
+            except NoConnectionError:
                 logger.debug("other engines could not be counted")
         return self._company
 
@@ -354,11 +355,11 @@ class Engine:
         """
         batch: list[Pending] = []
         most = self._settings.batch
-        if not self._committing and not self._company and len(self._memory.ready) >= 2 * SECOND_COMMIT:
-            most = min(most, (len(self._memory.ready) + 1) // 2)
-        while self._memory.ready and len(batch) < most:
-            item = self._memory.ready.popleft()
-            if isinstance(item, Cell):
+        if not self._committing and not self._company and len(self._cache.ready) >= 2 * SECOND_COMMIT:
+            most = min(most, (len(self._cache.ready) + 1) // 2)
+        while self._cache.ready and len(batch) < most:
+            item = self._cache.ready.popleft()
+            if isinstance(item, CachedJob):
                 pending = self._compute(item)
                 if pending is not None:
                     batch.append(pending)
@@ -366,16 +367,16 @@ class Engine:
                 batch.append(item)
         return batch
 
-    def _compute(self, cell: Cell, taken: frozenset[str] = frozenset()) -> Pending | None:
+    def _compute(self, cell: CachedJob, taken: frozenset[str] = frozenset()) -> Pending | None:
         job = cell.job
         plan = None if job is None else self._plans.known_for(job)
-        if job is None or plan is None or not self._memory.loaded(cell):
-            self._memory.queue(cell)
+        if job is None or plan is None or not self._cache.loaded(cell):
+            self._cache.queue(cell)
             return None
         events, cell.events = cell.events[:EVENT_LIMIT], cell.events[EVENT_LIMIT:]
-        events = self._memory.still_ours(events)
+        events = self._cache.still_ours(events)
         if not events:
-            self._memory.released(cell)
+            self._cache.step_done(cell)
             return None
         try:
             step = advance(plan, job, events, _now(), self._environment, taken=taken, limits=self._limits)
@@ -413,16 +414,16 @@ class Engine:
             self._recompute(stale)
             # In place: whoever called handles what goes wrong with those that are left.
             batch[:] = [pending for pending in batch if pending.epoch == epoch]
-        overflow = self._workers.take()
+        overflow = self._workers.offer_overflow()
         if not batch and not overflow:
             return
         token, since = ids.token(), time.monotonic()
         try:
             await self._send(link, batch, overflow, epoch, token)
-        except (ConnectionLostError, ConnectionFailedError) as error:
+        except NoConnectionError as error:
             await self._after_loss(link, batch, overflow, token, since, error)
         except BaseException:
-            self._workers.give_back(overflow)
+            self._workers.overflow_refused(overflow)
             raise
 
     async def _send(
@@ -431,7 +432,7 @@ class Engine:
         """One commit: these steps, and reservations for work that overflowed before."""
         since = time.monotonic()
         try:
-            arguments, wake = self._memory.encode(batch)
+            arguments, wake = self._cache.encode(batch)
             for work in overflow:
                 arguments.reserve(work.generation, work.activity_id, work.dimension)
             async with link.use() as connection:
@@ -443,17 +444,17 @@ class Engine:
                     token,
                     self._settings.lease,
                     wake,
-                    watched=self._memory.watched(batch),
+                    watched=self._cache.watched(batch),
                 )
-        except (ConnectionLostError, ConnectionFailedError):
-            # Whether it was written is not known; the places in local workers are kept until it is.
+        except NoConnectionError:
+            # Whether it was written is not known; the slots of local workers are kept until it is.
             raise
         except BaseException:
-            self._memory.return_places(*batch)
+            self._cache.free_slots(*batch)
             raise
         if committed.epoch != epoch:
-            self._memory.return_places(*batch)
-            self._workers.give_back(overflow)
+            self._cache.free_slots(*batch)
+            self._workers.overflow_refused(overflow)
             overflow.clear()
             add(self._metrics.refused, "definitions", len(batch))
             await self._plans.refresh()
@@ -462,14 +463,14 @@ class Engine:
         self._metrics.committed(len(batch), time.monotonic() - since, committed.refused.values())
         self._losses = 0
         self._measure(batch, time.monotonic() - since)
-        self._workers.taken(overflow, committed.held, since)
+        self._workers.overflow_claimed(overflow, committed.held, since)
         overflow.clear()  # settled: whatever goes wrong from here on
         for number, pending in enumerate(batch):
             refusal = committed.refused.get(number)
             if refusal is None:
-                self._memory.applied(pending, committed, arguments)
+                self._cache.applied(pending, committed, arguments)
             else:
-                self._memory.return_places(pending)
+                self._cache.free_slots(pending)
                 await self._refused(pending, *refusal)
         if committed.woken:
             self._stream_wake.set()
@@ -479,7 +480,7 @@ class Engine:
         events = [event for pending in batch for event in pending.events]
         if events:
             self.duress.took(events, seconds)
-            self._obey()
+            self._apply_rates()
 
     # -- verdicts ----------------------------------------------------------------------------------------
 
@@ -496,10 +497,10 @@ class Engine:
             if pending.lost and await self._is_ours(pending):
                 # The commit whose answer was lost came through after all.
                 pending.local = [False] * len(pending.step.work)
-                self._memory.applied(pending, self._unknown(), Batch())
+                self._cache.applied(pending, self._unknown(), Batch())
                 return
             freed = await self._store.free_expired_ids([taken]) > 0
-        except (ConnectionLostError, ConnectionFailedError):
+        except NoConnectionError:
             # The other steps of the batch are settled; this one is refused again, and then asks again.
             freed = True
         if freed:
@@ -521,12 +522,12 @@ class Engine:
         cell.events = [*pending.events, *cell.events]
         again = self._compute(cell, taken)
         if again is not None:
-            self._memory.submit(again)
+            self._cache.submit(again)
 
     def _restart(self, pending: Pending, taken: frozenset[str]) -> None:
         """Compute a start again; the active version may have to be read first."""
         self._restarts.append((pending, taken))
-        self._memory.something_to_load.set()
+        self._cache.something_to_load.set()
 
     def _recompute(self, batch: Sequence[Pending]) -> None:
         """The definitions changed: compute these steps again under what holds now."""
@@ -550,8 +551,8 @@ class Engine:
         cell.events = [*pending.events, *cell.events]
         if reload:
             cell.job = None
-            self._memory.cells[cell.generation] = cell
-        self._memory.queue(cell)
+            self._cache.cells[cell.generation] = cell
+        self._cache.queue(cell)
 
     async def _answered_elsewhere(self, link: Link, batch: list[Pending]) -> None:
         """Rows that some of the steps answer are gone: what those events report does not count; all else is committed."""
@@ -560,7 +561,7 @@ class Engine:
                 gone = await self._store.gone(
                     connection, self._member, [item for pending in batch for item in pending.step.consumed]
                 )
-        except (ConnectionLostError, ConnectionFailedError):
+        except NoConnectionError:
             gone = set()  # nothing was written, and it comes to light again
         late = {pending for pending in batch if not gone.isdisjoint(pending.step.consumed)}
         for pending in late:
@@ -591,11 +592,11 @@ class Engine:
                 "event dropped, another process was first",
                 extra={"job_id": cell.job_id, "activity_id": event.activity_id, "kind": event.kind},
             )
-        self._workers.settled(cell.generation, late)
+        self._workers.answers_committed(cell.generation, late)
         cell.events = [*(event for event in pending.events if event not in late), *cell.events]
         cell.job = None
-        self._memory.cells[cell.generation] = cell
-        self._memory.released(cell)
+        self._cache.cells[cell.generation] = cell
+        self._cache.step_done(cell)
 
     def _poisoned(self, pending: Pending, error: BaseException) -> None:
         """The database refuses the step itself: its events fail their activities instead."""
@@ -632,7 +633,7 @@ class Engine:
             self._finish(pending, DuplicateJobError(pending.step.jobs[0].job.job_id))
             return
         self._held.add(pending)
-        asyncio.get_running_loop().call_later(HELD, self._try_id_again, pending)
+        asyncio.get_running_loop().call_later(ID_HELD_RETRY, self._try_id_again, pending)
 
     def _try_id_again(self, pending: Pending) -> None:
         if pending in self._held:
@@ -643,15 +644,15 @@ class Engine:
         self._put_off -= 1
         self._retry_cell(pending, reload=True)
 
-    def _fail_events(self, cell: Cell, events: Sequence[Event], message: str) -> None:
+    def _fail_events(self, cell: CachedJob, events: Sequence[Event], message: str) -> None:
         """Let events fail their activities: what they report can be neither applied nor stored."""
         cell.failures += 1
         if cell.failures > self._settings.poison_threshold:
             # Not even the error can be stored; the rows stay, and others will come to the same end by the stream.
             cell.job = None
-            self._workers.settled(cell.generation, events)
-            self._memory.give_up(cell)
-            self._memory.released(cell)
+            self._workers.answers_committed(cell.generation, events)
+            self._cache.drop_events(cell)
+            self._cache.step_done(cell)
             return
         failure = {"message": message, "code": 500}
         cell.events = [
@@ -671,7 +672,7 @@ class Engine:
             else Event("interrupt", data={"reason": failure["message"], "code": 500}, receipt=e.receipt)
             for e in events
         ] + cell.events
-        self._memory.queue(cell)
+        self._cache.queue(cell)
 
     async def _after_loss(
         self,
@@ -710,32 +711,32 @@ class Engine:
                     if reserved:
                         held = await self._store.reserved_by(connection, self._member, token, reserved)
                 break
-            except (ConnectionLostError, ConnectionFailedError):
+            except NoConnectionError:
                 self._give_up_starts(batch, error)
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
                 failures += 1
         # It was written as a whole or not at all.
         seen = bool(held) or any(token == found for *_, found in written.values())
         if seen:
-            self._workers.taken(
+            self._workers.overflow_claimed(
                 overflow, [position for position, work in enumerate(overflow) if work.key in held], since
             )
         else:
-            self._workers.give_back(overflow)
+            self._workers.overflow_refused(overflow)
             if reserved:
-                self._workers.unanswered.add(token)
+                self._workers.lost_reservations.add(token)
         for pending in batch:
             job = pending.step.jobs[0].job
             # Held rows tell it, too, when the job has been advanced by others since.
             if written.get(job.job_id) == (job.generation, job.seq, token) or held & pending.reserved:
-                self._memory.keep_places(pending, held)
-                self._memory.applied(pending, self._unknown(), Batch())
+                self._cache.keep_slots(pending, held)
+                self._cache.applied(pending, self._unknown(), Batch())
             else:
                 pending.lost = True
-                self._memory.return_places(pending)
+                self._cache.free_slots(pending)
                 if pending.request is not None:
                     if pending.done is not None:
-                        self._memory.submit(pending)
+                        self._cache.submit(pending)
                 else:
                     self._retry_cell(pending, reload=True)
         self._stream_wake.set()
@@ -760,9 +761,9 @@ class Engine:
                 self._finish(pending, ConnectionLostError(str(error)))
                 pending.done = None
         for item in [
-            item for item in self._memory.ready if isinstance(item, Pending) and item.request is not None
+            item for item in self._cache.ready if isinstance(item, Pending) and item.request is not None
         ]:
-            self._memory.ready.remove(item)
+            self._cache.ready.remove(item)
             self._finish(item, ConnectionLostError(str(error)))
         restarts, self._restarts = self._restarts, []
         for pending, _ in restarts:
@@ -778,11 +779,11 @@ class Engine:
         """Load the jobs that have events but are not in memory, all that wait at once."""
         failures = 0
         while True:
-            if not self._memory.unloaded and not self._restarts:
-                self._memory.something_to_load = anyio.Event()
-                await self._memory.something_to_load.wait()
+            if not self._cache.unloaded and not self._restarts:
+                self._cache.something_to_load = anyio.Event()
+                await self._cache.something_to_load.wait()
             restarts, self._restarts = self._restarts, []
-            waiting, self._memory.unloaded = self._memory.unloaded, []
+            waiting, self._cache.unloaded = self._cache.unloaded, []
             self._loading = True
             self._in_load = len(waiting)
             try:
@@ -792,11 +793,11 @@ class Engine:
                 if waiting:
                     await self._load(waiting)
                 failures = 0
-            except (ConnectionLostError, ConnectionFailedError) as error:
+            except NoConnectionError as error:
                 self._restarts += self._still_patient(restarts, error)
-                self._memory.unloaded = [
+                self._cache.unloaded = [
                     *(cell for cell in waiting if cell.busy and cell.events),
-                    *self._memory.unloaded,
+                    *self._cache.unloaded,
                 ]
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
                 failures += 1
@@ -806,7 +807,7 @@ class Engine:
                 await self._load_singly(waiting)
             self._loading = False
             self._in_load = 0
-            self._memory.work_to_do.set()
+            self._cache.work_to_do.set()
 
     def _still_patient(
         self, restarts: list[tuple[Pending, frozenset[str]]], error: BaseException
@@ -820,26 +821,26 @@ class Engine:
                 self._finish(pending, ConnectionLostError(str(error)))
         return patient
 
-    async def _load_singly(self, waiting: Sequence[Cell]) -> None:
+    async def _load_singly(self, waiting: Sequence[CachedJob]) -> None:
         """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again."""
         for cell in waiting:
             try:
                 await self._load([cell])
-            except (ConnectionLostError, ConnectionFailedError):
-                self._memory.unloaded.append(cell)
+            except NoConnectionError:
+                self._cache.unloaded.append(cell)
             except CodecError as error:
                 await self._leave(cell, error)
             except Exception as error:
                 logger.error("job could not be loaded", extra={"job_id": cell.job_id}, exc_info=error)
-                self._memory.give_up(cell)
+                self._cache.drop_events(cell)
                 cell.job, cell.busy = None, False
-                self._memory.forget(cell)
+                self._cache.forget(cell)
 
-    async def _leave(self, cell: Cell, error: CodecError) -> None:
+    async def _leave(self, cell: CachedJob, error: CodecError) -> None:
         """A job that this process cannot decode is for another one; answers of workers here become rows for it."""
         logger.error("job cannot be decoded", extra={"job_id": cell.job_id, "error": str(error)})
         events, cell.events, cell.job, cell.busy = cell.events, [], None, False
-        self._memory.forget(cell)
+        self._cache.forget(cell)
         answers = [event for event in events if isinstance(event.receipt, WorkReceipt)]
         if not answers:
             return
@@ -860,7 +861,7 @@ class Engine:
             # Their leases lapse, and the work is done again.
             logger.error("answers not handed on", extra={"job_id": cell.job_id, "error": str(failure)})
         finally:
-            self._workers.settled(cell.generation, answers)
+            self._workers.answers_committed(cell.generation, answers)
 
     async def _start_again(self, pending: Pending, taken: frozenset[str]) -> None:
         if pending.request is None:
@@ -868,7 +869,7 @@ class Engine:
         try:
             plan = await self._plans.active()
             step = self._start_step(plan, pending.request, taken)
-        except (ConnectionLostError, ConnectionFailedError):
+        except NoConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - it is the caller's
             self._finish(pending, error)
@@ -876,12 +877,12 @@ class Engine:
         again = Pending(step, self._plans.epoch, request=pending.request, done=pending.done, taken=taken)
         again.lost = pending.lost
         again.held_until = pending.held_until
-        self._memory.submit(again)
+        self._cache.submit(again)
 
-    async def _load(self, waiting: Sequence[Cell]) -> None:
+    async def _load(self, waiting: Sequence[CachedJob]) -> None:
         async with self._loads.use() as connection:
             jobs = await self._store.load_jobs(connection, {cell.job_id for cell in waiting})
-            loaded = await self._records.load(
+            loaded = await self._loader.load(
                 connection,
                 [(jobs[cell.generation], cell.events) for cell in waiting if cell.generation in jobs],
             )
@@ -890,17 +891,17 @@ class Engine:
             if job is None or not job.live:
                 # Ended, scrubbed or replaced: the rows that these events came from went with it. If that was by a
                 # commit of this process whose answer was lost, nobody here has been told yet.
-                self._missed(cell.generation)
-                self._memory.give_up(cell)
+                self._recheck(cell.generation)
+                self._cache.drop_events(cell)
                 cell.job = None
                 cell.busy = False
-                self._memory.forget(cell)
+                self._cache.forget(cell)
                 continue
             cell.job = job
-            self._memory.submit(cell)
+            self._cache.submit(cell)
 
 
-ANSWERS_AHEAD: Final = 300
+UNCOMMITTED_LIMIT: Final = 300
 """Jobs whose events may wait for a commit before workers claim more: enough for the next commits."""
 
 SECOND_COMMIT: Final = 8

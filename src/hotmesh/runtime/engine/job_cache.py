@@ -17,7 +17,7 @@ from hotmesh.core.state.job import Event, MessageReceipt
 from hotmesh.core.state.step import Message, Notice, Step, Work, WorkKey
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Batch, Committed
-from hotmesh.runtime.engine.cell import Cell, HandedEvent, Pending
+from hotmesh.runtime.engine.cell import CachedJob, HandedEvent, Pending
 from hotmesh.runtime.telemetry.events import touched
 from hotmesh.runtime.wake import HANDOVER, with_events
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
 
-Tell = Callable[[Notice, Mapping[str, Collection[str]]], None]
+Notify = Callable[[Notice, Mapping[str, Collection[str]]], None]
 """Told of every notice after its commit, with the members that want what is announced, by topic."""
 
 
-class Memory:
+class JobCache:
     """Jobs in memory, steps that are ready for a commit, and jobs that have to be loaded first."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Memory:
         plans: Plans,
         workers: Workers,
         settings: Settings,
-        tell: Tell,
+        notify: Notify,
         stream_wake: Wake,
         reply_channel: Callable[[], str | None],
         payload: Callable[[], Payload],
@@ -61,15 +61,15 @@ class Memory:
         self._telemetry = telemetry
         self._workers = workers
         self._settings = settings
-        self._tell = tell
+        self._notify = notify
         self._readonly = readonly
         self._payload = payload
         self.stream_wake = stream_wake
         self._reply_channel = reply_channel
-        self.cells: OrderedDict[str, Cell] = OrderedDict()
+        self.cells: OrderedDict[str, CachedJob] = OrderedDict()
         self.bytes = 0
-        self.ready: deque[Cell | Pending] = deque()
-        self.unloaded: list[Cell] = []
+        self.ready: deque[CachedJob | Pending] = deque()
+        self.unloaded: list[CachedJob] = []
         self.work_to_do = anyio.Event()
         self.something_to_load = anyio.Event()
         self.slowed = False
@@ -81,7 +81,7 @@ class Memory:
         """Something happened to a job, known to this process first."""
         cell = self.cells.get(generation)
         if cell is None:
-            cell = self.cells[generation] = Cell(job_id, generation)
+            cell = self.cells[generation] = CachedJob(job_id, generation)
         else:
             self.cells.move_to_end(generation)
         cell.events.append(event)
@@ -114,11 +114,11 @@ class Memory:
             self.stream_wake.set()
         return kept
 
-    def submit(self, item: Cell | Pending) -> None:
+    def submit(self, item: CachedJob | Pending) -> None:
         self.ready.append(item)
         self.work_to_do.set()
 
-    def queue(self, cell: Cell) -> None:
+    def queue(self, cell: CachedJob) -> None:
         """A cell with events goes to the next commit; without what they need, it is loaded first."""
         if self.loaded(cell):
             self.submit(cell)
@@ -126,7 +126,7 @@ class Memory:
             self.unloaded.append(cell)
             self.something_to_load.set()
 
-    def loaded(self, cell: Cell) -> bool:
+    def loaded(self, cell: CachedJob) -> bool:
         job = cell.job
         if job is None or self._plans.known_for(job) is None:
             return False
@@ -137,7 +137,7 @@ class Memory:
         left: list[Work] = []
         for number, pending in enumerate(batch):
             pending.sent = time.monotonic()
-            pending.local = [self._workers.reserve(work) for work in pending.step.work]
+            pending.local = [self._workers.hold_slot(work) for work in pending.step.work]
             for work, local in zip(pending.step.work, pending.local, strict=True):
                 if not local:
                     left.append(work)
@@ -155,24 +155,24 @@ class Memory:
         held = generation is not None and generation in self.cells and not self.slowed
         return HANDOVER if held else 0.0
 
-    def return_places(self, *batch: Pending) -> None:
-        """Give back the places that were kept in local workers for steps that did not commit."""
+    def free_slots(self, *batch: Pending) -> None:
+        """Give back the slots that were kept in local workers for steps that did not commit."""
         for pending in batch:
             for work, local in zip(pending.step.work, pending.local, strict=False):
                 if local:
-                    self._workers.unreserve(work)
+                    self._workers.free_slot(work)
             pending.local = []
 
     def unanswered(self, reservations: Iterable[int]) -> None:
         """The connection was lost before it was known whether these commits reserved work for this process."""
         for reservation in reservations:
-            self._workers.unanswered.add(reservation)
+            self._workers.lost_reservations.add(reservation)
 
-    def keep_places(self, pending: Pending, held: Collection[WorkKey]) -> None:
+    def keep_slots(self, pending: Pending, held: Collection[WorkKey]) -> None:
         """Of the places kept for a step whose commit was not answered, keep those whose work this process holds."""
         for index, (work, local) in enumerate(zip(pending.step.work, pending.local, strict=True)):
             if local and work.key not in held:
-                self._workers.unreserve(work)
+                self._workers.free_slot(work)
                 pending.local[index] = False
 
     def applied(self, pending: Pending, committed: Committed, arguments: Batch) -> None:
@@ -186,7 +186,7 @@ class Memory:
         for event in pending.events:
             counts[event.code] = counts.get(event.code, 0) + 1
         if own is not None:
-            self._workers.settled(own.generation, pending.events)
+            self._workers.answers_committed(own.generation, pending.events)
         for change in step.jobs:
             job = change.job
             if change.ended:
@@ -203,7 +203,7 @@ class Memory:
                 cell = (
                     own
                     if own is not None and own.generation == job.generation
-                    else Cell(job.job_id, job.generation)
+                    else CachedJob(job.job_id, job.generation)
                 )
                 self.cells[job.generation] = cell
             # A step of another way in may have been told first.
@@ -216,15 +216,15 @@ class Memory:
             self.bytes += grown
         for work, local in zip(step.work, pending.local, strict=True):
             if local:
-                self._workers.begin(work, now, pending.sent)
+                self._workers.start(work, now, pending.sent)
             else:
-                self._workers.leave(work, now)
+                self._workers.overflow(work, now)
         for message in step.messages:
             self._handed_over(message)
         for timer in step.timers:
             self.stream_wake.set_in(timer.delay)
         for notice in step.notices:
-            self._tell(notice, committed.listeners)
+            self._notify(notice, committed.listeners)
         if committed.escalations and self._events is not None:
             for change in step.jobs:
                 self._events.escalations(committed.escalations.get(change.job.job_id, ()))
@@ -234,7 +234,7 @@ class Memory:
             pending.done(step.jobs[0].job)
         if own is not None:
             own.failures = own.blocked = 0
-            self.released(own)
+            self.step_done(own)
         self._evict()
 
     def _handed_over(self, message: Message) -> None:
@@ -255,11 +255,11 @@ class Memory:
         )
         self.deliver(message.job_id, generation, event)
 
-    def released(self, cell: Cell) -> None:
+    def step_done(self, cell: CachedJob) -> None:
         """A step of the cell is through: on with the events that came meanwhile."""
         if self.cells.get(cell.generation) is not cell:
             # The job has ended; what came late means nothing any more, and its rows went with it.
-            self.give_up(cell)
+            self.drop_events(cell)
         job = cell.job
         if job is not None and sum(map(len, job.records.values())) > RECORD_LIMIT:
             cell.job = None
@@ -273,12 +273,12 @@ class Memory:
         if cell.job is None:
             self.forget(cell)
 
-    def give_up(self, cell: Cell) -> None:
+    def drop_events(self, cell: CachedJob) -> None:
         """The events of a cell mean nothing any more, or come again from their rows."""
-        self._workers.settled(cell.generation, cell.events)
+        self._workers.answers_committed(cell.generation, cell.events)
         cell.events = []
 
-    def forget(self, cell: Cell) -> None:
+    def forget(self, cell: CachedJob) -> None:
         if self.cells.get(cell.generation) is cell:
             del self.cells[cell.generation]
             self.bytes -= cell.size
@@ -303,7 +303,7 @@ class Memory:
         if job.generation not in self.cells and not any(pending.local):
             return
         if job.live:
-            self.cells.setdefault(job.generation, Cell(job.job_id, job.generation))
+            self.cells.setdefault(job.generation, CachedJob(job.job_id, job.generation))
 
 
 def _for_engines(step: Step) -> bool:

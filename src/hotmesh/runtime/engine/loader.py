@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hotmesh.core.plan.compile import Plan
-from hotmesh.core.state.job import Event, Job, Place
+from hotmesh.core.state.job import Address, Event, Job
 from hotmesh.errors import VersionNotFoundError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hotmesh.engine")
 
 
-class Records:
+class Loader:
     """Reads what the activities of jobs left, as far as a step needs it."""
 
     def __init__(self, store: Store, plans: Plans) -> None:
@@ -30,7 +30,7 @@ class Records:
     async def load(self, connection: Driver, wanted: Sequence[tuple[Job, Sequence[Event]]]) -> dict[str, Job]:
         """The jobs with the records that their events may need."""
         places = []
-        covered: dict[str, frozenset[Place]] = {}
+        covered: dict[str, frozenset[Address]] = {}
         for job, events in wanted:
             plan = await self.plan_of(job)
             if plan is None:
@@ -55,5 +55,5 @@ class Records:
             return None
 
 
-def _with(job: Job, records: Any, covered: frozenset[Place]) -> Job:
+def _with(job: Job, records: Any, covered: frozenset[Address]) -> Job:
     return msgspec.structs.replace(job, records=records, covered=covered)

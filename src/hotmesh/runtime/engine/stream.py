@@ -15,7 +15,7 @@ from hotmesh.core.advance.advance import Limits, advance
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan
 from hotmesh.core.state.job import Event, Job
-from hotmesh.errors import CodecError, ConnectionFailedError, ConnectionLostError
+from hotmesh.errors import CodecError, NoConnectionError
 from hotmesh.postgres.connect.connection import backoff, id_is_held, passing, translated
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from hotmesh.postgres.connect.connection import Driver
     from hotmesh.runtime.definitions.plans import Plans
     from hotmesh.runtime.engine.duress import Duress
-    from hotmesh.runtime.engine.job_cache import Memory
-    from hotmesh.runtime.engine.loader import Records
+    from hotmesh.runtime.engine.job_cache import JobCache
+    from hotmesh.runtime.engine.loader import Loader
     from hotmesh.runtime.members.rates import Pace
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry.events import Events
@@ -44,10 +44,10 @@ EVENT_LIMIT: Final = 500
 
 CLAIM_LIMIT: Final = 100
 
-UNREADABLE: Final = 1.0
+UNREADABLE_RETRY: Final = 1.0
 """Seconds for which a process leaves alone what it cannot decode, so that one with the right codec gets it."""
 
-HELD: Final = 0.5
+ID_HELD_RETRY: Final = 0.5
 """Seconds between two tries to create a job whose id is taken by a transaction that is still open."""
 
 
@@ -61,30 +61,30 @@ class EngineStream:
         member: str,
         settings: Settings,
         environment: Environment,
-        memory: Memory,
-        records: Records,
+        memory: JobCache,
+        records: Loader,
         wake: Wake,
         limits: Limits,
         metrics: Metrics,
         events: Events | None,
         pace: Pace,
         duress: Duress,
-        obey: Callable[[], None],
+        apply_rates: Callable[[], None],
     ) -> None:
         self._store = store
         self._plans = plans
         self._member = member
         self._settings = settings
         self._environment = environment
-        self._memory = memory
-        self._records = records
+        self._cache = memory
+        self._loader = records
         self._wake = wake
         self._limits = limits
         self._metrics = metrics
         self._events = events
         self._pace = pace
         self._duress = duress
-        self._obey = obey
+        self._apply_rates = apply_rates
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = store.link("stream")
@@ -106,7 +106,7 @@ class EngineStream:
             try:
                 # A batch that takes longer than the server lets a transaction stand still would never come through.
                 most = max(1, CLAIM_LIMIT >> failures)
-                if self._pace.delay or self._memory.slowed:
+                if self._pace.delay or self._cache.slowed:
                     if not await self._turn():
                         continue
                     most = 1 if self._pace.rate else most
@@ -127,7 +127,7 @@ class EngineStream:
                         break
                     if due is not None and due <= self._settings.poll:
                         break
-            except (ConnectionLostError, ConnectionFailedError) as error:
+            except NoConnectionError as error:
                 failures = self.failures = failures + 1
                 logger.warning("engine stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
@@ -140,7 +140,7 @@ class EngineStream:
         """Wait, at most for a moment, until this engine may take a message; whether it may."""
         with anyio.move_on_after(RELOOK):
             await self._pace.turn()
-        self._obey()
+        self._apply_rates()
         return not self._stopping and self._pace.left() <= 0
 
     async def run_once(self, most: int = CLAIM_LIMIT) -> int:
@@ -149,7 +149,7 @@ class EngineStream:
         async with self._link.use() as connection:
             try:
                 return await self._handle_due(connection, most)
-            except (ConnectionLostError, ConnectionFailedError):
+            except NoConnectionError:
                 raise
             except AnsweredElsewhereError:
                 # Somebody else handled one of the events meanwhile: look again.
@@ -171,7 +171,7 @@ class EngineStream:
         due: list[DueJob] = []
         try:
             return await self._handle_due(connection, 1, due)
-        except (ConnectionLostError, ConnectionFailedError):
+        except NoConnectionError:
             raise
         except AnsweredElsewhereError:
             return 0
@@ -182,7 +182,7 @@ class EngineStream:
                 exc_info=error,
             )
             if due and (id_is_held(error) or isinstance(error, CodecError)):
-                delay = UNREADABLE if isinstance(error, CodecError) else HELD
+                delay = UNREADABLE_RETRY if isinstance(error, CodecError) else ID_HELD_RETRY
                 await self._store.delay_events(connection, due[0].job.generation, delay)
                 return 1
             if not due or passing(error):
@@ -247,10 +247,10 @@ class EngineStream:
                     batch.append(Pending(step, self._plans.epoch, events=events))
                 todo = await self._commit_locked(connection, batch, taken, results, reservations)
         self._duress.took([event.event for item in due for event in item.events], time.monotonic() - since)
-        self._obey()
+        self._apply_rates()
         for pending, committed, arguments in results:
-            self._memory.adopt(pending)
-            self._memory.applied(pending, committed, arguments)
+            self._cache.adopt(pending)
+            self._cache.applied(pending, committed, arguments)
             if committed.woken:
                 self._wake.set()
         if any(len(item.events) >= EVENT_LIMIT for item in due):
@@ -268,7 +268,7 @@ class EngineStream:
             },
         )
         for item in unreadable:
-            await self._store.delay_events(connection, item.job.generation, UNREADABLE)
+            await self._store.delay_events(connection, item.job.generation, UNREADABLE_RETRY)
 
     def _words(self, error: BaseException) -> str:
         """An error as a reason that is stored in clear: with a codec, without the values that it may quote."""
@@ -280,7 +280,7 @@ class EngineStream:
             active = await self._plans.active()
             if job.topic in active.graphs:
                 return active
-        return await self._records.plan_of(job)
+        return await self._loader.plan_of(job)
 
     @asynccontextmanager
     async def _transaction(
@@ -289,15 +289,15 @@ class EngineStream:
         results: list[tuple[Pending, Committed, Batch]],
         reservations: list[int],
     ) -> AsyncIterator[None]:
-        """A transaction of steps. If it fails, the places that local workers kept for them are free again."""
+        """A transaction of steps. If it fails, the slots that local workers kept for them are free again."""
         try:
             with translated():
                 async with connection.transaction():
                     yield
         except BaseException as error:
-            self._memory.return_places(*(pending for pending, _, _ in results))
-            if isinstance(error, ConnectionLostError | ConnectionFailedError):
-                self._memory.unanswered(reservations)
+            self._cache.free_slots(*(pending for pending, _, _ in results))
+            if isinstance(error, NoConnectionError):
+                self._cache.unanswered(reservations)
             raise
 
     async def _commit_locked(
@@ -309,7 +309,7 @@ class EngineStream:
         reservations: list[int],
     ) -> list[str]:
         """Commit steps of locked jobs; returns the generations whose steps have to be computed again."""
-        arguments, wake = self._memory.encode(batch)
+        arguments, wake = self._cache.encode(batch)
         epoch = self._plans.epoch
         since = time.monotonic()
         token = ids.token()
@@ -324,13 +324,13 @@ class EngineStream:
                 token,
                 self._settings.lease,
                 wake,
-                watched=self._memory.watched(batch),
+                watched=self._cache.watched(batch),
             )
         except BaseException:
-            self._memory.return_places(*batch)
+            self._cache.free_slots(*batch)
             raise
         if committed.epoch != epoch:
-            self._memory.return_places(*batch)
+            self._cache.free_slots(*batch)
             add(self._metrics.refused, "definitions", len(batch))
             await self._plans.refresh()
             return [pending.step.jobs[0].job.generation for pending in batch]
@@ -341,7 +341,7 @@ class EngineStream:
             if refusal is None:
                 results.append((pending, committed, arguments))
                 continue
-            self._memory.return_places(pending)
+            self._cache.free_slots(pending)
             generation = pending.step.jobs[0].job.generation
             if not await connection.fetchval(
                 self._store.bound("select mesh.free_expired_ids($1, $2)"), self._store.app_id, [refusal[1]]
@@ -355,14 +355,14 @@ class EngineStream:
         found: dict[str, Job] = {}
         wanted = []
         for item in due:
-            cell = self._memory.cells.get(item.job.generation)
+            cell = self._cache.cells.get(item.job.generation)
             known = None if cell is None else cell.job
             current = known is not None and known.seq == item.job.seq
             if known is not None and current and all(known.covers(due.event) for due in item.events):
                 found[item.job.generation] = known
             else:
                 wanted.append((item.job, [event.event for event in item.events]))
-        return {**found, **await self._records.load(connection, wanted)}
+        return {**found, **await self._loader.load(connection, wanted)}
 
 
 def _now() -> datetime:

@@ -61,7 +61,7 @@ async def activate(store: Store, plans: Plans, quorum: Quorum, version: str, del
 
 async def _attempt(store: Store, plans: Plans, quorum: Quorum, version: str, delay: float) -> str:
     """What became of it: `activated`, or `missing` or `changed`, as `switch` says."""
-    wake = _announcement(quorum.guid, version)
+    wake = _activation_message(quorum.guid, version)
     checksum = await _load(plans, version)
     if not await quorum.other_engines():
         async with store.connection() as connection:
@@ -94,7 +94,7 @@ def _refusal(version: str, reason: str) -> ActivationError:
     return ActivationError(f"Quorum not reached. Version {version} not activated. {reason}")
 
 
-def _announcement(guid: str, version: str) -> str:
+def _activation_message(guid: str, version: str) -> str:
     """Definitions have changed (`d`), and the message about it for those who listen to the quorum."""
     message = {
         "type": "activate",

@@ -20,7 +20,7 @@ from hotmesh.postgres.connect.connection import backoff, is_closed, terminate, t
 from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Driver, Source
+    from hotmesh.postgres.connect.connection import ConnectionSource, Driver
     from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.listener")
@@ -93,7 +93,7 @@ class Listener:
         task_status.started()
         await anyio.sleep_forever()
 
-    async def _listen(self, source: Source, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _listen(self, source: ConnectionSource, task_status: anyio.abc.TaskStatus[None]) -> None:
         connection = await source.connect()
 
         def ended(_connection: object) -> None:
@@ -161,7 +161,9 @@ class Listener:
                     "the listening connection leads to a server that is read-only by now"
                 )
 
-    async def _close(self, source: Source, connection: Driver, ended: Callable[[object], None]) -> None:
+    async def _close(
+        self, source: ConnectionSource, connection: Driver, ended: Callable[[object], None]
+    ) -> None:
         """Close the connection; one of a user's pool goes back as it came."""
         try:
             with translated():

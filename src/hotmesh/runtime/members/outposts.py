@@ -18,23 +18,23 @@ from hotmesh.postgres.logins.roles import login_of
 from hotmesh.runtime.work.worker import Worker
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Source
+    from hotmesh.postgres.connect.connection import ConnectionSource
     from hotmesh.runtime.mesh import HotMesh
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class OutpostSpec:
     """A connection, and the workers that have it."""
 
-    source: Source
+    source: ConnectionSource
     secured: bool
     """Whether it has to be a worker login."""
     task_queue: str | None
     workers: list[Worker] = field(default_factory=list)
 
     @property
-    def place(self) -> tuple[Any, str | None]:
-        """Workers of the same place share a post."""
+    def target(self) -> tuple[Any, str | None]:
+        """Workers of the same place share a spec."""
         return self.source.ways, self.task_queue
 
     @property
@@ -42,39 +42,39 @@ class Post:
         return ", ".join(dict.fromkeys(worker.topic for worker in self.workers))
 
 
-Begin = Callable[[Post, str], Awaitable["HotMesh"]]
-"""Starts the member for a post, with a guid."""
+StartOutpost = Callable[[OutpostSpec, str], Awaitable["HotMesh"]]
+"""Starts the member for a spec, with a guid."""
 
 
 class Outposts:
     """The outposts of one instance. `start` and `stop` are called within its lifetime."""
 
-    def __init__(self, posts: Sequence[Post], begin: Begin, guid: str) -> None:
-        self._posts = posts
+    def __init__(self, specs: Sequence[OutpostSpec], begin: StartOutpost, guid: str) -> None:
+        self._specs = specs
         self._begin = begin
         self._guid = guid
-        self._started: list[tuple[Post, HotMesh]] = []
+        self._started: list[tuple[OutpostSpec, HotMesh]] = []
 
     @property
     def members(self) -> tuple[HotMesh, ...]:
         """Those that have been started."""
         return tuple(mesh for _, mesh in self._started)
 
-    def at(self, source: Source, task_queue: str | None) -> HotMesh | None:
+    def at(self, source: ConnectionSource, task_queue: str | None) -> HotMesh | None:
         """The outpost that has this connection."""
-        place = source.ways, task_queue
-        return next((mesh for post, mesh in self._started if post.place == place), None)
+        target = source.ways, task_queue
+        return next((mesh for spec, mesh in self._started if spec.target == target), None)
 
     async def start(self) -> None:
         """Start them all. Raises what `HotMesh.init` raises, and then says of which worker it is."""
-        for number, post in enumerate(self._posts, start=1):
+        for number, spec in enumerate(self._specs, start=1):
             try:
-                mesh = await self._begin(post, f"{self._guid}.{number}")
+                mesh = await self._begin(spec, f"{self._guid}.{number}")
             except ConnectionFailedError as error:
-                raise ConnectionFailedError(f"worker {post.topics}: {error.reason}") from error
+                raise ConnectionFailedError(f"worker {spec.topics}: {error.reason}") from error
             except (ConfigError, NotAuthorizedError, SchemaError) as error:
-                raise type(error)(f"worker {post.topics}: {error}") from error
-            self._started.append((post, mesh))
+                raise type(error)(f"worker {spec.topics}: {error}") from error
+            self._started.append((spec, mesh))
 
     async def stop(self, grace: float) -> None:
         """Stop them all at once, as `HotMesh.stop` does."""
@@ -83,30 +83,30 @@ class Outposts:
                 tasks.start_soon(mesh.stop, grace)
 
 
-def divide(
-    workers: Iterable[Worker], source: Source, task_queue: str | None
-) -> tuple[list[Worker], list[Post]]:
-    """The workers that an instance serves by its own connection, and the posts of the others.
+def assign_workers(
+    workers: Iterable[Worker], source: ConnectionSource, task_queue: str | None
+) -> tuple[list[Worker], list[OutpostSpec]]:
+    """The workers that an instance serves by its own connection, and the specs of the others.
 
     The instance's task queue, if it has one, is that of all its workers. Raises ConfigError.
     """
     own: list[Worker] = []
-    posts: list[Post] = []
+    specs: list[OutpostSpec] = []
     for worker in workers:
         found = source_of(worker, source)
         if found is source or worker.readonly:
             own.append(worker)
             continue
         queue = task_queue or worker.task_queue
-        post = next((post for post in posts if post.place == (found.ways, queue)), None)
-        if post is None:
-            post = Post(found, secured=worker.worker_credentials is not None, task_queue=queue)
-            posts.append(post)
-        post.workers.append(worker)
-    return own, posts
+        spec = next((spec for spec in specs if spec.target == (found.ways, queue)), None)
+        if spec is None:
+            spec = OutpostSpec(found, secured=worker.worker_credentials is not None, task_queue=queue)
+            specs.append(spec)
+        spec.workers.append(worker)
+    return own, specs
 
 
-def source_of(worker: Worker, source: Source) -> Source:
+def source_of(worker: Worker, source: ConnectionSource) -> ConnectionSource:
     """Where the connections of a worker come from; `source` itself if it is the instance's. Raises ConfigError."""
     try:
         found = source if worker.connection is None else source.given(worker.connection)
@@ -117,7 +117,7 @@ def source_of(worker: Worker, source: Source) -> Source:
     return source if found.ways == source.ways else found
 
 
-def leading(workers: Sequence[Worker], *, connected: bool) -> Worker | None:
+def leading_worker(workers: Sequence[Worker], *, connected: bool) -> Worker | None:
     """The worker whose connection an instance without an engine takes for its own; None if it has to have another one.
 
     That is the first, if each of them has one of its own, and no connection was given that would be in vain.

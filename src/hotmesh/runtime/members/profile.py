@@ -134,14 +134,14 @@ class Host:
 
     def __init__(self) -> None:
         self._read_at = float("-inf")
-        self._figures: dict[str, Any] = {}
+        self._snapshot: dict[str, Any] = {}
 
     async def figures(self) -> dict[str, Any]:
         """Read in a thread, because it may have to wait."""
         if time.monotonic() - self._read_at >= FRESH:
-            self._figures = await anyio.to_thread.run_sync(_read_host, not self._figures)
+            self._snapshot = await anyio.to_thread.run_sync(_read_host, not self._snapshot)
             self._read_at = time.monotonic()
-        return self._figures
+        return self._snapshot
 
 
 def _read_host(first: bool) -> dict[str, Any]:

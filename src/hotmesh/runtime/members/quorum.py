@@ -128,7 +128,7 @@ class Quorum:
         self._tasks: TaskGroup | None = None
         self._followers: list[Quorum] = []
         if engine is not None:
-            engine.duress.tell = self._tell_duress
+            engine.duress.notify = self._tell_duress
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class Quorum:
         text = self._wire("" if topic is None else topic, message | {"stored": True})
         await store_rate(self._store, scopes, topic, rate, text)
         # This process need not wait for its own message.
-        self._throttles.heard(message | {"stored": True})
+        self._throttles.on_message(message | {"stored": True})
         await self._throttles.read()
         logger.info("rate stored", extra={"rate": rate, "topic": topic, "scope": scope})
         return True
@@ -286,8 +286,8 @@ class Quorum:
 
     def _rates_changed(self) -> None:
         if self._engine is not None:
-            self._engine.slow(self._throttles.engine)
-        self._workers.obey(self._throttles.worker)
+            self._engine.set_rate(self._throttles.engine)
+        self._workers.apply_rates(self._throttles.worker)
 
     async def _follow_rates(self) -> None:
         delay = 0.1
@@ -360,7 +360,7 @@ class Quorum:
     def _wire(self, target: str, message: Message) -> str:
         return dumps_text({"q": message, "to": target})
 
-    def heard(self, notice: dict[str, Any]) -> None:
+    def on_message(self, notice: dict[str, Any]) -> None:
         """A message has come, or the number of one that was too large to be sent."""
         if "qr" in notice:
             self._start(self._fetch, notice["qr"])
@@ -395,13 +395,13 @@ class Quorum:
                 if message.get("guid") == self._guid:
                     for follower in self._followers:
                         follower._take(message | {"guid": follower.guid})
-                if self._throttles.heard(message):
+                if self._throttles.on_message(message):
                     self._rates_to_read.set()
             case "rollcall":
                 self._start_roll_call(message)
             case "duress":
                 if message.get("originator") != self._guid and self._engine is not None:
-                    self._engine.hear_duress(message)
+                    self._engine.on_duress(message)
             case _:
                 """Of no interest to a member itself."""
 
@@ -410,7 +410,7 @@ class Quorum:
         if text is None:
             logger.warning("quorum message is gone", extra={"number": number})
         else:
-            self.heard(loads(text))
+            self.on_message(loads(text))
 
     async def _call_loop(self) -> None:
         while True:

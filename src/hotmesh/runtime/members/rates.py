@@ -24,7 +24,7 @@ from hotmesh.postgres.members import Rates, read_rates
 if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
 
-LARGEST: Final = 2_147_483_647
+LARGEST_RATE: Final = 2_147_483_647
 """Milliseconds."""
 
 Scope = Literal["all", "engines", "workers"]
@@ -42,10 +42,10 @@ def checked_rate(rate: object) -> int:
         raise ConfigError(
             f"Throttle must be -1 (pause) or a non-negative integer (ms delay); 0 = resume; it was {rate!r}"
         )
-    if rate > LARGEST:
+    if rate > LARGEST_RATE:
         raise ConfigError(
             "Throttle must be -1 (pause) or a non-negative integer (ms delay); 0 = resume"
-            f"; {rate} is more than {LARGEST}"
+            f"; {rate} is more than {LARGEST_RATE}"
         )
     return rate
 
@@ -104,7 +104,7 @@ class Throttles:
         own = self._topics.get(topic, self._workers)
         return self._stored.topics.get(topic, self._stored.workers) if own is None else own
 
-    def heard(self, message: Mapping[str, Any]) -> bool:
+    def on_message(self, message: Mapping[str, Any]) -> bool:
         """Somebody sets a rate; whether it is a stored one, which has to be read (`read`).
 
         A message that does not say so sets the rate of who hears it, until a later one replaces that.

@@ -21,11 +21,10 @@ from hotmesh.core.state.step import Notice
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import (
     CodecError,
-    ConnectionFailedError,
-    ConnectionLostError,
     DatabaseError,
     HotMeshError,
     JobTimeoutError,
+    NoConnectionError,
 )
 from hotmesh.postgres.connect.connection import backoff
 from hotmesh.runtime import ids
@@ -138,7 +137,7 @@ Read = Callable[[str], Awaitable[tuple[JobOutput, int] | None]]
 """The state of a job and its version, by its id."""
 
 
-class Announcer:
+class ResultPublisher:
     """Delivers notices to callers and subscribers; `run` sends those for other processes."""
 
     def __init__(
@@ -211,7 +210,7 @@ class Announcer:
 
     # -- own notices -------------------------------------------------------------------------------------
 
-    def tell(self, notice: Notice, listeners: Mapping[str, Collection[str]]) -> None:
+    def notify(self, notice: Notice, listeners: Mapping[str, Collection[str]]) -> None:
         """A job of this process has something to say; its step is committed."""
         if notice.topic is not None and self._subscribers:
             self._subscribers.publish(notice.topic, notice.seq, notice.metadata, notice.data)
@@ -228,7 +227,7 @@ class Announcer:
             self._outbox.append((self._sent, notice, others))
             self._wake.set()
 
-    def missed(self, generation: str) -> None:
+    def recheck(self, generation: str) -> None:
         """Something may have been committed of which this process never heard: look at the job for its caller."""
         if generation in self._waiting:
             self._missed.add(generation)
@@ -236,7 +235,7 @@ class Announcer:
 
     # -- from others -------------------------------------------------------------------------------------
 
-    def heard(self, message: dict[str, Any]) -> None:
+    def on_message(self, message: dict[str, Any]) -> None:
         """Another process says something about a job."""
         sender, number = message.get("f"), message.get("n", 0)
         if sender is not None:
@@ -354,7 +353,7 @@ class Announcer:
             try:
                 await self._send(MOST_AT_ONCE if not refused else 1)
                 failures, refused = 0, max(refused - 1, 0)
-            except (ConnectionLostError, ConnectionFailedError) as error:
+            except NoConnectionError as error:
                 failures += 1
                 logger.warning("results not announced to other processes", extra={"error": str(error)})
                 while len(self._outbox) > MOST_UNSENT:

@@ -36,10 +36,10 @@ logger = logging.getLogger("hotmesh.results")
 
 Subscriber = Callable[[str, JobOutput], Awaitable[None] | None]
 
-LEASE: Final = 60.0
+SUBSCRIPTION_LEASE: Final = 60.0
 """Seconds that a subscription holds for other processes without a sign of life."""
 
-RETRY: Final = 2.0
+SUBSCRIPTION_RETRY: Final = 2.0
 """Seconds after which a renewal that failed is tried again."""
 
 MOST_WAITING: Final = 10_000
@@ -98,7 +98,7 @@ class Subscribers:
         group = self._patterns if pattern else self._exact
         group.setdefault(topic, []).append(subscription)
         try:
-            await self._store.subscribe(self._member, [(topic, pattern)], LEASE)
+            await self._store.subscribe(self._member, [(topic, pattern)], SUBSCRIPTION_LEASE)
         except BaseException:
             self._drop(group, subscription)
             raise
@@ -209,20 +209,20 @@ class Subscribers:
         self._renew.set()
 
     async def _keep(self) -> None:
-        pause = LEASE / 3
+        pause = SUBSCRIPTION_LEASE / 3
         while True:
             with anyio.move_on_after(pause):
                 await self._renew.wait()
             self._renew = anyio.Event()
-            pause = LEASE / 3
+            pause = SUBSCRIPTION_LEASE / 3
             topics = [(topic, False) for topic in self._exact] + [(topic, True) for topic in self._patterns]
             if not topics:
                 continue
             try:
-                await self._store.subscribe(self._member, topics, LEASE)
+                await self._store.subscribe(self._member, topics, SUBSCRIPTION_LEASE)
             except DatabaseError as error:
                 logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
-                pause = RETRY
+                pause = SUBSCRIPTION_RETRY
 
     async def drain(self) -> None:
         """Let other processes send no more, and wait until everything that came has been told."""

@@ -33,7 +33,7 @@ LEVELS: Final = {"silly": 1, "silent": logging.CRITICAL + 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class LogContext:
     """How an instance logs: what its records are about, where they go instead, and the least level of them."""
 
     app_id: str
@@ -55,20 +55,20 @@ class Voice:
             top.setLevel(wanted)
 
 
-_instance: ContextVar[Voice | None] = ContextVar("hotmesh_instance", default=None)
+_instance: ContextVar[LogContext | None] = ContextVar("hotmesh_instance", default=None)
 
 
-def speak_for(voice: Voice) -> None:
+def log_as(log_context: LogContext) -> None:
     """What this task logs, and each task that it starts, is about this instance."""
-    voice.prepare()
-    _instance.set(voice)
+    log_context.prepare()
+    _instance.set(log_context)
 
 
 @contextmanager
-def speaking_for(voice: Voice) -> Iterator[None]:
+def logging_as(log_context: LogContext) -> Iterator[None]:
     """What is logged inside the block is about this instance."""
-    voice.prepare()
-    token = _instance.set(voice)
+    log_context.prepare()
+    token = _instance.set(log_context)
     try:
         yield
     finally:
@@ -76,19 +76,19 @@ def speaking_for(voice: Voice) -> Iterator[None]:
 
 
 def _about(record: logging.LogRecord) -> bool:
-    voice = _instance.get()
-    if voice is None:
+    log_context = _instance.get()
+    if log_context is None:
         return True
-    record.__dict__.setdefault("app_id", voice.app_id)
-    record.__dict__.setdefault("guid", voice.guid)
-    if voice.name is not None:
-        record.__dict__.setdefault("app", voice.name)
-    if voice.level is not None and record.levelno < voice.level:
+    record.__dict__.setdefault("app_id", log_context.app_id)
+    record.__dict__.setdefault("guid", log_context.guid)
+    if log_context.name is not None:
+        record.__dict__.setdefault("app", log_context.name)
+    if log_context.level is not None and record.levelno < log_context.level:
         return False
-    if voice.logger is None:
+    if log_context.logger is None:
         return True
-    if voice.logger.isEnabledFor(record.levelno):
-        voice.logger.handle(record)
+    if log_context.logger.isEnabledFor(record.levelno):
+        log_context.logger.handle(record)
     return False
 
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hotmesh.metrics")
 
-PATIENCE: Final = 3.0
+SCRAPE_TIMEOUT: Final = 3.0
 """Seconds that a scrape waits for the figures of one app's queues; then it does without."""
 
 
-class Instance(Protocol):
+class MetricsSource(Protocol):
     """What an endpoint asks."""
 
     app_id: str
@@ -60,14 +60,14 @@ class Endpoint:
             raise ConfigError(f"metrics= cannot listen on {host}:{port}: {error}") from error
         self.address: str = f"{host}:{self._server.server_port}"
         self._lock = threading.Lock()
-        self._instances: list[Instance] = []
+        self._instances: list[MetricsSource] = []
         self._ended: dict[tuple[str, str], dict[str, Family]] = {}
 
-    def join(self, instance: Instance) -> None:
+    def join(self, instance: MetricsSource) -> None:
         with self._lock:
             self._instances.append(instance)
 
-    def leave(self, instance: Instance) -> bool:
+    def leave(self, instance: MetricsSource) -> bool:
         """The instance ends; whether it was the last one."""
         with self._lock:
             self._instances.remove(instance)
@@ -98,13 +98,13 @@ class Endpoint:
         yield from _metrics(found)
 
 
-def _queued(instance: Instance) -> list[Family]:
+def _queued(instance: MetricsSource) -> list[Family]:
     try:
         asking = asyncio.run_coroutine_threadsafe(instance.queued(), instance.loop)
     except RuntimeError:  # the loop has been closed meanwhile
         return []
     try:
-        return asking.result(PATIENCE)
+        return asking.result(SCRAPE_TIMEOUT)
     except TooLate:
         asking.cancel()
         logger.warning("queues not measured in time", extra={"app_id": instance.app_id})
@@ -114,7 +114,7 @@ def _queued(instance: Instance) -> list[Family]:
 
 
 def _merge(
-    found: dict[tuple[str, str], dict[str, Family]], instance: Instance, families: list[Family]
+    found: dict[tuple[str, str], dict[str, Family]], instance: MetricsSource, families: list[Family]
 ) -> None:
     known = found.setdefault((instance.namespace, instance.app_id), {})
     for family in families:
@@ -146,7 +146,7 @@ _endpoints: dict[tuple[str, int], Endpoint] = {}
 _lock = threading.Lock()
 
 
-def join(where: tuple[str, int], instance: Instance) -> Endpoint:
+def join(where: tuple[str, int], instance: MetricsSource) -> Endpoint:
     """The endpoint of this process at the address, with the instance. Raises ConfigError."""
     with _lock:
         found = _endpoints.get(where)
@@ -156,7 +156,7 @@ def join(where: tuple[str, int], instance: Instance) -> Endpoint:
         return found
 
 
-def leave(endpoint: Endpoint, instance: Instance) -> None:
+def leave(endpoint: Endpoint, instance: MetricsSource) -> None:
     """The instance ends; the last one closes the endpoint, once it has answered whoever asks just now."""
     with _lock:
         if not endpoint.leave(instance):

@@ -13,7 +13,7 @@ import anyio.to_thread
 from hotmesh.core.arguments import checked_flag, checked_text, checked_texts
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.pruning import Pruned, Selection, prune_batch
 from hotmesh.postgres.store import Store
@@ -58,7 +58,7 @@ class DBA:
         Any number of processes may do so at once: they take turns by an advisory lock. `app_id` is not used.
         """
         del app_id
-        await migrate(await anyio.to_thread.run_sync(Source.find, connection), namespace)
+        await migrate(await anyio.to_thread.run_sync(ConnectionSource.find, connection), namespace)
 
     @staticmethod
     async def prune(
@@ -115,7 +115,7 @@ class DBA:
             signals,
             min(batch_size, MOST_ROWS),
         )
-        source = await anyio.to_thread.run_sync(Source.find, connection)
+        source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
         await migrate(source, namespace)
         store = Store(source, namespace, app_id)
         result = PruneResult()

@@ -1,7 +1,7 @@
 """Retention: deletes what has been over for long enough, by itself, in small batches.
 
 Of all the instances of an app that are set to do so, one at a time is at it. Whose turn it is stands in a row of `upkeep`:
-who finds it due takes it for `LEASE` seconds, and renews that with every batch. If that process dies, the next one that
+who finds it due takes it for `TURN_LEASE` seconds, and renews that with every batch. If that process dies, the next one that
 asks after the lease goes on. Two at once, after a process stood still for longer, do no harm: batches wait for each
 other, and skip what somebody works on. An instance that waits reads one row per interval.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError, DatabaseError
+from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
 from hotmesh.runtime.upkeep.dba import LONGEST
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hotmesh.retention")
 
-TASK: Final = "retention"
+RETENTION_TASK: Final = "retention"
 
-LEASE: Final = 60.0
+TURN_LEASE: Final = 60.0
 """Seconds; a batch is over long before."""
 
-BATCH: Final = 1_000
+JOBS_AT_ONCE: Final = 1_000
 """Rows of each kind in one transaction."""
 
-PAUSE: Final = 3.0
+BATCH_PAUSE: Final = 3.0
 """How many times as long as a batch took nothing happens after it, so that at most a quarter of a core is used."""
 
 SHORTEST_PAUSE: Final = 0.05
@@ -48,7 +48,7 @@ class Retention:
         self._store = store
         self._member = member
         self._interval = max(interval, SHORTEST_INTERVAL)
-        self._selection = Selection(timedelta(seconds=min(keep, LONGEST)), limit=BATCH)
+        self._selection = Selection(timedelta(seconds=min(keep, LONGEST)), limit=JOBS_AT_ONCE)
         self._link = store.link("retention")
 
     async def run(self) -> None:
@@ -57,7 +57,7 @@ class Retention:
             wait = self._interval
             try:
                 wait = await self.run_once()
-            except (ConnectionLostError, ConnectionFailedError) as error:
+            except NoConnectionError as error:
                 logger.warning("retention: no connection", extra={"error": str(error)})
             except DatabaseError as error:
                 logger.error("retention failed, and is tried again", exc_info=error)
@@ -66,7 +66,7 @@ class Retention:
 
     async def run_once(self) -> float:
         """Delete all there is to delete, if it is this process's turn; seconds until it should ask again."""
-        due = await take_turn(self._store, TASK, self._member, LEASE)
+        due = await take_turn(self._store, RETENTION_TASK, self._member, TURN_LEASE)
         if due is not None:
             return min(max(due, SHORTEST_INTERVAL), self._interval)
         try:
@@ -86,12 +86,12 @@ class Retention:
             rows += batch.engine_streams + batch.worker_streams + batch.signals + batch.subscriptions
             if not batch.more:
                 break
-            await anyio.sleep(max((time.monotonic() - started) * PAUSE, SHORTEST_PAUSE))
-            due = await take_turn(self._store, TASK, self._member, LEASE)
+            await anyio.sleep(max((time.monotonic() - started) * BATCH_PAUSE, SHORTEST_PAUSE))
+            due = await take_turn(self._store, RETENTION_TASK, self._member, TURN_LEASE)
             if due is not None:
                 # This process stood still for longer than its lease, and another one has gone on.
                 return min(due, self._interval)
-        await end_turn(self._store, TASK, self._member, self._interval)
+        await end_turn(self._store, RETENTION_TASK, self._member, self._interval)
         if jobs or rows:
             logger.info(
                 "pruned",

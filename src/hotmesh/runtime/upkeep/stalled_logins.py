@@ -1,7 +1,7 @@
 """Ends sessions of worker logins that keep a transaction open, or use advisory locks.
 
 Row locks last as long as their transaction, and no setting forbids a login to keep one open, or to take locks by numbers
-that others use, too. So engines look, and end such sessions: for `LIMIT` and a moment, and no longer, one can keep an engine
+that others use, too. So engines look, and end such sessions: for `LONGEST_TRANSACTION` and a moment, and no longer, one can keep an engine
 from removing a job. An instance looks before it joins the mesh, so that no lock can keep it out.
 """
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hotmesh.security")
 
-LIMIT = 5.0
+LONGEST_TRANSACTION = 5.0
 """Seconds for which a worker login may keep a transaction open; its procedures take milliseconds."""
 
-PERIOD = 2.0
+LOOK_PERIOD = 2.0
 """Seconds between two looks, where there are worker logins."""
 
-IDLE = 10.0
+IDLE_PERIOD = 10.0
 """Seconds between two looks whether there are any by now."""
 
 
@@ -36,7 +36,7 @@ async def end_stalled_workers(store: Store) -> None:
     try:
         while True:
             watching = await _look(store, link)
-            await anyio.sleep(PERIOD if watching else IDLE)
+            await anyio.sleep(LOOK_PERIOD if watching else IDLE_PERIOD)
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2):
             await link.close()
@@ -55,7 +55,7 @@ async def _look(store: Store, link: Link) -> bool:
     """End what has to be ended now; whether the app has worker logins at all."""
     try:
         async with link.use() as connection:
-            ended = await store.end_stalled_workers(connection, LIMIT)
+            ended = await store.end_stalled_workers(connection, LONGEST_TRANSACTION)
     except DatabaseError as error:
         logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
         return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from hotmesh.core.wire import dumps_text
-from hotmesh.errors import ConnectionFailedError, ConnectionLostError
+from hotmesh.errors import NoConnectionError
 from hotmesh.postgres.connect.connection import StatementError, backoff, passing
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import EVENTS, work_hint
@@ -110,7 +110,7 @@ class Answers:
                 async with self._link.use() as connection:
                     await self._write_answers(connection)
                 failures = 0
-            except (ConnectionLostError, ConnectionFailedError):
+            except NoConnectionError:
                 failures += 1
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
             except Exception as error:

@@ -93,7 +93,7 @@ class LeaseKeeper:
         now = time.monotonic()
         # Snapshots in one bytecode-level copy: the event loop adds and removes meanwhile.
         for key, since in self._answered.copy().items():
-            if since < now - PATIENCE:
+            if since < now - LONGEST_ANSWERED:
                 self.release(key)
         limit = now - self._lease / 2
         return [key for key, since in self._held.copy().items() if since <= limit]
@@ -116,5 +116,5 @@ class LeaseKeeper:
                 self._held.pop(key, None)
 
 
-PATIENCE: Final = 600.0
+LONGEST_ANSWERED: Final = 600.0
 """Seconds for which the lease of answered work is renewed at most; then others do the work."""

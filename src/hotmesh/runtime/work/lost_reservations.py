@@ -24,7 +24,7 @@ SOONEST: Final = 0.05
 """Seconds between the first two looks; each interval is four times the one before."""
 
 
-class Unanswered:
+class LostReservations:
     """Reservations of one instance of which it does not know whether they were made. `run` is its lifetime."""
 
     def __init__(

@@ -15,7 +15,7 @@ from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionLike, Source
+from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.connect.options import is_readonly
 from hotmesh.postgres.logins.roles import Credentials, login_of
 from hotmesh.runtime.messages import StreamData
@@ -78,7 +78,7 @@ class Worker:
                 seconds(self.timeout, name="timeout")
             retry_policy(self.retry)
             if self.connection is not None:
-                Source(self.connection)
+                ConnectionSource(self.connection)
             if self.worker_credentials is not None:
                 login_of(self.worker_credentials)
         except ConfigError as error:

@@ -28,9 +28,8 @@ from hotmesh.core.wire import normalise
 from hotmesh.errors import (
     CodecError,
     ConfigError,
-    ConnectionFailedError,
-    ConnectionLostError,
     DatabaseError,
+    NoConnectionError,
     PayloadError,
 )
 from hotmesh.postgres.connect.connection import backoff
@@ -41,7 +40,7 @@ from hotmesh.runtime.messages import Response, StreamData, read_response
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake, work_hint
 from hotmesh.runtime.work.answers import Answers
-from hotmesh.runtime.work.lost_reservations import Unanswered
+from hotmesh.runtime.work.lost_reservations import LostReservations
 from hotmesh.runtime.work.outcome import error_object, is_cancelled, message_from, raised, timed_out
 from hotmesh.runtime.work.worker import Worker, as_coroutine, is_asynchronous, retry_delay, retry_policy
 
@@ -63,36 +62,36 @@ class _Served:
     most: int
     retry: RetryPolicy | None
     callback: Callable[[StreamData], Awaitable[Any]]
-    places: int
-    """Callbacks that may run at once. `most` is the same, unless a rate leaves only the next place open, or none."""
+    slots: int
+    """Callbacks that may run at once. `most` is the same, unless a rate leaves only the next slot open, or none."""
     timeout: float | None = None
     pace: Pace | None = None
     counts: dict[int, int] = field(default_factory=dict)
     """Answers so far, by code."""
     running: int = 0
-    """Places taken: callbacks that run, and those kept for steps on their way to a commit."""
+    """Slots taken: callbacks that run, and those kept for steps on their way to a commit."""
     backlog: bool = True
-    """There may be rows on the stream that wait for a place here."""
+    """There may be rows on the stream that wait for a slot here."""
     overflow: deque[HeldWork] = field(default_factory=deque)
-    """Work of this process's own steps that found no place. Its rows are for everybody; as places become free, the
+    """Work of this process's own steps that found no slot. Its rows are for everybody; as slots become free, the
     next commit also reserves what nobody else has taken, without a claim of its own."""
     queue: deque[HeldWork] = field(default_factory=deque)
-    slots: int = 0
+    runners: int = 0
     """Tasks that run callbacks; started when needed and kept, because starting one costs more than a callback."""
     idle: list[asyncio.Future[None]] = field(default_factory=list)
 
 
 Deliver = Callable[[str, str, Event], None]
 
-Lane = tuple[str, str | None]
+WorkSelector = tuple[str, str | None]
 """A topic and the workflow name that a worker takes of it; None: every name that no other worker here takes."""
 
-Claim = Callable[[Any, Mapping[Lane, int], int], Awaitable[list[HeldWork]]]
-"""Reserves work, at most so much of each lane, by a reservation."""
+Claim = Callable[[Any, Mapping[WorkSelector, int], int], Awaitable[list[HeldWork]]]
+"""Reserves work, at most so much of each selector, by a reservation."""
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerFigures:
+class WorkerMetrics:
     """What there is to know about a worker: its answers by code, failed claims in a row, its rate."""
 
     worker: Worker
@@ -120,20 +119,22 @@ class Workers:
         self._metrics = metrics
         self._telemetry = telemetry
         self._deliver: Deliver | None = None
-        self._place_free: Callable[[], None] = _nothing
+        self._slot_free: Callable[[], None] = _nothing
         self._behind: Callable[[], bool] = _never
         self._by_stream = False
         self._rate_of: Callable[[str], int] = _unlimited
         self.failures = 0
         """Claims that have failed in a row."""
-        self._served: dict[Lane, _Served] = {}
+        self._served: dict[WorkSelector, _Served] = {}
         self._names: dict[str, list[str]] = {}
         """Topic → the workflow names that have workers of their own here."""
         self._wake = Wake(settings.poll * (UNHURRIED if store.keeps_sessions else 1))
         self._claims = store.link("claims")
-        self.unanswered = Unanswered(store, member, settings.lease, lambda: self.topics, self.wake_all)
+        self.lost_reservations = LostReservations(
+            store, member, settings.lease, lambda: self.topics, self.wake_all
+        )
         self._answers = Answers(
-            store, member, settings, metrics, leases.release, self._given_back, self._settled
+            store, member, settings, metrics, leases.release, self._given_back, self._answers_written
         )
         self._claiming = False
         self._tasks: TaskGroup | None = None
@@ -144,10 +145,10 @@ class Workers:
 
     def add(self, worker: Worker) -> None:
         """Serve a topic, or one workflow name of it. Raises ConfigError if this instance serves it already."""
-        lane = worker.topic, worker.workflow_name
+        selector = worker.topic, worker.workflow_name
         if worker.readonly:
             return
-        if lane in self._served:
+        if selector in self._served:
             named = "" if worker.workflow_name is None else f" for workflow name {worker.workflow_name}"
             raise ConfigError(f"this instance already has a worker on topic {worker.topic}{named}")
         if (
@@ -155,7 +156,7 @@ class Workers:
             and (worker.topic, None) in self._served
             and self._tasks is not None
         ):
-            # Work of the name may be with that one by now, and nobody could tell whose place it has.
+            # Work of the name may be with that one by now, and nobody could tell whose slot it has.
             raise ConfigError(
                 f"topic {worker.topic} has a worker that takes any workflow name; one for {worker.workflow_name} "
                 "can only be there from the start: name it in workers= of init"
@@ -169,22 +170,22 @@ class Workers:
             callback = self._telemetry.traced(callback)
         limit = None if worker.timeout is None else seconds(worker.timeout, name="timeout")
         retry = retry_policy(worker.retry)
-        served = self._served[lane] = _Served(worker, most, retry, callback, most, limit)
+        served = self._served[selector] = _Served(worker, most, retry, callback, most, limit)
         if worker.workflow_name is not None:
             self._names.setdefault(worker.topic, []).append(worker.workflow_name)
-        self._slow(served, self._rate_of(worker.topic))
+        self._set_rate(served, self._rate_of(worker.topic))
         self._wake.set()
 
     def deliver_to(
-        self, deliver: Deliver | None, place_free: Callable[[], None], behind: Callable[[], bool]
+        self, deliver: Deliver | None, slot_free: Callable[[], None], behind: Callable[[], bool]
     ) -> None:
         """Where answers go: the engine of this process; None: to the engine stream.
 
-        `place_free` is called when there is a place for work that overflowed. `behind`: whether many answers still
+        `slot_free` is called when there is a slot for work that overflowed. `behind`: whether many answers still
         wait for their commits.
         """
         self._deliver = deliver
-        self._place_free = place_free
+        self._slot_free = slot_free
         self._behind = behind
 
     @property
@@ -209,10 +210,10 @@ class Workers:
             raise AssertionError(f"nobody here takes {work.workflow_name} of topic {work.topic}")
         return served
 
-    def figures(self) -> list[WorkerFigures]:
+    def figures(self) -> list[WorkerMetrics]:
         """What there is to know about each worker."""
         return [
-            WorkerFigures(
+            WorkerMetrics(
                 served.worker,
                 dict(served.counts),
                 self.failures,
@@ -223,23 +224,23 @@ class Workers:
 
     # -- rates -------------------------------------------------------------------------------------------
 
-    def obey(self, rate_of: Callable[[str], int]) -> None:
+    def apply_rates(self, rate_of: Callable[[str], int]) -> None:
         """The rates have changed: `rate_of` says that of a topic."""
         self._rate_of = rate_of
         for served in self._served.values():
-            self._slow(served, rate_of(served.worker.topic))
+            self._set_rate(served, rate_of(served.worker.topic))
 
     def answer_by_stream(self, by_stream: bool) -> None:
         """Whether answers go to the engine stream even though this process has an engine, because that is slowed."""
         self._by_stream = by_stream
 
-    def _slow(self, served: _Served, rate: int) -> None:
+    def _set_rate(self, served: _Served, rate: int) -> None:
         pace = served.pace
         if rate == 0:
             if pace is not None:
                 pace.silence()
                 served.pace = None
-                served.most = served.places
+                served.most = served.slots
                 served.backlog = True
                 self._freed(served)
             return
@@ -251,7 +252,7 @@ class Workers:
         self._open(served, pace)
 
     def _open(self, served: _Served, pace: Pace) -> None:
-        """Leave one place open if the next message may start, else none until it may."""
+        """Leave one slot open if the next message may start, else none until it may."""
         if served.pace is not pace:
             return
         if pace.left() > 0:
@@ -259,9 +260,9 @@ class Workers:
             pace.call(lambda: self._open(served, pace))
             return
         closed = served.most <= served.running
-        served.most = min(served.places, served.running + 1)
+        served.most = min(served.slots, served.running + 1)
         if closed and served.most > served.running:
-            self._tell_of_place(served)
+            self._announce_slot(served)
 
     def running_topics(self) -> list[str]:
         """The topic of each callback that runs."""
@@ -275,7 +276,7 @@ class Workers:
         tasks.start_soon(self._claim_loop, name="claim work")
         tasks.start_soon(self._answers.run, name="answer work")
         tasks.start_soon(self._watch_loop, name="watch callbacks")
-        tasks.start_soon(self.unanswered.run, name="look for lost reservations")
+        tasks.start_soon(self.lost_reservations.run, name="look for lost reservations")
 
     async def drain(self, grace: float) -> None:
         """Claim nothing more, give back what has not started, and wait for running callbacks."""
@@ -314,7 +315,7 @@ class Workers:
             self._holder(work).backlog = True
         self._wake.set()
 
-    def _settled(self) -> None:
+    def _answers_written(self) -> None:
         if self._stopping:
             self._idle.set()
 
@@ -326,20 +327,20 @@ class Workers:
             if served.pace is not None:
                 served.pace.silence()
         await self._claims.close()
-        await self.unanswered.close()
+        await self.lost_reservations.close()
         await self._answers.close()
 
     # -- what the engine asks ----------------------------------------------------------------------------
 
-    def reserve(self, work: Work) -> bool:
-        """Keep a place for work that is about to be committed; False: the row is for everybody."""
+    def hold_slot(self, work: Work) -> bool:
+        """Keep a slot for work that is about to be committed; False: the row is for everybody."""
         served = self._find(work.topic, work.workflow_name)
         if served is None or self._stopping or served.overflow or served.running >= served.most:
             return False
         served.running += 1
         return True
 
-    def leave(self, work: Work, created_at: datetime | None) -> None:
+    def overflow(self, work: Work, created_at: datetime | None) -> None:
         """The work is committed as a row for everybody; remember it if this process would take it."""
         served = self._find(work.topic, work.workflow_name)
         if served is None or self._stopping:
@@ -352,13 +353,13 @@ class Workers:
 
     @property
     def can_take(self) -> bool:
-        """Whether there are free places for work that overflowed."""
+        """Whether there are free slots for work that overflowed."""
         return not self._stopping and any(
             served.overflow and served.running < served.most for served in self._served.values()
         )
 
-    def take(self) -> list[HeldWork]:
-        """Keep places for work that overflowed; the caller tries to reserve its rows, and says `taken` or `give_back`."""
+    def offer_overflow(self) -> list[HeldWork]:
+        """Keep slots for work that overflowed; the caller tries to reserve its rows, and says `overflow_claimed` or `overflow_refused`."""
         found: list[HeldWork] = []
         if self._stopping:
             return found
@@ -368,7 +369,7 @@ class Workers:
                 found.append(served.overflow.popleft())
         return found
 
-    def taken(self, works: Sequence[HeldWork], held: Collection[int], since: float) -> None:
+    def overflow_claimed(self, works: Sequence[HeldWork], held: Collection[int], since: float) -> None:
         """Rows were reserved; `held` are the positions of those that nobody else had. `since`: as for `begin`."""
         for position, work in enumerate(works):
             served = self._holder(work)
@@ -377,20 +378,20 @@ class Workers:
             else:
                 self._run(served, work, since)
 
-    def give_back(self, works: Sequence[HeldWork]) -> None:
+    def overflow_refused(self, works: Sequence[HeldWork]) -> None:
         """The rows were not reserved after all."""
         for work in reversed(works):
             served = self._holder(work)
             served.running -= 1
             served.overflow.appendleft(work)
 
-    def unreserve(self, work: Work) -> None:
-        """Give back a place that was kept for work."""
+    def free_slot(self, work: Work) -> None:
+        """Give back a slot that was kept for work."""
         served = self._holder(work)
         served.running -= 1
         self._freed(served)
 
-    def begin(self, work: Work, created_at: datetime | None, since: float) -> None:
+    def start(self, work: Work, created_at: datetime | None, since: float) -> None:
         """The work is committed and held by this process: run its callback from memory.
 
         `since`: when its reservation was sent (`time.monotonic`); a commit that had to wait has used up some of it.
@@ -430,7 +431,7 @@ class Workers:
     def wake_all(self) -> None:
         self.wake([EVERY_TOPIC])
 
-    def settled(self, generation: str, events: Iterable[Event]) -> None:
+    def answers_committed(self, generation: str, events: Iterable[Event]) -> None:
         """What these events report is committed, or given up: the work that they answer need not be held any longer."""
         for event in events:
             if isinstance(event.receipt, WorkReceipt):
@@ -439,7 +440,7 @@ class Workers:
     # -- claiming ----------------------------------------------------------------------------------------
 
     async def _claim_loop(self) -> None:
-        """Claim work for free places: when told, when a place becomes free, when the next is due, and by polling."""
+        """Claim work for free slots: when told, when a slot becomes free, when the next is due, and by polling."""
         failures = 0
         while not self._stopping:
             try:
@@ -453,10 +454,10 @@ class Workers:
                 due = await self._next_due()
                 if not await self._wake.wait(due):
                     # Whatever was announced or not: the next look says whether there is work, and where there is no
-                    # place for it now, it is claimed as soon as there is one.
+                    # slot for it now, it is claimed as soon as there is one.
                     for served in self._served.values():
                         served.backlog = served.backlog or served.running >= served.most
-            except (ConnectionLostError, ConnectionFailedError) as error:
+            except NoConnectionError as error:
                 failures = self.failures = failures + 1
                 logger.warning("worker stream: no connection", extra={"error": str(error)})
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
@@ -466,31 +467,35 @@ class Workers:
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
 
     async def run_once(self) -> int:
-        """Claim what there are free places for; how much was claimed."""
+        """Claim what there are free slots for; how much was claimed."""
         self._wake.clear()
-        while (self._behind() or self._answers.ahead > ANSWERS_AHEAD) and not self._stopping:  # noqa: ASYNC110 - a commit takes as long as a look
+        while (self._behind() or self._answers.ahead > UNWRITTEN_LIMIT) and not self._stopping:  # noqa: ASYNC110 - a commit takes as long as a look
             # More would be held, answered and wait in memory until it is committed: others can have it meanwhile.
             await anyio.sleep(0.005)
         if self._stopping:
             return 0
         wanted = [
-            lane for lane, served in self._served.items() if served.backlog and served.running < served.most
+            selector
+            for selector, served in self._served.items()
+            if served.backlog and served.running < served.most
         ]
         found = 0
-        for lanes, claim in (
-            ([lane for lane in wanted if lane[0] not in self._names], self._claim_topics),
-            ([lane for lane in wanted if lane[0] in self._names], self._claim_names),
+        for selectors, claim in (
+            ([selector for selector in wanted if selector[0] not in self._names], self._claim_topics),
+            ([selector for selector in wanted if selector[0] in self._names], self._claim_names),
         ):
-            if lanes:
-                found += await self._claim(lanes, claim)
+            if selectors:
+                found += await self._claim(selectors, claim)
         return found
 
-    async def _claim(self, lanes: Sequence[Lane], claim: Claim) -> int:
-        """Claim work for the free places of these lanes, and run it; how much it was."""
-        limits = {lane: self._served[lane].most - self._served[lane].running for lane in lanes}
-        for lane, limit in limits.items():
-            self._served[lane].running += limit
-            self._served[lane].backlog = False
+    async def _claim(self, selectors: Sequence[WorkSelector], claim: Claim) -> int:
+        """Claim work for the free slots of these selectors, and run it; how much it was."""
+        limits = {
+            selector: self._served[selector].most - self._served[selector].running for selector in selectors
+        }
+        for selector, limit in limits.items():
+            self._served[selector].running += limit
+            self._served[selector].backlog = False
         claimed: list[HeldWork] = []
         self._claiming = True
         since = time.monotonic()
@@ -498,8 +503,8 @@ class Workers:
         try:
             async with self._claims.use() as connection:
                 claimed = await claim(connection, limits, reservation)
-        except (ConnectionLostError, ConnectionFailedError):
-            self.unanswered.add(reservation)
+        except NoConnectionError:
+            self.lost_reservations.add(reservation)
             raise
         finally:
             for work in claimed:
@@ -507,8 +512,8 @@ class Workers:
                 limits[worker.topic, worker.workflow_name] -= 1
             self._claiming = bool(claimed)
             self._idle.set()
-            for lane, unused in limits.items():
-                served = self._served[lane]
+            for selector, unused in limits.items():
+                served = self._served[selector]
                 served.running -= unused
                 if not unused:
                     served.backlog = True
@@ -542,18 +547,18 @@ class Workers:
             await self._store.postpone_work(
                 connection,
                 self._member,
-                [(w.generation, w.activity_id, w.dimension, UNREADABLE, False) for w in unreadable],
+                [(w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False) for w in unreadable],
                 None,
             )
 
     async def _claim_topics(
-        self, connection: Any, limits: Mapping[Lane, int], reservation: int
+        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
     ) -> list[HeldWork]:
         most = {topic: limit for (topic, _), limit in limits.items()}
         return await self._store.claim_work(connection, self._member, most, self._settings.lease, reservation)
 
     async def _claim_names(
-        self, connection: Any, limits: Mapping[Lane, int], reservation: int
+        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
     ) -> list[HeldWork]:
         wanted = [
             (topic, name, self._names[topic] if name is None else (), limit)
@@ -564,15 +569,15 @@ class Workers:
         )
 
     async def _next_due(self) -> float | None:
-        """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free places."""
-        lanes = [lane for lane, served in self._served.items() if served.running < served.most]
-        topics = [topic for topic, _ in lanes if topic not in self._names]
+        """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free slots."""
+        selectors = [selector for selector, served in self._served.items() if served.running < served.most]
+        topics = [topic for topic, _ in selectors if topic not in self._names]
         named = [
             (topic, name, self._names[topic] if name is None else ())
-            for topic, name in lanes
+            for topic, name in selectors
             if topic in self._names
         ]
-        if not lanes:
+        if not selectors:
             return None
         moments = []
         async with self._claims.use() as connection:
@@ -584,8 +589,8 @@ class Workers:
         if due is None:
             return None
         if due <= self._settings.poll:
-            for lane in lanes:
-                self._served[lane].backlog = True
+            for selector in selectors:
+                self._served[selector].backlog = True
         return max(due, 0.005)
 
     # -- running -----------------------------------------------------------------------------------------
@@ -619,9 +624,9 @@ class Workers:
             if not waiting.done():
                 waiting.set_result(None)
                 return
-        if served.slots < served.places:
-            served.slots += 1
-            self._tasks.start_soon(self._slot, served, name=f"worker {served.worker.topic}")
+        if served.runners < served.slots:
+            served.runners += 1
+            self._tasks.start_soon(self._run_callbacks, served, name=f"worker {served.worker.topic}")
 
     def _give_up(self, work: HeldWork) -> None:
         """Give work back that has not started: others may have it at once."""
@@ -635,7 +640,7 @@ class Workers:
             self._leases.release(work.key)
             self._give_up(work)
 
-    async def _slot(self, served: _Served) -> None:
+    async def _run_callbacks(self, served: _Served) -> None:
         """Run the callbacks of a topic, one after the other."""
         loop = asyncio.get_running_loop()
         while True:
@@ -715,11 +720,11 @@ class Workers:
     def _freed(self, served: _Served) -> None:
         if served.pace is not None:
             self._open(served, served.pace)
-        self._tell_of_place(served)
+        self._announce_slot(served)
 
-    def _tell_of_place(self, served: _Served) -> None:
+    def _announce_slot(self, served: _Served) -> None:
         if served.overflow and served.running < served.most:
-            self._place_free()
+            self._slot_free()
         elif served.backlog and not self._stopping:
             self._wake.set()
         if self._stopping:
@@ -750,7 +755,7 @@ class Workers:
                 self._answers.answer(work, status, code, self._store.payload.dumps(data))
             except CodecError as error:
                 logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
-                self._answers.postpone(work, UNREADABLE)
+                self._answers.postpone(work, UNREADABLE_RETRY)
             return
         event = Event(
             "answer",
@@ -803,7 +808,7 @@ def _never() -> bool:
     return False
 
 
-UNREADABLE = 1.0
+UNREADABLE_RETRY = 1.0
 """Seconds for which a process leaves alone work that it cannot decode."""
 
 
@@ -828,5 +833,5 @@ OVERFLOW_LIMIT = 1_000
 OVERFLOW_HINT = 0.05
 """Seconds between two hints about a topic that this process serves, too."""
 
-ANSWERS_AHEAD = 400
+UNWRITTEN_LIMIT = 400
 """Answers that may wait to be written before more work is claimed."""

@@ -9,11 +9,11 @@ from hotmesh.core.advance.activities import await_, cycle, hook, interrupt, join
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
     from hotmesh.core.state.job import Dimension
 
-ENTER: Final[Mapping[str, Callable[[Run, Draft, ActivityPlan, Dimension], None]]] = {
+ENTER: Final[Mapping[str, Callable[[Run, JobDraft, ActivityPlan, Dimension], None]]] = {
     "await": await_.enter,
     "cycle": cycle.enter,
     "hook": hook.enter,

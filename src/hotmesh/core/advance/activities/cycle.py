@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hotmesh.core.state.job import Dimension, Record
+from hotmesh.core.state.job import ActivityRecord, Dimension
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
 
 
-def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Give the ancestor a new pass whose output is this activity's mapped input, and conclude that pass."""
     ancestor = activity.ancestor
     if ancestor is None:
@@ -29,18 +29,18 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         )
         run.fail(draft, activity, dimension, {"message": message, "code": 500})
         return
-    closed = Record("closed", code=200, type="cycle", started_at=run.now, ended_at=run.now)
+    closed = ActivityRecord("closed", code=200, type="cycle", started_at=run.now, ended_at=run.now)
     draft.put(activity.id, dimension, closed)
-    if draft.gathering is not None:
-        draft.gathering.closed(activity.id, dimension)
-        draft.gathering.running(ancestor, parent)
-    again = Record("closed", data, code=200, type=ancestor.type, started_at=run.now, ended_at=run.now)
+    if draft.join_state is not None:
+        draft.join_state.closed(activity.id, dimension)
+        draft.join_state.running(ancestor, parent)
+    again = ActivityRecord("closed", data, code=200, type=ancestor.type, started_at=run.now, ended_at=run.now)
     run.conclude(draft, ancestor, (*parent, index), again)
     if run.trace is not None:
         run.trace.cycled(draft, activity, dimension, ancestor, (*parent, index))
 
 
-def _depth(draft: Draft, activity: ActivityPlan, ancestor: ActivityPlan, dimension: Dimension) -> int:
+def _depth(draft: JobDraft, activity: ActivityPlan, ancestor: ActivityPlan, dimension: Dimension) -> int:
     """How many parts of the address lead to the ancestor; where that depends on the way, its record tells."""
     if activity.ancestor_depth is not None:
         return activity.ancestor_depth

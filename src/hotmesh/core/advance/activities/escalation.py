@@ -14,7 +14,7 @@ from hotmesh.errors import MappingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
     from hotmesh.core.state.job import Dimension
 
@@ -26,7 +26,7 @@ _TEXTS: Final = {
 
 
 def escalation(
-    draft: Draft, activity: ActivityPlan, dimension: Dimension, context: Mapping[Any, Any], key: str
+    draft: JobDraft, activity: ActivityPlan, dimension: Dimension, context: Mapping[Any, Any], key: str
 ) -> Escalation | None:
     """The work item, or None when role, type, priority and metadata all resolve to nothing."""
     values = {name: compiled.evaluate(context) for name, compiled in (activity.escalation or {}).items()}

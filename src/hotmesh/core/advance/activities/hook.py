@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hotmesh.core.advance.activities.escalation import escalation
 from hotmesh.core.column import column_text
 from hotmesh.core.mapping import to_number
-from hotmesh.core.state.job import Record
+from hotmesh.core.state.job import ActivityRecord
 from hotmesh.core.state.step import Timer, Wait
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import MappingError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
     from hotmesh.core.state.job import Dimension
 
@@ -27,16 +27,16 @@ LONGEST_SLEEP = 100 * 365 * 86_400.0
 """Seconds; Postgres can still add it to a date."""
 
 
-def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Register what the hook waits for, or pass through."""
     context = draft.context(activity, dimension, {"output": {}}, run.environment)
     delay = _delay(run.value(activity, "sleep", context))
     output = run.maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
     if activity.hook is None and delay is None:
-        record = Record("closed", output, code=200, type="hook", started_at=run.now, ended_at=run.now)
+        record = ActivityRecord("closed", output, code=200, type="hook", started_at=run.now, ended_at=run.now)
         run.conclude(draft, activity, dimension, record)
         return
-    record = Record("open", output, type="hook", started_at=run.now)
+    record = ActivityRecord("open", output, type="hook", started_at=run.now)
     view = run.self_view(activity, dimension, record)
     context = draft.context(activity, dimension, view, run.environment)
     before = draft.data, draft.search
@@ -56,7 +56,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
 
 
 def _listen(
-    run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension, context: Mapping[Any, Any]
+    run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, context: Mapping[Any, Any]
 ) -> None:
     hook = activity.hook
     if hook is None:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.column import column_text
 from hotmesh.core.mapping import to_number, to_text
-from hotmesh.core.state.job import Dimension, Record
+from hotmesh.core.state.job import ActivityRecord, Dimension
 from hotmesh.core.state.step import Message
 from hotmesh.core.values import UNDEFINED
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
 
 
-def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Without a target (or with its own id) the job ends here; a target is sent an interrupt in the same commit."""
     context = draft.context(activity, dimension, {"output": {}}, run.environment)
     options = _options(run, activity, context)
@@ -25,7 +25,9 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
     output = UNDEFINED
     if not own and "output_maps" in activity.maps:
         output = run.maps(activity, "output_maps", context)
-    record = Record("closed", output, code=200, type="interrupt", started_at=run.now, ended_at=run.now)
+    record = ActivityRecord(
+        "closed", output, code=200, type="interrupt", started_at=run.now, ended_at=run.now
+    )
     if not own:
         job_id = column_text(target, f"the target of interrupt {activity.id}")
         message_id = f"interrupt:{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"

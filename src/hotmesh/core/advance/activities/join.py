@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
     from hotmesh.core.state.job import Dimension
 
 
-def arrive(run: Run, draft: Draft, activity: ActivityPlan, parent: Dimension, branch: str) -> bool:
+def arrive(run: Run, draft: JobDraft, activity: ActivityPlan, parent: Dimension, branch: str) -> bool:
     """A branch arrives; True: the activity runs now, on this branch's obligation."""
-    gathering, plan = draft.gathering, activity.join
-    if gathering is None or plan is None:
+    join_state, plan = draft.join_state, activity.join
+    if join_state is None or plan is None:
         return True
-    gathering.arrived(activity.id, parent)
+    join_state.arrived(activity.id, parent)
     if plan.every:
-        keeps = gathering.join(activity, plan, branch, parent)
-    elif gathering.first(activity, plan, branch, parent):
-        gathering.running(activity, parent)
+        keeps = join_state.join(activity, plan, branch, parent)
+    elif join_state.first(activity, plan, branch, parent):
+        join_state.running(activity, parent)
         return True
     else:
         keeps = False
@@ -34,14 +34,14 @@ def arrive(run: Run, draft: Draft, activity: ActivityPlan, parent: Dimension, br
     return False
 
 
-def check(run: Run, draft: Draft) -> None:
+def check(run: Run, draft: JobDraft) -> None:
     """Something has closed or arrived: run the joins that need not wait any longer."""
-    gathering = draft.gathering
-    if gathering is None:
+    join_state = draft.join_state
+    if join_state is None:
         return
     # Again and again: with one group of a pass gone, the next may have nothing left to wait for, and nothing else may
     # happen to the job any more that would make anybody look.
-    while complete := list(gathering.complete(draft.graph.joins)):
+    while complete := list(join_state.complete(draft.graph.joins)):
         for activity, parent in complete:
-            gathering.running(activity, parent)
+            join_state.running(activity, parent)
             run.join(draft, activity, parent)

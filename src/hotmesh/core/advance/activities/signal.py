@@ -10,7 +10,7 @@ from hotmesh.core.column import column_text
 from hotmesh.core.definition.grammar import STATUSES
 from hotmesh.core.duration import seconds
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
-from hotmesh.core.state.job import Record
+from hotmesh.core.state.job import ActivityRecord
 from hotmesh.core.state.step import Broadcast, Signal
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.enums import Code, MessageStatus
@@ -18,7 +18,7 @@ from hotmesh.errors import ConfigError, MappingError, SignalNotFoundError
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan, HookPlan, Plan
     from hotmesh.core.state.job import Dimension
 
@@ -28,13 +28,13 @@ KEEP_EARLY = 600.0
 """Seconds that a signal without a waiter is kept, unless its payload says `$expire`."""
 
 
-def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Map, send, close."""
     from hotmesh.core.advance.advance import fired_edges
 
     context = draft.context(activity, dimension, {"output": {}}, run.environment)
     output = run.maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
-    record = Record("closed", output, code=200, type="signal", started_at=run.now, ended_at=run.now)
+    record = ActivityRecord("closed", output, code=200, type="signal", started_at=run.now, ended_at=run.now)
     view = run.self_view(activity, dimension, record)
     context = draft.context(activity, dimension, view, run.environment)
     fired = fired_edges(activity.edges, context, 200)
@@ -49,7 +49,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
             signal = _broadcast(run, activity, context)
         else:
             signal = _signal(run, activity, context)
-        tells = run.tells(activity, context)
+        completion = run.completion_rule(activity, context)
     except (MappingError, SignalNotFoundError) as error:
         draft.data, draft.search = before
         run.fail(draft, activity, dimension, {"message": str(error), "code": error.code or 500})
@@ -59,7 +59,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         run.broadcasts.append(signal)
     else:
         run.signals.append(signal)
-    run.settle(draft, activity, dimension, fired, tells)
+    run.settle(draft, activity, dimension, fired, completion)
 
 
 def make_signal(

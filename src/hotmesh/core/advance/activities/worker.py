@@ -9,19 +9,19 @@ from hotmesh.core.column import column_text
 from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import seconds
 from hotmesh.core.mapping import to_number
-from hotmesh.core.state.job import Record
+from hotmesh.core.state.job import ActivityRecord
 from hotmesh.core.state.step import Work
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, MappingError
 
 if TYPE_CHECKING:
     from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import Draft
+    from hotmesh.core.advance.job_draft import JobDraft
     from hotmesh.core.plan.compile import ActivityPlan
     from hotmesh.core.state.job import Dimension
 
 
-def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Queue one message for the workers; the obligation stays open until its answer."""
     context = draft.context(activity, dimension, {"output": {}}, run.environment)
     topic = run.value(activity, "topic", context)
@@ -36,7 +36,7 @@ def enter(run: Run, draft: Draft, activity: ActivityPlan, dimension: Dimension) 
         policy = _policy_from(data, activity) or policy
         name = data.get("workflowName")
     if activity.records_entry:
-        draft.put(activity.id, dimension, Record("open", type="worker", started_at=run.now))
+        draft.put(activity.id, dimension, ActivityRecord("open", type="worker", started_at=run.now))
     run.work.append(
         Work(
             draft.job_id,

@@ -19,7 +19,7 @@ begin
     for v_object in
         select c.oid::regclass as name,
                case when c.relkind = 'v' or c.relname in ('schema_migration', 'secret', 'worker_credential') then 'select'
-                    when c.relname = 'signal_slot' then 'select, update'  -- to lock its rows
+                    when c.relname = 'signal_lock' then 'select, update'  -- to lock its rows
                     when c.relname = 'worker_pending' then 'select, delete'
                     else 'select, insert, update, delete' end as rights
           from pg_catalog.pg_class as c

@@ -10,7 +10,7 @@
 --               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
 -- Mesh          throttle, quorum_message           how fast consumers may start, messages too large for a notification
 --               upkeep                             whose turn it is to keep the tables small
--- Safety        secret, signal_slot                what names and locks are made of, out of reach of worker logins
+-- Safety        secret, signal_lock                what names and locks are made of, out of reach of worker logins
 --               worker_credential, worker_credential_audit   logins for workers in untrusted places
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
@@ -370,12 +370,12 @@ comment on table mesh.secret is 'Names the NOTIFY channels of this namespace; no
 insert into mesh.secret (value)
 select replace(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
 
-create table mesh.signal_slot (
-    slot  integer not null,
-    constraint signal_slot_pk primary key (slot)
+create table mesh.signal_lock (
+    number integer not null,
+    constraint signal_lock_pk primary key (number)
 );
-comment on table mesh.signal_slot is 'Rows that are locked and never change: waiters and signals under one key meet there.';
-insert into mesh.signal_slot (slot) select generate_series(0, 16383);
+comment on table mesh.signal_lock is 'Rows that are locked and never change: waiters and signals under one key meet there.';
+insert into mesh.signal_lock (number) select generate_series(0, 16383);
 
 create table mesh.worker_credential (
     id               bigint           generated always as identity,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.work.workers import Workers
 
 
-class Figures:
+class MetricsSnapshot:
     """What an endpoint or a caller asks of an instance."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Figures:
         workers: Workers,
         listener: Listener,
         engine: Engine | None,
-        outposts: Callable[[], Iterable[Figures]] = tuple,
+        outposts: Callable[[], Iterable[MetricsSnapshot]] = tuple,
     ) -> None:
         self.app_id = store.app_id
         self.namespace = store.schema

@@ -1,6 +1,7 @@
 # Every target makes what it needs: a virtual environment in .venv, from nothing but Python 3.11+ and an index of packages.
+# It holds exactly what the files in locks/ say, by version and hash.
 #
-#   make demo PYTHON=python3.13     with this Python instead of the first one that will do
+#   make test PYTHON=python3.13     with this Python, in .venv-3.13, instead of the first one that will do, in .venv
 #   make test ARGS="-k local -x"    with further arguments for the command behind the target
 #   HOTMESH_TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin make test    on this Postgres instead of the newest
 
@@ -8,14 +9,15 @@ PYTHON ?=
 ARGS ?=
 WORKERS ?= 2
 
-VENV := .venv
+# An environment for each Python that was named.
+VENV := .venv$(if $(PYTHON),-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
 BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench soak clean python
+.PHONY: help demo test check format bench soak newest lock clean python
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +32,7 @@ check: $(VENV)/.installed-dev ## check format, style, types and the direction of
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev ## format the code, and repair what can be repaired by itself
@@ -43,25 +45,49 @@ bench: $(VENV)/.installed-dev ## measure, side by side with another engine
 soak: $(VENV)/.installed-dev ## kill, stop, throttle and restart everything at random for minutes, and look for what got lost
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+newest: ## run the tests on the newest versions that pyproject.toml allows, in an environment of its own
+	@rm -rf .venv-newest
+	@$(MAKE) --no-print-directory PYTHON='$(PYTHON)' VENV=.venv-newest .venv-newest/.newest
+	@.venv-newest/bin/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)
+
+lock: ## write locks/ anew, with the newest versions that pyproject.toml allows
+	@$(MAKE) --no-print-directory PYTHON='$(PYTHON)' VENV=.venv-lock .venv-lock/bin/uv
+	$(LOCK) pyproject.toml --extra local --group build --output-file locks/run.txt
+	$(LOCK) pyproject.toml --extra local --group build --group dev --constraint locks/run.txt --output-file locks/dev.txt
+	$(LOCK) --group contender --output-file locks/contender.txt
+
+# For all supported Pythons and platforms at once; without the name of an index.
+LOCK = .venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench
 	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# The stamps are older than pyproject.toml when what it asks for may have changed.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[local]'
+# The stamps are older than the locks when another version may be wanted. Building needs no package beyond the locked ones.
+$(VENV)/.installed: locks/run.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement locks/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[local]' --group dev
+$(VENV)/.installed-dev: locks/dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement locks/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.installed
 
-# pip is upgraded first: --group is younger than many a Python.
+# --group is younger than many a pip.
+$(VENV)/.newest: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[local]' --group dev
+	@touch $@
+
+$(VENV)/bin/uv: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade uv
+
 $(BIN)/python:
 	@python=$$($(MAKE) --silent --no-print-directory python) && \
 	echo "creating $(VENV) with $$python" && \
-	rm -rf $(VENV) && "$$python" -m venv $(VENV) && \
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' || { rm -rf $(VENV); exit 1; }
+	rm -rf $(VENV) && "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 python: ## say which Python the environment is, or would be, made with
 	@unfit=; \

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 DBOS_VENV = ROOT / ".bench" / "dbos-venv"
-DBOS_REQUIREMENTS = BENCH / "dbos-requirements.txt"
+DBOS_LOCK = ROOT / "locks" / "contender.txt"
 START_TIMEOUT = 60
 
 
@@ -131,13 +131,13 @@ def python_of(process: Process) -> str:
 
 def install_dbos() -> None:
     """Give DBOS an environment of its own, once for each version."""
-    wanted = DBOS_REQUIREMENTS.read_text()
+    wanted = DBOS_LOCK.read_text()
     installed = DBOS_VENV / "requirements.txt"
     if installed.exists() and installed.read_text() == wanted:
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(DBOS_VENV)], check=True)
     subprocess.run(
-        [str(DBOS_VENV / "bin" / "python"), "-m", "pip", "install", "-qq", "-r", str(DBOS_REQUIREMENTS)],
+        [DBOS_VENV / "bin" / "python", "-m", "pip", "install", "-qq", "--require-hashes", "-r", DBOS_LOCK],
         check=True,
     )
     installed.write_text(wanted)

@@ -6,18 +6,17 @@ import math
 import os
 import random
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hotmesh.core.mapping import ENVIRONMENT, Environment, compile_condition, compile_expression
 from hotmesh.core.pipe.instant import Date, to_datetime
+from hotmesh.core.wire import DEEPEST
 from hotmesh.errors import ConfigError, MappingError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["evaluate", "evaluate_condition", "local_zone", "system_environment"]
 
@@ -30,7 +29,7 @@ def evaluate(
     `context` is the root object that paths start from; `tz` the local zone, that of the process by default.
     Returns plain data of its own, with `UNDEFINED` for undefined and aware `datetime` values in UTC for dates; an
     invalid date, or one outside the years 1 to 9999, is a `Date` whose `milliseconds` (or None) tell it. Raises
-    MappingError.
+    MappingError, also for a result of more than 200 levels.
 
         >>> evaluate({"@pipe": [["{a.output.data.list}", ", "], ["{@array.join}"]]},
         ...          {"a": {"output": {"data": {"list": ["x", "y"]}}}})
@@ -40,8 +39,10 @@ def evaluate(
     result = compiled.evaluate(_with_environment(context, tz))
     try:
         return _plain(result)
-    except RecursionError:
-        raise MappingError("the result is nested too deeply to be copied", expression=expression) from None
+    except _TooDeepError:
+        raise MappingError(
+            f"the result is nested too deeply: it has more than {DEEPEST} levels", expression=expression
+        ) from None
 
 
 def evaluate_condition(
@@ -136,10 +137,16 @@ class _ClockZone(tzinfo):
         return moment.replace(tzinfo=None).astimezone()
 
 
-def _plain(value: Any) -> Any:
+class _TooDeepError(Exception):
+    """A value has more than `DEEPEST` levels."""
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
     """A copy made of plain objects and arrays, so that the caller may change it, with dates as `datetime`."""
+    if not isinstance(value, dict | list):
+        return to_datetime(value) if isinstance(value, Date) else value
+    if depth == DEEPEST:
+        raise _TooDeepError
     if isinstance(value, dict):
-        return {key: _plain(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return to_datetime(value) if isinstance(value, Date) else value
+        return {key: _plain(member, depth + 1) for key, member in value.items()}
+    return [_plain(item, depth + 1) for item in value]

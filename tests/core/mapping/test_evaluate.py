@@ -42,8 +42,13 @@ def test_hidden_members_do_not_come_out() -> None:
 
 
 def test_a_result_that_is_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(MappingError, match="nested too deeply"):
-        evaluate({"@pipe": [["[" * 900 + "]" * 900], ["{@json.parse}"]]})
+    def nested(levels: int) -> Any:
+        return evaluate({"@pipe": [["[" * levels + "]" * levels], ["{@json.parse}"]]})
+
+    assert str(nested(200)) == "[" * 200 + "]" * 200
+    for levels in (201, 900):
+        with pytest.raises(MappingError, match="nested too deeply"):
+            nested(levels)
 
 
 def test_dates_come_out_as_datetime() -> None:

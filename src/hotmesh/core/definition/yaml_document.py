@@ -56,6 +56,10 @@ _SEQUENCE: Final = "tag:yaml.org,2002:seq"
 _MAPPING: Final = "tag:yaml.org,2002:map"
 
 
+class _TooDeepError(yaml.MarkedYAMLError):
+    """A text has more than `MAX_DEPTH` levels."""
+
+
 class _Composer(_Parser):
     """Composes nodes; plain scalars are only marked as such, `scalar` reads them."""
 
@@ -66,7 +70,7 @@ class _Composer(_Parser):
     def descend_resolver(self, current_node: Node | None, _index: Any) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
+            raise _TooDeepError(
                 problem=f"nested deeper than {MAX_DEPTH} levels",
                 problem_mark=None if current_node is None else current_node.start_mark,
             )
@@ -89,7 +93,8 @@ def compose(text: str, file: str | None) -> Node | Problem:
         text = _TABS.sub(lambda tabs: " " * len(tabs[0]), _SURROGATES.sub(_join_surrogates, text))
     try:
         node = _Composer(text).get_single_node()
-    except yaml.MarkedYAMLError as error:
+    except yaml.MarkedYAMLError as found:
+        error = _deeper_reason(found, text)
         mark = error.problem_mark or error.context_mark
         line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
         return _syntax_problem(error, text, file, line, column)
@@ -101,6 +106,20 @@ def compose(text: str, file: str | None) -> Node | Problem:
         line, column = _line_and_column(text[: error.start])
         return Problem("syntax", "the text holds half a surrogate pair", "", file, line, column)
     return ScalarNode(PLAIN, "") if node is None else node
+
+
+def _deeper_reason(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLError:
+    """The parser reads ahead, and some releases of it have a limit of their own: what precedes it may be too deep already."""
+    mark = error.problem_mark
+    if mark is None or isinstance(error, _TooDeepError):
+        return error
+    try:
+        _Composer(text[: mark.index]).get_single_node()
+    except _TooDeepError as deeper:
+        return deeper
+    except (yaml.YAMLError, UnicodeEncodeError):
+        pass
+    return error
 
 
 def from_data(value: Any) -> Node:

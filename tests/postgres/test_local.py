@@ -368,7 +368,7 @@ def test_a_cluster_of_another_version_is_refused_and_left_alone(user: User) -> N
     error = user.call("ensure_running")["error"]
 
     assert "was made by Postgres 9" in error
-    assert "pip install 'hotmesh[local]'" in error
+    assert "the extra hotmesh[local]" in error
     assert tree(user.data_dir) == before
 
 

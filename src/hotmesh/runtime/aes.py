@@ -20,7 +20,7 @@ class AesGcmCodec:
     """Encrypts and authenticates values with AES-GCM.
 
     `keys`: key id → key of 16, 24 or 32 bytes, as bytes or base64 text. `current` names the one that encrypts; each value
-    carries the id of its key, and any of the keys decrypts. Needs `pip install "hotmesh[crypto]"`. Raises ConfigError.
+    carries the id of its key, and any of the keys decrypts. Needs the extra `hotmesh[crypto]`. Raises ConfigError.
 
         HotMesh.register_codec(AesGcmCodec({"2027": new, "2026": old}, current="2027"))
     """
@@ -30,7 +30,7 @@ class AesGcmCodec:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError as error:
             raise ConfigError(
-                'AesGcmCodec needs the package cryptography: pip install "hotmesh[crypto]"'
+                "AesGcmCodec needs the package cryptography: install the extra hotmesh[crypto]"
             ) from error
         if not keys:
             raise ConfigError("AesGcmCodec needs at least one key")

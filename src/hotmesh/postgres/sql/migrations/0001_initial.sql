@@ -1,20 +1,42 @@
 -- The tables of a mesh. `mesh` stands for the schema of the namespace; it is replaced, quoted, when this is loaded.
 --
--- Definitions   app, app_version
--- Runtime       job, activity                      what a job is, and what its activities left
---               worker_stream, engine_stream       messages for user code, and for engines
---               timer, wait, signal                what sleeps, what waits for a signal, signals without a waiter
---               dead_letter                        messages that were given up
---               subscription                       processes that listen to results
---               escalation                         work items for humans
---               measure, broadcast                 what is counted about jobs, and signals to all jobs counted alike
--- Mesh          throttle, quorum_message           how fast consumers may start, messages too large for a notification
---               upkeep                             whose turn it is to keep the tables small
--- Safety        secret, signal_lock                what names and locks are made of, out of reach of worker logins
---               worker_credential, worker_credential_audit   logins for workers in untrusted places
+-- What may run     app                      an application, and which of its versions is active
+--                  app_version              a deployed version: its compiled graphs
+-- What runs        job                      one row for each job, changed once per step
+--                  activity                 what one pass of an activity left: output, signal, error
+-- What is to come  worker_stream            work for user code, by topic
+--                  engine_stream            events for engines: answers, results of children, signals, interrupts
+--                  timer                    what sleeps, and until when
+--                  wait, signal             hooks that wait for a signal; signals that came before their waiter
+--                  broadcast                signals to all jobs that are counted alike, still to be carried out
+-- What is kept     dead_letter              what was given up, with the reason
+--                  escalation               work items for humans
+--                  measure                  what is counted about jobs
+-- The mesh         subscription             processes that listen to results, while they live
+--                  throttle                 how fast engines and workers may start
+--                  quorum_message           messages between members that are too large for a notification
+--                  upkeep                   whose turn it is to keep the tables small
+-- Safety           secret, signal_lock      what names and locks are made of, out of reach of worker logins
+--                  worker_credential        logins for workers in untrusted places, and their bounds
+--                  worker_pending           activities that such a login has answered, and may answer further
+--                  worker_credential_audit  what was done to these logins, when and by whom
+--
+-- The life of a job, with the stored functions that write the rows:
+--
+-- 1. commit_steps creates the job, and with it whatever its first step asks for: work, timers, waits, children.
+-- 2. claim_work reserves work for a process that runs the callback; extend_work keeps it, postpone_work and
+--    give_back_work let others have it. A step of a process that has the job in memory may reserve its work at once.
+-- 3. Its answer is part of the next step of that process; or answer_work exchanges the work for an event.
+-- 4. send_signal hands a signal to the oldest wait, as an event; if there is none, it is kept as a row of signal.
+-- 5. lock_due_jobs takes jobs with due events or timers; commit_steps writes what became of them: the job has its
+--    next seq, the records of its activities are there, what was handled is deleted, and what comes next is added.
+-- 6. What nobody can handle is put off (postpone_work, postpone_events), and in the end buried as a dead_letter
+--    (bury_work, bury_broadcast), from where requeue_dead_letter brings it back.
+-- 7. The step that ends the job deletes whatever was still to come. The job and its records stay until it expires;
+--    then free_expired_ids and prune delete them.
 --
 -- `generation` identifies one creation of a job id; every runtime row of a job carries it, and every key starts with
--- it, so that the rows of one job lie together. Hot tables have no foreign keys: commit_steps is their only writer.
+-- it, so that the rows of one job lie together. Hot tables have no foreign keys, which would cost every commit.
 
 create table mesh.app (
     app_id          text        not null,
@@ -128,6 +150,7 @@ create table mesh.worker_stream (
     delivery       integer     not null default 0,
     visible_at     timestamptz not null,
     reserved_by    text,
+    reservation    bigint,
     reply_channel  text,
     reserved_at    timestamptz,
     created_at     timestamptz not null,
@@ -135,6 +158,8 @@ create table mesh.worker_stream (
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_by holds it until visible_at.';
+-- So that what a lost connection left unanswered can be told and given back.
+comment on column mesh.worker_stream.reservation is 'The claim or commit that reserved it.';
 comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
@@ -209,6 +234,19 @@ create table mesh.signal (
 comment on table mesh.signal is 'Signals that came before their waiter; the last one under a key counts.';
 create index signal_expiry on mesh.signal (expires_at);
 
+create table mesh.broadcast (
+    id          bigint      generated always as identity,
+    app_id      text        not null,
+    topic       text        not null,
+    facet       text        not null,
+    query       json        not null,
+    data        json        not null,
+    created_at  timestamptz not null,
+    constraint broadcast_pk primary key (id)
+);
+comment on table mesh.broadcast is 'Signals that flows have sent to all jobs listed under a facet, still to be carried out.';
+create index broadcast_app on mesh.broadcast (app_id, id);
+
 create table mesh.dead_letter (
     id             bigint      generated always as identity,
     app_id         text        not null,
@@ -227,20 +265,6 @@ create table mesh.dead_letter (
 comment on table mesh.dead_letter is 'Messages that were given up, with the reason; they can be requeued or discarded.';
 create index dead_letter_app on mesh.dead_letter (app_id, dead_at);
 create index dead_letter_job on mesh.dead_letter (generation);
-
-create table mesh.subscription (
-    app_id      text        not null,
-    member      text        not null,
-    topic       text        not null,
-    by_pattern  boolean     not null default false,
-    expires_at  timestamptz not null,
-    constraint subscription_pk primary key (app_id, topic, member, by_pattern)
-);
-comment on table mesh.subscription is 'Processes that want the results published under a topic; renewed while they live.';
-comment on column mesh.subscription.by_pattern is 'The topic is a pattern: * stands for any run of characters.';
--- Empty unless somebody subscribes by pattern, so that looking there costs a commit next to nothing.
-create index subscription_pattern on mesh.subscription (app_id) where by_pattern;
-create index subscription_expiry on mesh.subscription (expires_at);
 
 create table mesh.escalation (
     id                 uuid        not null default gen_random_uuid(),
@@ -310,28 +334,19 @@ create table mesh.measure (
 comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
 create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
 
-create table mesh.upkeep (
+create table mesh.subscription (
     app_id      text        not null,
-    task        text        not null,
-    due_at      timestamptz not null,
-    held_by     text,
-    constraint upkeep_pk primary key (app_id, task)
-);
-comment on table mesh.upkeep is 'Tasks that one process of an app at a time does: the next turn is at due_at.';
-comment on column mesh.upkeep.held_by is 'Who is at it; due_at is then when its lease is over.';
-
-create table mesh.broadcast (
-    id          bigint      generated always as identity,
-    app_id      text        not null,
+    member      text        not null,
     topic       text        not null,
-    facet       text        not null,
-    query       json        not null,
-    data        json        not null,
-    created_at  timestamptz not null,
-    constraint broadcast_pk primary key (id)
+    by_pattern  boolean     not null default false,
+    expires_at  timestamptz not null,
+    constraint subscription_pk primary key (app_id, topic, member, by_pattern)
 );
-comment on table mesh.broadcast is 'Signals that flows have sent to all jobs listed under a facet, still to be carried out.';
-create index broadcast_app on mesh.broadcast (app_id, id);
+comment on table mesh.subscription is 'Processes that want the results published under a topic; renewed while they live.';
+comment on column mesh.subscription.by_pattern is 'The topic is a pattern: * stands for any run of characters.';
+-- Empty unless somebody subscribes by pattern, so that looking there costs a commit next to nothing.
+create index subscription_pattern on mesh.subscription (app_id) where by_pattern;
+create index subscription_expiry on mesh.subscription (expires_at);
 
 create table mesh.throttle (
     app_id  text        not null,
@@ -356,6 +371,17 @@ create table mesh.quorum_message (
     constraint quorum_message_pk primary key (id)
 );
 comment on table mesh.quorum_message is 'Messages between members that are too large for a notification, for a minute.';
+
+create table mesh.upkeep (
+    app_id      text        not null,
+    task        text        not null,
+    due_at      timestamptz not null,
+    held_by     text,
+    constraint upkeep_pk primary key (app_id, task)
+);
+comment on table mesh.upkeep is 'Tasks that one process of an app at a time does: the next turn is at due_at.';
+comment on column mesh.upkeep.held_by is 'Who is at it; due_at is then when its lease is over.';
+
 -- Safety. Any login of the database may listen on a channel and take an advisory lock whose name it knows, whatever else
 -- it may not do. So channels are named by a secret, and locks are rows; a worker login can reach neither.
 
@@ -402,6 +428,24 @@ create table mesh.worker_credential (
 comment on table mesh.worker_credential is 'Logins of workers in untrusted places: what each may take, and its bounds.';
 comment on column mesh.worker_credential.longest_hold is 'Seconds for which one message may be held, with all extensions.';
 create index worker_credential_app on mesh.worker_credential (app_id);
+
+create table mesh.worker_pending (
+    app_id       text        not null,
+    role_name    text        not null,
+    topic        text        not null,
+    job_id       text        not null,
+    generation   uuid        not null,
+    activity_id  text        not null,
+    dimension    integer[]   not null,
+    added        integer     not null default 0,
+    final_guid   text,
+    created_at   timestamptz not null,
+    constraint worker_pending_pk primary key (generation, activity_id, dimension)
+);
+comment on table mesh.worker_pending is
+    'Activities that a worker login has answered with "pending": it may add their further answers. Gone with the last one.';
+comment on column mesh.worker_pending.added is 'Answers added so far.';
+comment on column mesh.worker_pending.final_guid is 'The id of the last answer, until an engine has applied it.';
 
 create table mesh.worker_credential_audit (
     id         bigint      generated always as identity,

@@ -1,11 +1,35 @@
-"""The SQL files, read once and bound to a schema."""
+"""The SQL of a mesh, in files that psql can read; each is read once, and bound to the schema of its namespace.
+
+`mesh.` stands for the schema in all of them. A file has one statement or one function, bears its name, and begins with
+what it reads, locks, writes and returns. What must happen together, or may race, is a function; the rest is a query.
+
+    migrations/   the tables, run once and in order; 0001_initial begins with a list of them and the life of their rows
+    functions/    applied again at every migration in which one has changed
+        basics/         the clock, the namespace, text that Postgres would refuse
+        definitions/    versions of an app: deploy, activate
+        jobs/           start one in a transaction of the caller's; remove one with all that belongs to it
+        steps/          what an engine commits, and the records that a step reads first: commit_steps is the heart
+        work/           the queue of the workers: claim, extend, answer, postpone, give back
+        events/         the queue of the engines: lock due jobs, postpone or delay them, send a message
+        signals/        waiters and signals meet; signals to many jobs
+        dead_letters/   bury what nobody can handle, and bring it back
+        members/        who is there, who listens to what, hints and messages between processes, rates
+        upkeep/         tasks that one process at a time does; deleting what is over
+        logins/         procedures for worker logins (worker_*), and who is granted what
+    queries/      run by the module that names them; subjects as above
+
+How a job passes through them: `start_job` or `commit_steps` → `claim_work` → (`answer_work` | the next `commit_steps`)
+→ `send_signal`, timers → `lock_due_jobs` → `load_records` → `commit_steps` → … → `prune`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 _SCHEMA = re.compile(r"\bmesh\.")
 
@@ -27,13 +51,26 @@ def literal(text: str) -> str:
 
 @cache
 def read(folder: str) -> dict[str, str]:
-    """Name (without .sql) → text of every file in `migrations`, `functions` or `queries`, sorted by name."""
-    found = files(__name__).joinpath(folder).iterdir()
-    return {
-        entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
-        for entry in sorted(found, key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    }
+    """Name (without .sql) → text of every file below `migrations`, `functions` or `queries`, sorted by name."""
+    return collect(files(__name__).joinpath(folder))
+
+
+def collect(folder: Traversable) -> dict[str, str]:
+    """As `read`, of any folder. Raises ValueError if two files have one name: it would be chance which one is meant."""
+    found: dict[str, str] = {}
+    for name, file in sorted(_files(folder), key=lambda pair: pair[0]):
+        if name in found:
+            raise ValueError(f"two files below {folder.name} are named {name}.sql")
+        found[name] = file.read_text(encoding="utf-8")
+    return found
+
+
+def _files(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files(entry)
+        elif entry.name.endswith(".sql"):
+            yield entry.name.removesuffix(".sql"), entry
 
 
 def checksum(*texts: str) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness import connected, eventually
 from hotmesh.core.advance.job_draft import JobDraft
-from hotmesh.core.state.job import ActivityRecord, Dimension, Job, MessageReceipt, WorkReceipt
+from hotmesh.core.state.job import ActivityRecord, Dimension, Job, MessageReceipt, Parent, WorkReceipt
 from hotmesh.core.state.step import (
     Consumed,
     JobChange,
@@ -269,6 +269,90 @@ async def test_a_dropped_job_takes_everything_open_with_it(database: Database) -
 
     assert await database.rows(job.generation) == NONE | {"activity": 1}
     assert await database.rows(neighbour.generation) == ONE
+
+
+BESIDE = """
+insert into hotmesh.worker_pending (app_id, role_name, topic, job_id, generation, activity_id, dimension, created_at)
+select app_id, 'login', 't', job_id, generation, 'a', '{0}', now() from hotmesh.job;
+insert into hotmesh.dead_letter (app_id, stream, topic, job_id, generation, activity_id, dimension, message, reason, dead_at)
+select app_id, 'worker', 't', job_id, generation, 'a', '{0}', '{}', 'why', now() from hotmesh.job;
+insert into hotmesh.escalation (namespace, app_id, workflow_id) select 'hotmesh', app_id, job_id from hotmesh.job;
+update hotmesh.timer set due_at = now();
+"""
+"""What else may belong to a job, for each."""
+
+
+@pytest.mark.parametrize(
+    ("ending", "left", "item"),
+    [
+        ("a step drops it", {"activity": 1, "dead_letter": 1}, "cancelled"),
+        # A worker login goes on when the dead letter brings the job back; so that it may add to it stays.
+        ("it is given up", {"activity": 1, "dead_letter": 2, "worker_pending": 1}, "cancelled"),
+        ("it is given up after its end", {"activity": 1, "dead_letter": 2, "worker_pending": 1}, "pending"),
+        ("it is forgotten", {}, "pending"),
+        ("it is scrubbed", {}, "cancelled"),
+    ],
+)
+async def test_what_is_left_of_a_job_depends_on_how_it_ends(
+    database: Database, ending: str, left: dict[str, int], item: str
+) -> None:
+    job, neighbour = make_job("a"), make_job("b")
+    await database.commit(everything(created(job)), everything(created(neighbour)))
+    connection = database.connection
+    await connection.execute(BESIDE)
+    before = await remainder(connection, neighbour)
+    bury = "select hotmesh.postpone_events($1, $2, 1.0, 'why', 1)"
+    match ending:
+        case "a step drops it":
+            end = make_job("a", generation=job.generation, seq=2, status=0)
+            await database.commit(Step((JobChange(end, False, 1, ended=True, dropped=True),)))
+        case "it is given up":
+            assert await connection.fetchval(bury, APP, job.generation) == "buried"
+        case "it is given up after its end":
+            await connection.execute("update hotmesh.job set status = 0, ended_at = now() where job_id = 'a'")
+            assert await connection.fetchval(bury, APP, job.generation) == "buried"
+        case "it is forgotten":
+            await connection.execute("select hotmesh.forget_generations(array[$1::uuid])", job.generation)
+        case _:
+            await connection.execute("select hotmesh.scrub_job($1, 'a')", APP)
+
+    assert await remainder(connection, job) == left
+    assert await remainder(connection, neighbour) == before == ONE | {"worker_pending": 1, "dead_letter": 1}
+    items = "select workflow_id, status from hotmesh.escalation order by 1"
+    assert [tuple(row) for row in await connection.fetch(items)] == [("a", item), ("b", "pending")]
+
+
+async def remainder(connection: asyncpg.Connection, job: Job) -> dict[str, int]:
+    """How many rows of each table belong to a job, without those that have none."""
+    found = {
+        table: await connection.fetchval(
+            f"select count(*) from hotmesh.{table} where generation = $1", job.generation
+        )
+        for table in (*TABLES, "worker_pending", "dead_letter")
+    }
+    return {table: count for table, count in found.items() if count}
+
+
+async def test_only_the_dropped_jobs_that_pass_it_on_interrupt_what_they_await(database: Database) -> None:
+    parents = {name: make_job(name) for name in ("on", "off", "refused")}
+    children = {
+        name: make_job(f"{name}-child", parent=Parent(name, job.generation, "a", (0,), severed=severed))
+        for severed in (False, True)
+        for name, job in ((f"{parent}-{severed}", parents[parent]) for parent in parents)
+    }
+    await database.commit(*(Step((created(job),)) for job in (*parents.values(), *children.values())))
+    await database.commit(Step((moved(parents["refused"]),)))
+
+    verdict = await database.commit(
+        *(Step((moved(job, dropped=True, descend=name != "off"),)) for name, job in parents.items())
+    )
+
+    told = await database.connection.fetch("select job_id, kind, message_id from hotmesh.engine_stream")
+    assert verdict.refused == {2: ("lost", "")}
+    assert verdict.woken
+    assert [tuple(row) for row in told] == [
+        ("on-False-child", "interrupt", f"interrupt:{parents['on'].generation}")
+    ]
 
 
 async def test_a_step_after_the_end_keeps_the_end(database: Database) -> None:

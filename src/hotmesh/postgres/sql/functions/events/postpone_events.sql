@@ -59,10 +59,8 @@ begin
                            from mesh.worker_stream as w where w.generation = p_generation),
                 'error', v_job.error),
             p_reason, v_now);
-    delete from mesh.engine_stream where generation = p_generation;
-    delete from mesh.worker_stream where generation = p_generation;
-    delete from mesh.timer where generation = p_generation;
-    delete from mesh.wait where generation = p_generation;
+    -- What a worker login may add to stays: it goes on when the job is brought back.
+    perform mesh.drop_open(array[p_generation], false);
     if v_job.status <= 0 then
         return 'buried';
     end if;

@@ -384,30 +384,9 @@ begin
         end if;
     end if;
 
-    if p_drop_step is not null then
-        for v_step in
-            select w.ordinal from unnest(p_drop_step) with ordinality as w(step, ordinal)
-             where v_all or not w.step = any (refused)
-        loop
-            delete from mesh.worker_stream where generation = p_drop[v_step];
-            delete from mesh.worker_pending where generation = p_drop[v_step];
-            delete from mesh.engine_stream where generation = p_drop[v_step];
-            delete from mesh.timer where generation = p_drop[v_step];
-            delete from mesh.wait where generation = p_drop[v_step];
-            update mesh.escalation as e set status = 'cancelled', updated_at = v_now
-             where e.app_id = p_app and e.workflow_id = p_drop_job[v_step] and e.status = 'pending';
-            if p_descend[v_step] then
-                insert into mesh.engine_stream (
-                    app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, visible_at,
-                    created_at)
-                select j.app_id, j.job_id, j.generation, 'interrupt:' || p_drop[v_step], 'interrupt', '', '{}',
-                       'success', 200, '{"descend": true}', v_now, v_now
-                  from mesh.job as j
-                 where j.parent_generation = p_drop[v_step] and not j.severed and j.status > 0
-                on conflict on constraint engine_stream_pk do nothing;
-                woken := woken or found;
-            end if;
-        end loop;
+    if p_drop_step is not null
+       and mesh.drop_jobs(p_app, p_drop_step, p_drop, p_descend, p_drop_job, refused, v_now) then
+        woken := true;
     end if;
 
     if p_extras is not null then

@@ -17,10 +17,12 @@ from hotmesh.core.state.step import Consumed, Signal, WorkKey
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sql
+from hotmesh.postgres.arrays import array, text_array
 from hotmesh.postgres.connect import sharing
 from hotmesh.postgres.connect.connection import ConnectionSource, Driver, Link, StatementError
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
-from hotmesh.postgres.steps import COMMIT, NOBODY, Batch, Committed, array, text_array
+from hotmesh.postgres.sections import COMMIT
+from hotmesh.postgres.steps import NOBODY, Batch, Committed
 
 logger = logging.getLogger("hotmesh.postgres")
 

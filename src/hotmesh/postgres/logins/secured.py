@@ -15,9 +15,9 @@ from hotmesh.core.state.job import Dimension
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import NotAuthorizedError
 from hotmesh.postgres import sql
+from hotmesh.postgres.arrays import array, text_array
 from hotmesh.postgres.connect.connection import ConnectionSource, Driver, translated
 from hotmesh.postgres.rows import HeldWork, work_from
-from hotmesh.postgres.steps import array, text_array
 from hotmesh.postgres.store import Store
 
 

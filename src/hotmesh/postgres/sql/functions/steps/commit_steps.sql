@@ -52,7 +52,7 @@ create or replace function mesh.commit_steps(
     s_step integer[], s_topic text[], s_key text[], s_data text[], s_status text[], s_code integer[],
     s_keep double precision[],
     -- jobs of which everything open is dropped; jobs whose awaited children are interrupted
-    p_drop_step integer[], p_drop uuid[], p_descend boolean[], p_drop_job text[],
+    o_step integer[], o_generation uuid[], o_descend boolean[], o_job_id text[],
     -- what few steps have, as JSON; see commit_extras
     p_extras text,
     -- other processes: wake text, sent as it is; topics on which results are announced
@@ -384,8 +384,7 @@ begin
         end if;
     end if;
 
-    if p_drop_step is not null
-       and mesh.drop_jobs(p_app, p_drop_step, p_drop, p_descend, p_drop_job, refused, v_now) then
+    if o_step is not null and mesh.drop_jobs(p_app, o_step, o_generation, o_descend, o_job_id, refused, v_now) then
         woken := true;
     end if;
 

@@ -1,0 +1,20 @@
+"""Arrays as text: arrays of arrays cannot be unnested by row, so each travels as one text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from hotmesh.core.state.job import Dimension
+
+
+@lru_cache(maxsize=4096)  # the same few addresses come again and again
+def array(dimension: Dimension) -> str:
+    """An address as the text of an integer[]."""
+    return "{" + ",".join(map(str, dimension)) + "}"
+
+
+def text_array(values: Sequence[str]) -> str:
+    """Texts as the text of a text[]."""
+    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return "{" + ",".join(quoted) + "}"

@@ -76,7 +76,7 @@ def app_to_json(app: App) -> dict[str, Any]:
             locations += (files.setdefault(place.file, len(files)), place.line, place.column)
     while locations and locations[-3] == -1:
         del locations[-3:]
-    return {"format": _FORMAT, "document": app.document.data, "files": list(files), "locations": locations}
+    return {"format": _FORMAT, "document": app.document.data, "files": list(files), "places": locations}
 
 
 def app_from_json(data: Mapping[str, Any]) -> App:
@@ -85,7 +85,7 @@ def app_from_json(data: Mapping[str, Any]) -> App:
     Raises CompileError for data that holds no app at all.
     """
     files: list[str | None] = data["files"]
-    flat: list[int] = data["locations"]
+    flat: list[int] = data["places"]
     triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
     locations = {
         pointer: SourceLocation(files[file], line, column)

@@ -1,7 +1,7 @@
 """hotmesh: durable workflows that live inside Postgres."""
 
 from hotmesh.core.codec import Codec
-from hotmesh.core.definition.graph import RetryPolicy
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (
     ActivationError,

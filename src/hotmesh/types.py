@@ -1,8 +1,8 @@
 """The types of what hotmesh takes and gives, for annotations."""
 
 from hotmesh.core.codec import Codec
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import Duration
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.values import Json
 from hotmesh.errors import Problem
 from hotmesh.postgres.connect.options import ConnectionLike, Factory

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from hotmesh.core.definition.build import build_app
 from hotmesh.core.definition.check import check_app, check_app_id
-from hotmesh.core.definition.graph import App, Match, RetryPolicy
+from hotmesh.core.definition.graph import App, Match
 from hotmesh.core.definition.manifest import manifest
 from hotmesh.core.definition.parse import parse, parse_data
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import Problem
 from hotmesh.runtime.definitions.graph_files import inspect
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hotmesh.core.definition import grammar
+from hotmesh.core.state.retry import RETRY_POLICY_KEYS
 from hotmesh.runtime.definitions.graph_files import inspect
 from hotmesh.schema import graph_schema
 
@@ -22,7 +23,7 @@ KEYS: dict[str, frozenset[str]] = {
     **{name: grammar.activity_keys(name) | grammar.COMPILER for name in grammar.TYPES},
     "stats": grammar.STATS,
     "escalation": grammar.ESCALATION,
-    "retryPolicy": frozenset(grammar.RETRY_POLICY),
+    "retryPolicy": frozenset(RETRY_POLICY_KEYS),
     "transition": grammar.TRANSITION,
     "conditions": grammar.CONDITIONS,
     "match": grammar.MATCH,

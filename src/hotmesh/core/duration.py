@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from typing import Final
 
 from hotmesh.errors import ConfigError
 
 Duration = float | int | str | timedelta
+
+LONGEST_TIME: Final = 100 * 365 * 86_400.0
+"""Seconds. What is to be kept or to sleep for longer is cut to this: Postgres can still add it to a date."""
 
 _UNITS = {
     "ms": 0.001, "msec": 0.001, "millisecond": 0.001, "milliseconds": 0.001,

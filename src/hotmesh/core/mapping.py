@@ -8,24 +8,21 @@ Nothing here changes a context or an expression. A result may share structure wi
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hotmesh.core.pipe.coercion import strict_equals, to_boolean, to_number, to_text
 from hotmesh.core.pipe.compiler import VARIABLE_STARTS, Compiler, escape
 from hotmesh.core.pipe.environment import ENVIRONMENT, Environment
 from hotmesh.core.pipe.function import kind
 from hotmesh.core.pipe.nodes import VARIABLES, Constant
+from hotmesh.core.pipe.path import Evaluate
 from hotmesh.core.pipe.stored import to_json_value
 from hotmesh.core.pipe.table import find_function
 from hotmesh.core.pipe.writes import Writes, apply_writes, compile_writes
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-
-    from hotmesh.core.pipe.path import Evaluate
 
 __all__ = [
     "ENVIRONMENT",

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.state.job import ActivityRecord, Event, Job, MessageReceipt, Parent, TimerReceipt
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import loads

@@ -17,7 +17,8 @@ from hotmesh.core.mapping import (
     compile_job_maps,
     to_json_value,
 )
-from hotmesh.core.pipe.coercion import ordered_keys, units
+from hotmesh.core.pipe.coercion import units
+from hotmesh.core.pipe.keys import ordered_keys
 from hotmesh.core.pipe.nodes import FAILURES
 from hotmesh.core.pipe.property import has, read
 from hotmesh.core.pipe.table import FUNCTIONS

@@ -23,10 +23,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotmesh.core.advance import activities
-from hotmesh.core.advance.job_draft import JobDraft, View, record_view, time_slice
+from hotmesh.core.advance.job_draft import JobDraft, View, record_view
 from hotmesh.core.advance.join_state import JoinState
-from hotmesh.core.advance.trace import Trace, TraceMode
+from hotmesh.core.advance.trace import Trace
 from hotmesh.core.column import LEAST_CODE, MOST_CODE, column_text, without_nul
+from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_json_value, to_number, to_text
 from hotmesh.core.plan.compile import ActivityPlan, Edge, GraphPlan, Plan
 from hotmesh.core.state.job import (
@@ -39,6 +40,7 @@ from hotmesh.core.state.job import (
     Parent,
     RecordState,
 )
+from hotmesh.core.state.span import TraceMode
 from hotmesh.core.state.step import (
     ActivityInstance,
     Broadcast,
@@ -56,6 +58,7 @@ from hotmesh.core.state.step import (
     Wait,
     Work,
 )
+from hotmesh.core.time_slice import time_slice
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.enums import Code
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
@@ -65,9 +68,6 @@ STEP_LIMIT: Final = 1_000
 
 LONGEST_ID: Final = 512
 """Characters of a job id."""
-
-LONGEST_TIME: Final = 100 * 365 * 86_400.0
-"""Seconds. What is to be kept or to sleep for longer is cut to this: Postgres can still add it to a date."""
 
 SEEN_LIMIT: Final = 1_000
 """Answers that an activity which takes more of them remembers by their ids: a later one of these is a repetition."""

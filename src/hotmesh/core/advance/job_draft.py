@@ -20,6 +20,7 @@ from hotmesh.core.state.job import (
     dimension_text,
     timestamp,
 )
+from hotmesh.core.time_slice import time_slice
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.core.wire import dumps_text
 
@@ -326,18 +327,6 @@ def record_metadata(
         metadata["err"] = dumps_text(record.error)
         metadata["$error"] = {**record.error, "is_stream_error": True}
     return metadata
-
-
-_SLICES = {"5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}
-
-
-def time_slice(moment: datetime, granularity: str) -> str:
-    """The statistics slice a moment belongs to, `YYYYMMDDHHMM`; `0` where time is not sliced."""
-    width = _SLICES.get(granularity)
-    if width is None:
-        return "0"
-    minute = moment.minute // width * width
-    return f"{moment.year:04d}{moment.month:02d}{moment.day:02d}{moment.hour:02d}{minute:02d}"
 
 
 def _shared(one: Dimension, other: Dimension) -> int:

@@ -15,13 +15,11 @@ own are skipped: what follows them hangs below the nearest one before them that 
 from __future__ import annotations
 
 from datetime import datetime
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any
 
-from msgspec import Struct
-
-from hotmesh.core.advance.job_draft import JobDraft, record_metadata
+from hotmesh.core.advance.job_draft import JobDraft, View, record_metadata, record_view
 from hotmesh.core.mapping import Environment, to_json_value
+from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import (
     ActivityRecord,
     Dimension,
@@ -30,42 +28,8 @@ from hotmesh.core.state.job import (
     TimerReceipt,
     dimension_text,
 )
+from hotmesh.core.state.span import UNSAMPLED, Scalar, Span, TraceMode, job_span_id, span_id
 from hotmesh.errors import MappingError
-
-if TYPE_CHECKING:
-    from hotmesh.core.advance.job_draft import View
-    from hotmesh.core.plan.compile import ActivityPlan
-
-TraceMode = Literal["info", "debug"]
-
-UNSAMPLED: Final = "0000000000000000"
-"""The span id of a job whose trace is not sampled: nobody records spans for it."""
-
-Scalar = str | bool | int | float
-
-
-class Span(Struct, frozen=True):
-    """One span; it ends with the commit of its step, and began with the step unless `started_at` is earlier."""
-
-    name: str
-    generation: str
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    started_at: datetime
-    attributes: dict[str, Scalar]
-    error: str | None = None
-
-
-def span_id(generation: str, activity_id: str, dimension: Dimension, leg: str) -> str:
-    """The id of the span of a place, 16 hexadecimal digits."""
-    place = f"{generation}/{activity_id}/{'.'.join(map(str, dimension))}/{leg}"
-    return blake2b(place.encode(), digest_size=8).hexdigest()
-
-
-def job_span_id(generation: str) -> str:
-    """The id of a job's first span."""
-    return span_id(generation, "", (), "job")
 
 
 class Trace:
@@ -268,8 +232,6 @@ class Trace:
         view: View | None,
     ) -> dict[str, Scalar]:
         """What the activity's `telemetry` block says; a block that cannot be evaluated says nothing."""
-        from hotmesh.core.advance.job_draft import record_view
-
         if activity.telemetry is None:
             return {}
         seen = record_view(record, activity, dimension, self._now) if view is None else view

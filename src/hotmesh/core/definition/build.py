@@ -17,13 +17,13 @@ from hotmesh.core.definition.graph import (
     Graph,
     HookRule,
     Match,
-    RetryPolicy,
     Statistics,
     Transition,
 )
 from hotmesh.core.definition.report import Report, did_you_mean, kind_of, one_of
 from hotmesh.core.definition.yaml_document import escape
 from hotmesh.core.duration import seconds
+from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError, Problem
 
 SHAPE: Final = "shape"
@@ -240,7 +240,7 @@ class _Builder:
         for code, value in members.items():
             place = f"{pointer}/{escape(code)}"
             if not (code.isdecimal() and 100 <= int(code) <= 999):
-                hint = did_you_mean(code, grammar.RETRY_POLICY) and "a policy goes under retry_policy:"
+                hint = did_you_mean(code, RETRY_POLICY_KEYS) and "a policy goes under retry_policy:"
                 self._report.error(
                     SHAPE,
                     "retry maps outcome codes from 100 to 999 to counts",
@@ -267,10 +267,10 @@ class _Builder:
         entries = self._mapping(members[key], place, key)
         if entries is None:
             return None
-        self._unknown(entries, frozenset(grammar.RETRY_POLICY), place, key)
+        self._unknown(entries, frozenset(RETRY_POLICY_KEYS), place, key)
         fields: dict[str, Any] = {}
         for name, value in entries.items():
-            field = grammar.RETRY_POLICY.get(name)
+            field = RETRY_POLICY_KEYS.get(name)
             if field is None or value is None:
                 continue
             where = f"{place}/{escape(name)}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.check_flow import (
@@ -27,14 +27,10 @@ from hotmesh.core.definition.check_values import (
     signals_are_matched_by_what_they_carry,
     statistics_are_known,
 )
+from hotmesh.core.definition.graph import Activity, App, Graph
 from hotmesh.core.definition.report import Report, did_you_mean, one_of
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from hotmesh.core.definition.graph import Activity, App, Graph
-    from hotmesh.errors import Problem
+from hotmesh.errors import Problem
 
 _APP_ID: Final = re.compile(r"[A-Za-z0-9-]+")
 _RESERVED_ID: Final = "a"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.check_values import is_expression
+from hotmesh.core.definition.graph import App, Graph, Transition
 from hotmesh.core.definition.report import Report, did_you_mean, one_of
-
-if TYPE_CHECKING:
-    from hotmesh.core.definition.graph import App, Graph, Transition
 
 _CODE: Final = re.compile("[1-9][0-9]{2}")
 

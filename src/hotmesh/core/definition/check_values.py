@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.definition import grammar
+from hotmesh.core.definition.graph import Activity, App, Graph
 from hotmesh.core.definition.report import Report, did_you_mean, one_of, problem_at
 from hotmesh.core.definition.yaml_document import escape
 from hotmesh.core.mapping import check_expression, to_number
-
-if TYPE_CHECKING:
-    from hotmesh.core.definition.graph import Activity, App, Graph
 
 _ACTIVITY_EXPRESSIONS: Final[tuple[tuple[str, str], ...]] = (
     ("topic", "/topic"),

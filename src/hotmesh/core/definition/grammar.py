@@ -5,12 +5,10 @@ The one list that the parser, the JSON Schema, the reference in `docs/graphs.md`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from hotmesh.enums import ActivityType, Gate, Granularity, Measure, MessageStatus, SignalSubtype
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DOCUMENT: Final = frozenset({"app", "$schema"})
 APP: Final = frozenset({"id", "version", "settings", "graphs"})
@@ -80,18 +78,6 @@ ESCALATION: Final = frozenset(
         "traceId", "spanId", "taskQueue", "workflowType", "expiresAt", "metadata", "envelope",
     }
 )  # fmt: skip
-
-RETRY_POLICY: Final[Mapping[str, str]] = {
-    "maximum_attempts": "maximum_attempts",
-    "maximumAttempts": "maximum_attempts",
-    "backoff_coefficient": "backoff_coefficient",
-    "backoffCoefficient": "backoff_coefficient",
-    "maximum_interval": "maximum_interval",
-    "maximumInterval": "maximum_interval",
-    "initial_interval": "initial_interval",
-    "initialInterval": "initial_interval",
-}
-"""Both spellings of each key, and the field it means."""
 
 
 def activity_keys(type_name: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.values import UNDEFINED
 
 Expression = Any
@@ -106,16 +107,6 @@ class Statistics:
     granularity: str = "5m"
     measures: tuple[tuple[str, str], ...] = ()
     """Pairs of measure (count, sum, avg, mdn, min, max, index) and target expression."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often work is tried and how long to wait between: min(initial * coefficient ** retry, maximum) seconds."""
-
-    maximum_attempts: int = 3
-    backoff_coefficient: float = 10.0
-    maximum_interval: float = 120.0
-    initial_interval: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

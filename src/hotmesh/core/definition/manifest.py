@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.build import build_app
 from hotmesh.core.definition.graph import NOWHERE, App, Document, SourceLocation
 from hotmesh.core.definition.yaml_document import escape
 from hotmesh.errors import CompileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _FORMAT: Final = 1
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hotmesh.core.definition.graph import Document, SourceLocation
 from hotmesh.errors import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from hotmesh.core.definition.graph import Document, SourceLocation
 
 
 class Report:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import to_int32, to_uint32
+from hotmesh.core.pipe.function import Functions
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.function import Functions
 
 
 def and_(a: Any = UNDEFINED, b: Any = UNDEFINED) -> int:

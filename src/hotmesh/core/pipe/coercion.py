@@ -34,7 +34,6 @@ _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9
 _SHORT_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,15}")
 _PREFIXED: Final = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_HIGHEST_INDEX: Final = 4_294_967_294
 _UTF16: Final = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
 
 
@@ -144,7 +143,7 @@ def decimal_digits(value: float) -> tuple[str, int]:
 
 def date_text(date: Date) -> str:
     """A valid date in its own zone: `Thu Feb 29 2024 12:34:56 GMT+0000 (Coordinated Universal Time)`."""
-    from hotmesh.core.pipe.intl import zone_name  # loads locale data: only when a date is written out
+    from hotmesh.core.pipe.zone import zone_name  # loads locale data: only when a date is written out
 
     milliseconds = date.milliseconds or 0
     found = parts(to_local(milliseconds, date.zone))
@@ -281,23 +280,6 @@ def is_number(value: Any) -> bool:
     """Whether the value is of kind number (a boolean is not)."""
     kind = type(value)
     return kind is int or kind is float or (isinstance(value, (int, float)) and kind is not bool)
-
-
-def is_index(key: str) -> bool:
-    """Whether a key is a canonical array index: `0`, `1`, `42`; not `01`, `-1` or `1.5`."""
-    if not (key.isascii() and key.isdigit()):
-        return False
-    return key == "0" or (key[0] != "0" and len(key) <= 10 and int(key) <= _HIGHEST_INDEX)
-
-
-def ordered_keys(keys: Any) -> list[str]:
-    """Keys in their listing order: array indexes by value, then all others as they were added."""
-    names = list(keys)
-    indexes = [name for name in names if name[:1].isdigit() and is_index(name)]
-    if not indexes:
-        return names
-    chosen = set(indexes)
-    return sorted(indexes, key=int) + [name for name in names if name not in chosen]
 
 
 def is_basic(text: str) -> bool:

@@ -6,7 +6,8 @@ fails when it is reached; the caller decides whether problems already stop the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from hotmesh.core.pipe.function import kind
 from hotmesh.core.pipe.nodes import (
@@ -27,9 +28,6 @@ from hotmesh.core.pipe.path import compile_path
 from hotmesh.core.pipe.table import find_function
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MALFORMED = "V2"
 ARITY = "V4"

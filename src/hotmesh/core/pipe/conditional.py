@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import less_than, loose_equals, strict_equals, to_boolean
+from hotmesh.core.pipe.function import Functions
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.function import Functions
 
 
 def ternary(condition: Any = UNDEFINED, if_true: Any = UNDEFINED, if_false: Any = UNDEFINED) -> Any:

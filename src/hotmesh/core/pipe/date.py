@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import NAN, date_text, day_text, to_number, to_text
 from hotmesh.core.pipe.dates import date_argument, parse_date
+from hotmesh.core.pipe.environment import Environment
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import (
     LATEST,
@@ -22,11 +24,6 @@ from hotmesh.core.pipe.instant import (
     to_local,
 )
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hotmesh.core.pipe.environment import Environment
 
 INVALID: Final = "Invalid Date"
 

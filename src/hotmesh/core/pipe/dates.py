@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import tzinfo
 from email.utils import parsedate_tz
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import is_number, to_number
 from hotmesh.core.pipe.function import BadArgumentError, kind
 from hotmesh.core.pipe.instant import as_date, clip, from_local, from_parts
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
 
 _STRICT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)?")
 _GMT: Final = re.compile(r"\b(?:GMT|UTC)([+-][0-9]{4})\b")

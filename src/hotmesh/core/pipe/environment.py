@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from hotmesh.errors import MappingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 
 @final

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self, final
 
-from hotmesh.core.pipe.coercion import ordered_keys
+from hotmesh.core.pipe.keys import ordered_keys
 from hotmesh.core.values import UNDEFINED
 
 

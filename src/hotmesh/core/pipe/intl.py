@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale, UnknownLocaleError
-from babel.core import get_global
 from babel.dates import DateTimeFormat, tokenize_pattern
 
 from hotmesh.core.pipe.coercion import is_number, to_boolean, to_integer, to_text
 from hotmesh.core.pipe.function import BadArgumentError, kind
 from hotmesh.core.pipe.instant import at, parts, to_local
 from hotmesh.core.pipe.property import has, read
+from hotmesh.core.pipe.zone import name_of_zone, offset_name
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 What = Literal["date", "time", "both"]
 
@@ -59,9 +57,6 @@ _LETTERS: Final = {"era": "G", "year": "y", "month": "M", "weekday": "E", "day":
 _WIDTHS: Final = {"2-digit": 2, "numeric": 1, "short": 3, "long": 4, "narrow": 5}
 _CYCLES: Final = {"h11": "K", "h12": "h", "h23": "H", "h24": "k"}
 
-_OTHER_SEASON: Final = timedelta(days=120)
-"""From any day of a summer of seven months, it is winter so long before, or so long after."""
-
 # How a long date and a time are joined, where it is not by a comma.
 _AT: Final = {"en": "{1} 'at' {0}", "de": "{1} 'um' {0}", "fr": "{1} 'à' {0}"}
 
@@ -92,11 +87,6 @@ def format_date(milliseconds: int | None, locale: Any, options: Any, what: str, 
     asked_cycle = _hour_letter(chosen, asked, cycle)
     pattern = _pattern(chosen, asked, asked_cycle)
     return _Text(milliseconds, asked.zone or zone, chosen, asked).write(pattern).replace("\u202f", " ")
-
-
-def zone_name(milliseconds: int, zone: tzinfo) -> str:
-    """The long English name of the zone's time at that instant: Eastern Daylight Time."""
-    return _zone_name(at(milliseconds, zone), Locale.parse("en_US"), "long")
 
 
 def _choose_locale(value: Any) -> tuple[Locale, str | None]:
@@ -422,53 +412,5 @@ class _Text:
     def _zone(self, width: int) -> str:
         style = self.asked.zone_name or ("long" if width == 4 else "short")
         if style in {"shortOffset", "longOffset"}:
-            return _offset_name(self.when, long=style == "longOffset")
-        return _zone_name(self.when, self.locale, "long" if style.startswith("long") else "short")
-
-
-def _zone_name(when: datetime, locale: Locale, width: str) -> str:
-    name = getattr(when.tzinfo, "key", None) or ("UTC" if when.tzinfo is UTC else None)
-    if name is not None:
-        variant = "daylight" if _is_summer_time(when) else "standard"
-        for zone in _zone_spellings(name):
-            for names in (
-                locale.time_zones.get(zone, {}),
-                locale.meta_zones.get(get_global("meta_zones").get(zone), {}),
-            ):
-                found = names.get(width, {}).get(variant) if width in names else None
-                if isinstance(found, str) and found != "∅∅∅":
-                    return found
-    return _offset_name(when, long=width == "long")
-
-
-def _is_summer_time(when: datetime) -> bool:
-    shift = when.dst()
-    if shift:
-        return shift > timedelta()
-    # By Irish law winter is the exception: the shift is none in summer and negative in winter.
-    return any(
-        (away.dst() or timedelta()) < timedelta() for away in (when - _OTHER_SEASON, when + _OTHER_SEASON)
-    )
-
-
-@lru_cache(maxsize=512)
-def _zone_spellings(name: str) -> tuple[str, ...]:
-    """The zone's name, and other names of the same zone: locale data lists each zone under one of them."""
-    aliases: Mapping[str, str] = get_global("zone_aliases")
-    current = aliases.get(name, name)
-    others = [alias for alias, target in aliases.items() if target == current]
-    if name in {"Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Universal"}:
-        others.append("UTC")
-    return (name, current, *others, *(["Etc/UTC"] if name == "UTC" else []))
-
-
-def _offset_name(when: datetime, *, long: bool) -> str:
-    shift = when.utcoffset() or timedelta()
-    minutes = int(shift.total_seconds() / 60)
-    if minutes == 0:
-        return "GMT"
-    hours, minutes = divmod(abs(minutes), 60)
-    sign = "-" if shift < timedelta() else "+"
-    if long:
-        return f"GMT{sign}{hours:02}:{minutes:02}"
-    return f"GMT{sign}{hours}" + (f":{minutes:02}" if minutes else "")
+            return offset_name(self.when, long=style == "longOffset")
+        return name_of_zone(self.when, self.locale, "long" if style.startswith("long") else "short")

@@ -8,17 +8,10 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from hotmesh.core.pipe.coercion import (
-    SAFE,
-    from_units,
-    is_number,
-    ordered_keys,
-    to_integer,
-    to_text,
-    units,
-)
+from hotmesh.core.pipe.coercion import SAFE, from_units, is_number, to_integer, to_text, units
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
+from hotmesh.core.pipe.keys import ordered_keys
 from hotmesh.core.pipe.path import member
 from hotmesh.core.values import UNDEFINED
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import INFINITY, NAN, SAFE, double, tidy, to_int32, to_number, to_uint32
+from hotmesh.core.pipe.environment import Environment
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from hotmesh.core.pipe.environment import Environment
 
 
 def add(*numbers: Any) -> float:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import Any, Final, NoReturn, final
 
-from hotmesh.core.pipe.coercion import ordered_keys, units
+from hotmesh.core.pipe.coercion import units
 from hotmesh.core.pipe.environment import environment_of
 from hotmesh.core.pipe.function import BadArgumentError, Function, short
+from hotmesh.core.pipe.keys import ordered_keys
+from hotmesh.core.pipe.path import Evaluate
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import MappingError
-
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.path import Evaluate
 
 FAILURES: Final = (
     BadArgumentError,

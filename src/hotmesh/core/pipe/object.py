@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from hotmesh.core.pipe import property  # noqa: A004 - own members, whoever has them
-from hotmesh.core.pipe.coercion import is_index, strict_equals, to_boolean, to_text
+from hotmesh.core.pipe.coercion import strict_equals, to_boolean, to_text
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.guarded import Flags, GuardedArray, GuardedObject
 from hotmesh.core.pipe.instant import as_date
+from hotmesh.core.pipe.keys import is_index
 from hotmesh.core.values import UNDEFINED
 
 LONGEST_ARRAY: Final = 10_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hotmesh.core.pipe.coercion import is_index
 from hotmesh.core.pipe.guarded import GuardedArray, GuardedObject
+from hotmesh.core.pipe.keys import is_index
 from hotmesh.core.values import UNDEFINED
 
 Evaluate = Callable[[Mapping[Any, Any]], Any]

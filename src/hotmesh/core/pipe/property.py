@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hotmesh.core.pipe.coercion import is_index, ordered_keys, text_length, units
+from hotmesh.core.pipe.coercion import text_length, units
 from hotmesh.core.pipe.guarded import GuardedArray, GuardedObject
+from hotmesh.core.pipe.keys import is_index, ordered_keys
 from hotmesh.core.pipe.path import member
 from hotmesh.core.values import UNDEFINED
 

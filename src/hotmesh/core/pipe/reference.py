@@ -6,18 +6,16 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.pipe.environment import Environment
 from hotmesh.core.pipe.function import VARIADIC, Function
 from hotmesh.core.pipe.instant import of_datetime
 from hotmesh.core.pipe.table import DOMAINS, FUNCTIONS
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 FROZEN: Final = Environment(
     now=lambda: float(of_datetime(datetime(2024, 2, 29, 12, 34, 56, 789_000, UTC)).milliseconds or 0),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import (
     ASCII_BLANKS,
@@ -21,9 +22,6 @@ from hotmesh.core.pipe.coercion import (
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.pattern import compile_pattern
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LONGEST: Final = 2**29 - 24
 """The most UTF-16 units that a function may make."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hotmesh.core.pipe.environment import Environment
+from hotmesh.core.pipe.function import Functions
 from hotmesh.core.pipe.instant import Date
 from hotmesh.core.values import UNDEFINED, Undefined
-
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.environment import Environment
-    from hotmesh.core.pipe.function import Functions
 
 
 def null() -> None:

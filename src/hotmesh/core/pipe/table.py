@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from hotmesh.core.pipe import (
     array,
@@ -22,9 +23,6 @@ from hotmesh.core.pipe import (
 )
 from hotmesh.core.pipe.function import Function, Functions, describe
 from hotmesh.errors import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DOMAINS: Final[Mapping[str, Functions]] = {
     "array": array.FUNCTIONS,

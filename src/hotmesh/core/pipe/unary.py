@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import to_boolean, to_int32, to_number
+from hotmesh.core.pipe.function import Functions
 from hotmesh.core.values import UNDEFINED
-
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.function import Functions
 
 
 def not_(value: Any = UNDEFINED) -> bool:

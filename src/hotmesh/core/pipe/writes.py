@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from hotmesh.core.pipe.coercion import is_index
 from hotmesh.core.pipe.compiler import Compiler, escape
+from hotmesh.core.pipe.keys import is_index
 from hotmesh.core.pipe.path import Evaluate, member
 from hotmesh.core.values import UNDEFINED
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from hotmesh.core.advance.trace import Span
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.state.job import ActivityRecord, Dimension, Job, Receipt
+from hotmesh.core.state.retry import RetryPolicy
+from hotmesh.core.state.span import Span
 from hotmesh.core.values import Json
 
 

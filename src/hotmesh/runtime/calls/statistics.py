@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.advance.activities.signal import make_signal
-from hotmesh.core.advance.job_draft import time_slice
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_text
+from hotmesh.core.time_slice import SLICE_MINUTES, time_slice
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import CodecError, ConfigError, MappingError, SignalNotFoundError, TopicNotFoundError
 from hotmesh.runtime.wake import EVENTS
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.engine")
-
-WIDTHS = {"5m": 5, "10m": 10, "15m": 15, "30m": 30, "1h": 60}
-"""Minutes of a slice by granularity; `infinity` does not slice."""
 
 _RANGE = re.compile(r"(\d+)([mhd])\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -63,9 +60,9 @@ def resolve_query(
     """
     statistics = graph.statistics
     granularity = str(query.get("granularity") or statistics.granularity)
-    if granularity != "infinity" and granularity not in WIDTHS:
+    if granularity != "infinity" and granularity not in SLICE_MINUTES:
         raise ConfigError(
-            f"Invalid granularity value. {granularity!r} is none of {', '.join(WIDTHS)}, infinity"
+            f"Invalid granularity value. {granularity!r} is none of {', '.join(SLICE_MINUTES)}, infinity"
         )
     data = query.get("data") or {}
     view = {"input": {"data": data}, "output": {"data": data}}
@@ -76,7 +73,7 @@ def resolve_query(
     if granularity == "infinity":
         return ResolvedQuery(key, granularity, None, None, None, sparse, None)
     start, end = _times(query, now)
-    minutes = WIDTHS[granularity]
+    minutes = SLICE_MINUTES[granularity]
     first = start.replace(minute=start.minute // minutes * minutes, second=0, microsecond=0)
     slices = []
     moment = first

@@ -11,7 +11,7 @@ from hotmesh.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hotmesh.core.advance.trace import TraceMode
+    from hotmesh.core.state.span import TraceMode
     from hotmesh.runtime.telemetry.spans import Telemetry
 
 TelemetryOption = Literal["info", "debug"] | bool | None

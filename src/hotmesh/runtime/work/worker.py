@@ -12,8 +12,8 @@ import anyio
 import anyio.to_thread
 
 from hotmesh.core.arguments import checked_flag, checked_text
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.connect.options import is_readonly
@@ -127,19 +127,13 @@ def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy |
         given = asdict(given)
     if not isinstance(given, Mapping):
         raise ConfigError(f"retry is a RetryPolicy or a dict, not {given!r}")
-    names = {
-        "maximum_attempts": "maximum_attempts", "maximumAttempts": "maximum_attempts",
-        "backoff_coefficient": "backoff_coefficient", "backoffCoefficient": "backoff_coefficient",
-        "maximum_interval": "maximum_interval", "maximumInterval": "maximum_interval",
-        "initial_interval": "initial_interval", "initialInterval": "initial_interval",
-    }  # fmt: skip
     values: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in names:
+        if name not in RETRY_POLICY_KEYS:
             raise ConfigError(
-                f"retry has no key {name!r}; known are {', '.join(sorted(set(names.values())))}"
+                f"retry has no key {name!r}; known are {', '.join(sorted(set(RETRY_POLICY_KEYS.values())))}"
             )
-        known = names[name]
+        known = RETRY_POLICY_KEYS[name]
         values[known] = seconds(value, name=known) if known.endswith("interval") else value
     policy = RetryPolicy(**values)
     attempts, coefficient = policy.maximum_attempts, policy.backoff_coefficient

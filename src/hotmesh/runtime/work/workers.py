@@ -20,9 +20,9 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from hotmesh.core.advance.advance import LOST
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import seconds
 from hotmesh.core.state.job import Event, WorkReceipt
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import Work
 from hotmesh.core.wire import normalise
 from hotmesh.errors import (

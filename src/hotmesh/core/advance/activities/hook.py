@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.advance.activities.escalation import escalation
 from hotmesh.core.column import column_text
+from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.mapping import to_number
 from hotmesh.core.state.job import ActivityRecord
 from hotmesh.core.state.step import Timer, Wait
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 LONGEST_KEY = 1_024
 """Characters of a signal key; it is part of an index."""
-
-LONGEST_SLEEP = 100 * 365 * 86_400.0
-"""Seconds; Postgres can still add it to a date."""
 
 
 def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
@@ -88,4 +86,4 @@ def _delay(value: Any) -> float | None:
     if value is UNDEFINED or value is None or isinstance(value, bool) or value == "":
         return None
     number = to_number(value)
-    return min(float(number), LONGEST_SLEEP) if 0 < number < float("inf") else None
+    return min(float(number), LONGEST_TIME) if 0 < number < float("inf") else None

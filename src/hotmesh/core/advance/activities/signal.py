@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from hotmesh.core.advance.activities.hook import LONGEST_SLEEP, signal_key, signal_view
+from hotmesh.core.advance.activities.hook import signal_key, signal_view
 from hotmesh.core.column import column_text
 from hotmesh.core.definition.grammar import STATUSES
-from hotmesh.core.duration import seconds
+from hotmesh.core.duration import LONGEST_TIME, seconds
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_number, to_text
 from hotmesh.core.state.job import ActivityRecord
 from hotmesh.core.state.step import Broadcast, Signal
@@ -82,7 +82,7 @@ def lifetime(topic: str, data: Json) -> float:
     if not isinstance(data, dict) or data.get("$expire") is None:
         return KEEP_EARLY
     try:
-        return min(seconds(data["$expire"], name="$expire"), LONGEST_SLEEP)
+        return min(seconds(data["$expire"], name="$expire"), LONGEST_TIME)
     except ConfigError as error:
         raise MappingError(f"signal on {topic}: {error}", expression=data["$expire"]) from error
 

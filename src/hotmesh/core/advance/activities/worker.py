@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hotmesh.core.column import column_text
-from hotmesh.core.definition.graph import RetryPolicy
 from hotmesh.core.duration import seconds
 from hotmesh.core.mapping import to_number
 from hotmesh.core.state.job import ActivityRecord
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import Work
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, MappingError

@@ -11,12 +11,12 @@ import pytest
 from hotmesh.core.advance.advance import StartRequest, advance, start
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan, compile_app
+from hotmesh.core.schedule import Rhythm, is_cron, read_rhythm
 from hotmesh.core.state.job import Event, Job, TimerReceipt, WorkReceipt
 from hotmesh.core.state.step import Step, Timer, Work
 from hotmesh.errors import ConfigError
 from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.virtual.app import document
-from hotmesh.virtual.schedule import Rhythm, is_cron, read_rhythm
 
 PLAN: Plan = compile_app(load(document("hmsh")).app)
 

@@ -26,7 +26,7 @@ from hotmesh.virtual.app import ensure_active
 from hotmesh.virtual.context import serving
 
 if TYPE_CHECKING:
-    from hotmesh.core.definition.graph import RetryPolicy
+    from hotmesh.core.state.retry import RetryPolicy
 
 Callback = Callable[..., Any]
 

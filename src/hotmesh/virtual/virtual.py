@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.schedule import read_rhythm
 from hotmesh.errors import ConfigError
 from hotmesh.virtual.calls import KEPT, Calls
 from hotmesh.virtual.context import VirtualContext, current
 from hotmesh.virtual.members import Target, members, worker_for
-from hotmesh.virtual.schedule import MAX_CYCLES, read_rhythm
 
 if TYPE_CHECKING:
-    from hotmesh.core.definition.graph import RetryPolicy
+    from hotmesh.core.state.retry import RetryPolicy
     from hotmesh.postgres.connect.connection import ConnectionLike
     from hotmesh.runtime.mesh import HotMesh
 
@@ -24,6 +24,9 @@ APP_ID: Final = "hmsh"
 """The app of calls and schedules that name none."""
 
 NAMESPACE: Final = "hotmesh"
+
+MAX_CYCLES: Final = 100_000
+"""Runs of a schedule that does not say how many."""
 
 TIMEOUT: Final = 30.0
 """Seconds that `exec` waits if the call does not say."""

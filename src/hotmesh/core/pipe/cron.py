@@ -1,33 +1,20 @@
-"""Cron expressions, in UTC: five fields, or six with seconds first."""
+"""When a cron expression comes next, as seconds from now; `core/schedule.py` reads the expression."""
 
 from __future__ import annotations
 
 import math
-import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from cronsim import CronSim, CronSimError
-
+from hotmesh.core.duration import LONGEST_TIME
+from hotmesh.core.pipe.environment import Environment
 from hotmesh.core.pipe.function import BadArgumentError, Functions
+from hotmesh.core.schedule import next_occurrence
 from hotmesh.core.values import UNDEFINED
 
-if TYPE_CHECKING:
-    from hotmesh.core.pipe.environment import Environment
-
-NICKNAMES: Final = {
-    "@yearly": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FARTHEST: Final = 100 * 365 * 86_400_000
+_FARTHEST: Final = LONGEST_TIME * 1000
 """Milliseconds; so far ahead there are dates."""
-
-_EVERY: Final = re.compile(r"\*/([0-9]+)")
 
 
 def next_delay(environment: Environment, expression: Any = UNDEFINED, after: Any = UNDEFINED) -> float:
@@ -45,36 +32,17 @@ def next_delay(environment: Environment, expression: Any = UNDEFINED, after: Any
         return -1
     now = _EPOCH + timedelta(milliseconds=environment.now())
     if isinstance(after, bool) or not isinstance(after, int | float) or not math.isfinite(after):
-        seconds = (next_occurrence(expression, now) - now).total_seconds()
+        seconds = (_next_occurrence(expression, now) - now).total_seconds()
         return math.floor(max(seconds + 0.5, environment.fidelity))
     ahead = timedelta(milliseconds=min(max(after - environment.now(), 0), _FARTHEST))
-    return (next_occurrence(expression, now + ahead) - now).total_seconds()
+    return (_next_occurrence(expression, now + ahead) - now).total_seconds()
 
 
-def next_occurrence(expression: str, after: datetime) -> datetime:
-    """The first instant strictly after the given one that the cron expression names, in UTC.
-
-    Raises BadArgumentError for an expression that is not valid or can never match.
-    """
-    fields = NICKNAMES.get(expression.strip(), expression).upper().split()
-    if not 5 <= len(fields) <= 6:
-        raise BadArgumentError(
-            f"is not a cron expression: {expression!r} has {len(fields)} fields, not 5 or 6"
-        )
-    for index, whole in ((-3, "1-31"), (-1, "0-7")):
-        if fields[index] == "?":
-            fields[index] = "*"
-        elif (step := _EVERY.fullmatch(fields[index])) and int(step[1]) > 1:
-            # A step restricts the days; CronSim reads a field that starts with a star as unrestricted.
-            fields[index] = f"{whole}/{step[1]}"
-    if "W" in fields[-3] or any(
-        part.startswith(("L-", "H")) for field in fields for part in field.split(",")
-    ):
-        raise BadArgumentError(f"is not a cron expression: {expression!r}")
+def _next_occurrence(expression: str, after: datetime) -> datetime:
     try:
-        return next(CronSim(" ".join(fields), after.astimezone(UTC)))
-    except (CronSimError, StopIteration) as error:
-        raise BadArgumentError(f"is not a cron expression: {expression!r}: {error}") from None
+        return next_occurrence(expression, after)
+    except ValueError as error:
+        raise BadArgumentError(str(error)) from None
 
 
 FUNCTIONS: Final[Functions] = {"nextDelay": next_delay}

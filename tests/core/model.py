@@ -15,7 +15,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from hotmesh.core.advance.activities.signal import make_signal
-from hotmesh.core.advance.advance import DEFAULT_LIMITS, Limits, StartRequest, advance, start
+from hotmesh.core.advance.advance import advance, start
+from hotmesh.core.advance.limits import DEFAULT_LIMITS, Limits
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan, compile_app
 from hotmesh.core.state.job import (
@@ -24,6 +25,7 @@ from hotmesh.core.state.job import (
     Event,
     Job,
     MessageReceipt,
+    StartRequest,
     TimerReceipt,
     WorkReceipt,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from model import World, one_graph
 
-from hotmesh.core.advance.advance import Limits
+from hotmesh.core.advance.limits import Limits
 
 
 def _graph(branches: dict[str, str], join: str = "all", more: str = "", conditions: str = "") -> str:

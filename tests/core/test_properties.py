@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model import Place, World
 
-from hotmesh.core.advance.advance import Limits
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.plan.compile import compile_app
 from hotmesh.core.state.job import Event
 from hotmesh.runtime.definitions.graph_files import load

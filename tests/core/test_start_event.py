@@ -7,9 +7,10 @@ from typing import Any
 from model import NOW, one_graph
 from msgspec.structs import replace
 
-from hotmesh.core.advance.advance import FAILED_START_KEPT, StartRequest, advance, start
+from hotmesh.core.advance.advance import advance, start
+from hotmesh.core.advance.beginnings import FAILED_START_KEPT
 from hotmesh.core.mapping import Environment
-from hotmesh.core.state.job import Event, Job, MessageReceipt
+from hotmesh.core.state.job import Event, Job, MessageReceipt, StartRequest
 from hotmesh.core.state.step import Step
 
 ENVIRONMENT = Environment(now=NOW.timestamp, random=lambda: 0.5)

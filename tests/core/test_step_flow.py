@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from model import World, one_graph
 
-from hotmesh.core.advance.advance import Limits
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, dimension_text
 from hotmesh.errors import DuplicateJobError, MappingError, TopicNotFoundError
 

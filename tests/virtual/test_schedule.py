@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hotmesh.core.advance.advance import StartRequest, advance, start
+from hotmesh.core.advance.advance import advance, start
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan, compile_app
 from hotmesh.core.schedule import Rhythm, is_cron, read_rhythm
-from hotmesh.core.state.job import Event, Job, TimerReceipt, WorkReceipt
+from hotmesh.core.state.job import Event, Job, StartRequest, TimerReceipt, WorkReceipt
 from hotmesh.core.state.step import Step, Timer, Work
 from hotmesh.errors import ConfigError
 from hotmesh.runtime.definitions.graph_files import load

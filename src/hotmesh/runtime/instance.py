@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from hotmesh.core.advance.job_draft import JobDraft
+from hotmesh.core.advance.metadata import job_metadata
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
@@ -392,9 +392,7 @@ class Instance:
 
     async def _output(self, job: Job) -> JobOutput:
         plan = await self._plans.version(job.version)
-        graph = plan.graphs[job.topic]
-        draft = JobDraft(job, graph, job.updated_at, created=False)
-        return JobOutput(draft.metadata(), job.data)
+        return JobOutput(job_metadata(job, plan.graphs[job.topic], job.updated_at), job.data)
 
     async def _output_or_none(self, job_id: str) -> tuple[JobOutput, int] | None:
         job = await self._store.job(job_id)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import anyio
 import anyio.abc
 
-from hotmesh.core.advance.advance import Limits
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, checked_texts, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.definition.graph import App

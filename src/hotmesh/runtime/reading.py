@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from hotmesh.core.advance.advance import Limits, Run
+from hotmesh.core.advance.expressions import maps
 from hotmesh.core.advance.job_draft import JobDraft, record_view
+from hotmesh.core.advance.metadata import job_metadata, trigger_metadata
 from hotmesh.core.mapping import to_text
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan, Plan
 from hotmesh.core.state.job import ActivityRecord, Dimension, Job, dimension_text
@@ -173,15 +174,14 @@ def _parts(allow: Collection[str] | None, block: Collection[str] | None) -> froz
 
 def _process(graph: GraphPlan, job: Job) -> dict[str, Any]:
     """Records by dimension path and activity, and the job itself under `$<topic>`."""
-    draft = JobDraft(job, graph, job.updated_at, created=False)
     process: dict[str, Any] = {}
-    trigger = {"output": {"metadata": draft.trigger_metadata(), "data": job.input}}
+    trigger = {"output": {"metadata": trigger_metadata(graph, job.created_at), "data": job.input}}
     _level(process, (0,))[graph.trigger.id] = trigger
     for activity_id, passes in job.records.items():
         for address, record in passes.items():
             view = record_view(record, graph.activities.get(activity_id), address, job.updated_at)
             _level(process, address)[activity_id] = view
-    process[f"${job.topic}"] = {"data": job.data, "metadata": draft.metadata()}
+    process[f"${job.topic}"] = {"data": job.data, "metadata": job_metadata(job, graph, job.updated_at)}
     return process
 
 
@@ -198,8 +198,7 @@ def _level(process: dict[str, Any], address: Dimension) -> dict[str, Any]:
 def _worker_passes(plan: Plan, whole: WholeJob, environment: Environment) -> Iterator[dict[str, Any]]:
     """One entry for each pass of a worker activity, those that are still queued among them."""
     graph = plan.graphs[whole.job.topic]
-    run = Run(plan, whole.job.updated_at, environment, (), Limits())
-    draft = run.load(whole.job)
+    draft = JobDraft(whole.job, graph, whole.job.updated_at, created=False)
     queued = {(work.activity_id, work.dimension): work for work in whole.work}
     for activity_id, passes in whole.job.records.items():
         activity = graph.activities.get(activity_id)
@@ -207,18 +206,18 @@ def _worker_passes(plan: Plan, whole: WholeJob, environment: Environment) -> Ite
             continue
         for address, record in passes.items():
             work = queued.pop((activity_id, address), None)
-            data = _derived(run, draft, activity, address) if work is None else work.data
+            data = _derived(draft, activity, address, environment) if work is None else work.data
             yield _entry(draft, activity_id, address, record, data, work)
     for (activity_id, address), work in queued.items():
         record = ActivityRecord("open", type="worker", started_at=work.created_at)
         yield _entry(draft, activity_id, address, record, work.data, work)
 
 
-def _derived(run: Run, draft: JobDraft, activity: ActivityPlan, address: Dimension) -> Json:
+def _derived(draft: JobDraft, activity: ActivityPlan, address: Dimension, environment: Environment) -> Json:
     """The input that the activity's maps give in what is recorded by now."""
     try:
-        context = draft.context(activity, address, {"output": {}}, run.environment)
-        return run.maps(activity, "input_maps", context)
+        context = draft.context(activity, address, {"output": {}}, environment)
+        return maps(activity, "input_maps", context)
     except MappingError:
         return None
 

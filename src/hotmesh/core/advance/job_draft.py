@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from hotmesh.core.advance.join_state import JoinState
+from hotmesh.core.advance.metadata import job_metadata, record_metadata, trigger_metadata
 from hotmesh.core.column import column_json
 from hotmesh.core.mapping import ENVIRONMENT, Environment, apply_writes, to_json_value
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan
@@ -17,12 +18,8 @@ from hotmesh.core.state.job import (
     Dimension,
     Job,
     Parent,
-    dimension_text,
-    timestamp,
 )
-from hotmesh.core.time_slice import time_slice
 from hotmesh.core.values import UNDEFINED, Json
-from hotmesh.core.wire import dumps_text
 
 View = dict[str, Any]
 """An activity as expressions see it: {"output": {"data": …, "metadata": …}, "hook": {"data": …}}."""
@@ -137,6 +134,12 @@ class JobDraft:
             covered=None if self.begun is None else (base.covered or frozenset()) | self.begun,
         )
 
+    def close(self, activity_id: str, dimension: Dimension) -> None:
+        """The obligation of an activity is met."""
+        self.status -= 1
+        if self.join_state is not None:
+            self.join_state.closed(activity_id, dimension)
+
     # -- records -----------------------------------------------------------------------------------------
 
     def record(self, activity_id: str, dimension: Dimension) -> ActivityRecord | None:
@@ -223,7 +226,7 @@ class JobDraft:
         if activity.uses_job:
             job: dict[str, Any] = {"data": self.data}
             if "$job" in activity.metadata_of:
-                job["metadata"] = {"key": "", **self.metadata()}
+                job["metadata"] = {"key": "", **job_metadata(self, self.graph, self.now)}
             context["$job"] = job
         for root in activity.roots:
             seen = self.view(
@@ -241,7 +244,7 @@ class JobDraft:
         if activity_id == trigger.id and dimension[:1] not in self.records.get(activity_id, ()):
             output: dict[str, Any] = {"data": self.input}
             if with_metadata:
-                output["metadata"] = self.trigger_metadata()
+                output["metadata"] = trigger_metadata(self.graph, self.created_at)
             return {"output": output}
         found = self.nearest(activity_id, dimension, shared)
         if found is None:
@@ -249,46 +252,6 @@ class JobDraft:
         address, record = found
         activity = self.graph.activities.get(activity_id)
         return record_view(record, activity, address, self.now if with_metadata else None)
-
-    def trigger_metadata(self) -> dict[str, Any]:
-        created = timestamp(self.created_at)
-        return {"aid": self.graph.trigger.id, "atp": "trigger", "dad": ",0", "ac": created, "au": created}
-
-    def metadata(self) -> dict[str, Any]:
-        """The job's metadata under its published short names."""
-        granularity = self.graph.statistics.granularity
-        found: dict[str, Any] = {
-            "jid": self.job_id,
-            "gid": self.generation,
-            "tpc": self.base.topic,
-            "app": self.app_id,
-            "vrs": self.version,
-            "aid": self.graph.trigger.id,
-            "jc": timestamp(self.created_at),
-            "ju": timestamp(self.now),
-            "ts": time_slice(self.created_at, granularity),
-            "js": self.status,
-        }
-        if self.key is not None:
-            found["key"] = self.key
-        if self.error is not None:
-            found["err"] = dumps_text(self.error)
-        if self.reply_to is not None:
-            found["ngn"] = self.reply_to
-        if self.trace_id is not None:
-            found["trc"] = self.trace_id
-        if self.span_id is not None:
-            found["spn"] = self.span_id
-        if self.parent is not None:
-            found["pj"] = self.parent.job_id
-            found["pg"] = self.parent.generation
-            found["pd"] = dimension_text(self.parent.dimension)
-            found["pa"] = self.parent.activity_id
-            if self.parent.severed:
-                found["px"] = True
-        if self.expire is not None:
-            found["expire"] = self.expire
-        return found
 
 
 _SEARCHABLE = ("-", "_")
@@ -307,26 +270,6 @@ def record_view(
     if record.hook is not UNDEFINED:
         view["hook"] = {"data": record.hook}
     return view
-
-
-def record_metadata(
-    record: ActivityRecord, activity: ActivityPlan | None, address: Dimension, now: datetime
-) -> dict[str, Any]:
-    """An activity's metadata under its published short names."""
-    metadata: dict[str, Any] = {"dad": dimension_text(address), "au": timestamp(record.ended_at or now)}
-    if activity is not None:
-        metadata["aid"] = activity.id
-        metadata["atp"] = activity.type
-        if activity.spec.subtype is not None:
-            metadata["stp"] = activity.spec.subtype
-        elif isinstance(activity.spec.topic, str):
-            metadata["stp"] = activity.spec.topic
-    if record.started_at is not None:
-        metadata["ac"] = timestamp(record.started_at)
-    if record.error is not None:
-        metadata["err"] = dumps_text(record.error)
-        metadata["$error"] = {**record.error, "is_stream_error": True}
-    return metadata
 
 
 def _shared(one: Dimension, other: Dimension) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotmesh.core.advance.advance import fired_edges
-from hotmesh.core.advance.job_draft import JobDraft, record_view
+from hotmesh.core.advance.expressions import fired_edges, self_view
+from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import ActivityPlan, Plan
 from hotmesh.core.state.job import ActivityRecord, Dimension, Job
@@ -81,8 +81,7 @@ def _followed(
     record: ActivityRecord,
     environment: Environment,
 ) -> bool:
-    wants_metadata = "$self" in activity.metadata_of
-    view = record_view(record, activity, address, draft.now if wants_metadata else None)
+    view = self_view(activity, address, record, draft.now)
     context = draft.context(activity, address, view, environment)
     try:
         return bool(fired_edges(activity.edges, context, record.code or 200))

@@ -17,7 +17,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from hotmesh.core.advance.job_draft import JobDraft, View, record_metadata, record_view
+from hotmesh.core.advance.job_draft import JobDraft, View, record_view
+from hotmesh.core.advance.metadata import job_metadata, record_metadata
 from hotmesh.core.mapping import Environment, to_json_value
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import (
@@ -254,7 +255,7 @@ class Trace:
         error: str | None = None,
         started_at: datetime | None = None,
     ) -> None:
-        metadata = draft.metadata()
+        metadata = job_metadata(draft, draft.graph, draft.now)
         del metadata["trc"]
         attributes = {**_scalars("app.job.", metadata), **attributes, "app.job.jss": draft.status}
         self.spans.append(

@@ -165,6 +165,23 @@ class Event(Struct, frozen=True):
     """Of an answer: tries that failed before it."""
 
 
+class StartRequest(Struct, frozen=True):
+    """A job to be created. `generation` and `default_id` come from outside, so that the core invents nothing."""
+
+    topic: str
+    data: Json
+    generation: str
+    default_id: str
+    job_id: str | None = None
+    reply_to: str | None = None
+    parent: Parent | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    entity: str | None = None
+    search: Json = None
+    pending: float | None = None
+
+
 def timestamp(moment: datetime) -> str:
     """`YYYYMMDDHHMMSS.mmm` in UTC, the form of `jc`, `ju`, `ac` and `au`."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

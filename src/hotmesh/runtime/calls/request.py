@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hotmesh.core.advance.advance import StartRequest
 from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.column import has_nul
 from hotmesh.core.duration import LONGEST_TIME, seconds
+from hotmesh.core.state.job import StartRequest
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, normalise
 from hotmesh.errors import ConfigError

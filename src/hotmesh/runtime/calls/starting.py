@@ -11,7 +11,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hotmesh.core.advance.advance import Limits, StartRequest, start
+from hotmesh.core.advance.advance import start
+from hotmesh.core.advance.limits import Limits
+from hotmesh.core.state.job import StartRequest
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import AppNotFoundError, DuplicateJobError, TopicNotFoundError
 from hotmesh.postgres.connect.caller import fetch_row

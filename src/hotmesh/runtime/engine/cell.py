@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hotmesh.core.advance.advance import StartRequest
-from hotmesh.core.state.job import Event, Job
+from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import Step, WorkKey
 
 

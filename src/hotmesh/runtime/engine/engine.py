@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.core.advance.advance import Limits, StartRequest, advance, start
+from hotmesh.core.advance.advance import advance, start
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan
-from hotmesh.core.state.job import Event, Job, WorkReceipt
+from hotmesh.core.state.job import Event, Job, StartRequest, WorkReceipt
 from hotmesh.core.state.step import Consumed, Step, WorkKey
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import (

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from hotmesh.core.advance.advance import Limits, advance
+from hotmesh.core.advance.advance import advance
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan
 from hotmesh.core.state.job import Event, Job

@@ -30,7 +30,7 @@ from opentelemetry.trace import (
     TracerProvider,
 )
 
-from hotmesh.core.advance.advance import StartRequest
+from hotmesh.core.state.job import StartRequest
 from hotmesh.core.state.span import UNSAMPLED, Span, TraceMode, job_span_id
 from hotmesh.core.state.step import Step
 from hotmesh.runtime.messages import Response, StreamData, read_response

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from hotmesh.core.state.job import ActivityRecord, Dimension
-
-if TYPE_CHECKING:
-    from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import JobDraft
-    from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.advance.builder import StepBuilder
+from hotmesh.core.advance.expressions import maps
+from hotmesh.core.advance.job_draft import JobDraft
+from hotmesh.core.advance.outcomes import conclude, fail, passed
+from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.state.job import Dimension
 
 
-def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Give the ancestor a new pass whose output is this activity's mapped input, and conclude that pass."""
     ancestor = activity.ancestor
     if ancestor is None:
         raise AssertionError(f"cycle {activity.id} was compiled without its ancestor")
-    context = draft.context(activity, dimension, {"output": {}}, run.environment)
-    data = run.maps(activity, "input_maps", context)
+    context = draft.context(activity, dimension, {"output": {}}, builder.environment)
+    data = maps(activity, "input_maps", context)
     depth = _depth(draft, activity, ancestor, dimension)
     parent = dimension[: depth - 1]
     # The trigger's first pass is not on record.
     index = max(draft.next_pass(ancestor.id, parent), dimension[depth - 1] + 1)
-    if index > run.limits.max_cycles:
+    if index > builder.limits.max_cycles:
         message = (
-            f"Cycle limit exceeded for job {draft.job_id} ({ancestor.id}: {run.limits.max_cycles} passes)"
+            f"Cycle limit exceeded for job {draft.job_id} ({ancestor.id}: {builder.limits.max_cycles} passes)"
         )
-        run.fail(draft, activity, dimension, {"message": message, "code": 500})
+        fail(builder, draft, activity, dimension, {"message": message, "code": 500})
         return
-    closed = ActivityRecord("closed", code=200, type="cycle", started_at=run.now, ended_at=run.now)
-    draft.put(activity.id, dimension, closed)
+    draft.put(activity.id, dimension, passed(builder, activity))
     if draft.join_state is not None:
         draft.join_state.closed(activity.id, dimension)
         draft.join_state.running(ancestor, parent)
-    again = ActivityRecord("closed", data, code=200, type=ancestor.type, started_at=run.now, ended_at=run.now)
-    run.conclude(draft, ancestor, (*parent, index), again)
-    if run.trace is not None:
-        run.trace.cycled(draft, activity, dimension, ancestor, (*parent, index))
+    conclude(builder, draft, ancestor, (*parent, index), passed(builder, ancestor, data))
+    if builder.trace is not None:
+        builder.trace.cycled(draft, activity, dimension, ancestor, (*parent, index))
 
 
 def _depth(draft: JobDraft, activity: ActivityPlan, ancestor: ActivityPlan, dimension: Dimension) -> int:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.column import column_json, column_text
 from hotmesh.core.mapping import to_json_value, to_number
+from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.step import Escalation
 from hotmesh.core.values import UNDEFINED, Json
 from hotmesh.errors import MappingError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hotmesh.core.advance.job_draft import JobDraft
-    from hotmesh.core.plan.compile import ActivityPlan
-    from hotmesh.core.state.job import Dimension
 
 _TEXTS: Final = {
     "role": "role", "type": "type", "subtype": "subtype", "description": "description", "entity": "entity",

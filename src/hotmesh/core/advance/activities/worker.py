@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hotmesh.core.advance.builder import StepBuilder
+from hotmesh.core.advance.expressions import maps, scalar
+from hotmesh.core.advance.job_draft import JobDraft
+from hotmesh.core.advance.outcomes import waiting
 from hotmesh.core.column import column_text
 from hotmesh.core.duration import seconds
 from hotmesh.core.mapping import to_number
-from hotmesh.core.state.job import ActivityRecord
+from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import Work
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, MappingError
 
-if TYPE_CHECKING:
-    from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import JobDraft
-    from hotmesh.core.plan.compile import ActivityPlan
-    from hotmesh.core.state.job import Dimension
 
-
-def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
+def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Queue one message for the workers; the obligation stays open until its answer."""
-    context = draft.context(activity, dimension, {"output": {}}, run.environment)
-    topic = run.value(activity, "topic", context)
+    context = draft.context(activity, dimension, {"output": {}}, builder.environment)
+    topic = scalar(activity, "topic", context)
     if not isinstance(topic, str) or not topic:
         message = f"the topic of worker {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
     topic = column_text(topic, f"the topic of worker {activity.id}")
-    data = run.maps(activity, "input_maps", context)
+    data = maps(activity, "input_maps", context)
     policy = activity.spec.retry_policy
     name = None
     if isinstance(data, dict) and not _RESERVED.isdisjoint(data):
         policy = _policy_from(data, activity) or policy
         name = data.get("workflowName")
     if activity.records_entry:
-        draft.put(activity.id, dimension, ActivityRecord("open", type="worker", started_at=run.now))
-    run.work.append(
+        draft.put(activity.id, dimension, waiting(builder, activity))
+    builder.work.append(
         Work(
             draft.job_id,
             draft.generation,
@@ -51,7 +50,7 @@ def enter(run: Run, draft: JobDraft, activity: ActivityPlan, dimension: Dimensio
             {code: list(rule) for code, rule in activity.spec.retry.items()} if activity.spec.retry else None,
             policy,
             draft.trace_id,
-            draft.span_id if run.trace is None else run.trace.waiting(draft, activity, dimension),
+            draft.span_id if builder.trace is None else builder.trace.waiting(draft, activity, dimension),
         )
     )
 

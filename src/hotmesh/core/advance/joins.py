@@ -6,17 +6,17 @@ cannot arrive any more. The first arrival keeps its obligation open on behalf of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hotmesh.core.advance.advance import Run
-    from hotmesh.core.advance.job_draft import JobDraft
-    from hotmesh.core.plan.compile import ActivityPlan
-    from hotmesh.core.state.job import Dimension
+from hotmesh.core.advance.builder import Begin, StepBuilder
+from hotmesh.core.advance.job_draft import JobDraft
+from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.state.job import Dimension
 
 
-def arrive(run: Run, draft: JobDraft, activity: ActivityPlan, parent: Dimension, branch: str) -> bool:
-    """A branch arrives; True: the activity runs now, on this branch's obligation."""
+def arrive(draft: JobDraft, activity: ActivityPlan, parent: Dimension, branch: str) -> bool:
+    """A branch arrives; True: the activity runs now, on this branch's obligation.
+
+    Where it does not, an obligation may have been released: complete what is complete.
+    """
     join_state, plan = draft.join_state, activity.join
     if join_state is None or plan is None:
         return True
@@ -30,12 +30,11 @@ def arrive(run: Run, draft: JobDraft, activity: ActivityPlan, parent: Dimension,
         keeps = False
     if not keeps:
         draft.status -= 1
-    run.settled(draft)
     return False
 
 
-def check(run: Run, draft: JobDraft) -> None:
-    """Something has closed or arrived: run the joins that need not wait any longer."""
+def check(builder: StepBuilder, draft: JobDraft) -> None:
+    """Something has closed or arrived: run the joins that need not wait any longer, after what is on its way."""
     join_state = draft.join_state
     if join_state is None:
         return
@@ -44,4 +43,4 @@ def check(run: Run, draft: JobDraft) -> None:
     while complete := list(join_state.complete(draft.graph.joins)):
         for activity, parent in complete:
             join_state.running(activity, parent)
-            run.join(draft, activity, parent)
+            builder.todo.append(Begin(draft, activity, parent))

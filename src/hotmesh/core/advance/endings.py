@@ -1,0 +1,104 @@
+"""How a job ends: nothing is open any more, an error that nothing handles, an interrupt; and how long it is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hotmesh.core.advance import joins
+from hotmesh.core.advance.builder import StepBuilder
+from hotmesh.core.advance.job_draft import JobDraft, View
+from hotmesh.core.advance.telling import tell
+from hotmesh.core.duration import LONGEST_TIME
+from hotmesh.core.mapping import to_number
+from hotmesh.core.plan.compile import ActivityPlan
+from hotmesh.core.state.job import INTERRUPTED, Dimension
+from hotmesh.core.values import UNDEFINED
+from hotmesh.enums import Code
+from hotmesh.errors import MappingError
+
+ERROR_IN_DATA: Final = Code.UNCAUGHT.value
+"""The code of an error that is written to the data of its job (where the graph maps `$error`)."""
+
+
+def complete_if_done(builder: StepBuilder, draft: JobDraft, threshold: int) -> None:
+    """Complete the job if it has come down to nothing, or exactly to the threshold."""
+    if draft.ended:
+        return
+    if draft.status not in (0, threshold):
+        joins.check(builder, draft)
+        return
+    if draft.status > 0:
+        draft.dropped = True
+        draft.status = 0
+    draft.ended = True
+    draft.expire = expiry(builder, draft, None)
+    tell(builder, draft, interim=False)
+
+
+def leave_out(
+    builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimension: Dimension, threshold: int
+) -> None:
+    """Not run: at the threshold the open branches are given up, below it the branch just ends."""
+    if draft.status < threshold:
+        draft.close(activity.id, dimension)
+        threshold = 0
+    complete_if_done(builder, draft, threshold)
+
+
+def uncaught(builder: StepBuilder, draft: JobDraft, error: Mapping[str, Any]) -> None:
+    """No transition handles the error: it becomes the job's, and whoever waits is told once."""
+    if draft.error is not None:
+        return
+    draft.error = {**error, "is_stream_error": True}
+    promotes = draft.graph.promotes
+    if "done" in promotes:
+        draft.data = {**draft.data, "done": True}
+    if "$error" in promotes:
+        told = {name: error[name] for name in ("message", "stack") if name in error}
+        draft.data = {**draft.data, "$error": {**told, "code": ERROR_IN_DATA}}
+    tell(builder, draft, interim=False)
+    draft.told = True
+
+
+def interrupt(builder: StepBuilder, draft: JobDraft, options: Mapping[str, Any]) -> None:
+    """Stop the job: nothing of it goes on, and whoever waits is told (`throw: false`: without an error)."""
+    draft.status += INTERRUPTED
+    draft.dropped = True
+    if options.get("throw") is not False:
+        reason = options.get("reason")
+        draft.error = {
+            "message": reason if reason is not None else f"job [{draft.job_id}] interrupted",
+            "code": options.get("code") or 410,
+            "stack": options.get("stack") or "",
+            "job_id": draft.job_id,
+        }
+    draft.ended = True
+    draft.descend = options.get("descend") is True
+    draft.expire = expiry(builder, draft, None)
+    if options.get("expire") is not None:
+        draft.expire = min(float(options["expire"]), LONGEST_TIME)
+    tell(builder, draft, interim=False)
+
+
+def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | None) -> float | None:
+    """Seconds to keep the job once it has ended; 0 or less: until it is pruned."""
+    compiled = draft.graph.expire
+    if compiled is None:
+        return builder.limits.expire
+    if context is None:
+        context = {} if compiled.constant else _last_context(builder, draft)
+    try:
+        value = compiled.evaluate(context)
+    except MappingError:
+        # The graph's expiry must not undo the job's result; it is as if it did not resolve.
+        return builder.limits.expire
+    number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
+    return min(float(number), LONGEST_TIME) if number == number else builder.limits.expire
+
+
+def _last_context(builder: StepBuilder, draft: JobDraft) -> Mapping[Any, Any]:
+    """What the graph's own expressions see: of an activity that ran more than once, the latest pass."""
+    view: View = {"output": {"data": draft.input}}
+    return draft.context(draft.graph.trigger, (), view, builder.environment)

@@ -1,0 +1,79 @@
+"""What an activity's expressions say in a context: scalars, map trees, transitions, and what it does about its job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hotmesh.core.advance.job_draft import View, record_view
+from hotmesh.core.mapping import to_json_value, to_number
+from hotmesh.core.plan.compile import ActivityPlan, Edge
+from hotmesh.core.state.job import ActivityRecord, Dimension
+from hotmesh.core.values import UNDEFINED, Json
+from hotmesh.errors import MappingError
+
+
+class CompletionRule(Struct, frozen=True):
+    """What an activity does about the rest of its job once its own part is done."""
+
+    emit: bool = False
+    persist: bool = False
+    threshold: int = 0
+    """The job is complete when no more than this many obligations are open."""
+
+
+ALL_DONE: Final = CompletionRule()
+
+
+def scalar(activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Any:
+    """One of the activity's scalar expressions, or UNDEFINED if it has none of this name."""
+    compiled = activity.expressions.get(name)
+    return UNDEFINED if compiled is None else compiled.evaluate(context)
+
+
+def maps(activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Json:
+    """One of the activity's map trees as JSON, `{}` if it has none of this name."""
+    compiled = activity.maps.get(name)
+    if compiled is None:
+        return {}
+    value = to_json_value(compiled.evaluate(context))
+    return {} if value is UNDEFINED else value
+
+
+def fired_edges(edges: Sequence[Edge], context: Mapping[Any, Any], code: int) -> list[Edge]:
+    """The transitions that an outcome takes; each is decided on its own."""
+    return [edge for edge in edges if edge.condition is None or edge.condition.evaluate(context, code)]
+
+
+def completion_rule(activity: ActivityPlan, context: Mapping[Any, Any]) -> CompletionRule:
+    """Whether the activity says `emit` and `persist` (only exactly true counts), and its `statusThreshold`."""
+    if not activity.announces:
+        return ALL_DONE
+    return CompletionRule(
+        scalar(activity, "emit", context) is True,
+        scalar(activity, "persist", context) is True,
+        threshold(activity, context),
+    )
+
+
+def threshold(activity: ActivityPlan, context: Mapping[Any, Any]) -> int:
+    """The activity's `statusThreshold`; 0 for one that has none or is no number above 0."""
+    compiled = activity.expressions.get("status_threshold")
+    if compiled is None:
+        return 0
+    number = to_number(compiled.evaluate(context))
+    return int(number) if math.isfinite(number) and number > 0 else 0
+
+
+def self_view(activity: ActivityPlan, dimension: Dimension, record: ActivityRecord, now: datetime) -> View:
+    """A record as the activity's own expressions see it; the metadata only if they read it."""
+    return record_view(record, activity, dimension, now if "$self" in activity.metadata_of else None)
+
+
+def mapping_failure(error: MappingError) -> dict[str, Any]:
+    """A mapping error as the error object of an activity."""
+    return {"message": str(error), "code": 500}

@@ -1,0 +1,29 @@
+"""Settings that bound a step."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from hotmesh.core.state.span import TraceMode
+
+STEP_LIMIT: Final = 1_000
+"""Activities that one step runs; what is left then goes on in a message, so that no step is unbounded."""
+
+DEFAULT_EXPIRE: Final = 1.0
+DEFAULT_MAX_CYCLES: Final = 10_000
+
+
+class Limits(Struct, frozen=True):
+    """What one step may do, and what holds where the graph says nothing."""
+
+    activities: int = STEP_LIMIT
+    max_cycles: int = DEFAULT_MAX_CYCLES
+    expire: float = DEFAULT_EXPIRE
+    """Seconds to keep a job that has ended."""
+    trace: TraceMode | None = None
+    """Which spans are told of jobs that have a trace; None: none."""
+
+
+DEFAULT_LIMITS: Final = Limits()

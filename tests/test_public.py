@@ -21,7 +21,7 @@ from hotmesh.enums import Code, JobStatus, MessageStatus
 from hotmesh.postgres import observe
 from hotmesh.runtime import explain
 from hotmesh.runtime.engine import duress
-from hotmesh.runtime.members import rates
+from hotmesh.runtime.members import messages
 from hotmesh.runtime.messages import StreamMetadata
 from hotmesh.runtime.results.publisher import JobMetadata
 from hotmesh.runtime.settings import Settings
@@ -54,7 +54,7 @@ def test_the_words_are_those_of_the_code() -> None:
         (enums.SignalSubtype, grammar.SUBTYPES),
         (enums.MessageStatus, grammar.STATUSES),
         (enums.DuressLevel, get_args(duress.Level)),
-        (enums.ThrottleScope, get_args(rates.Scope)),
+        (enums.ThrottleScope, get_args(messages.Scope)),
         (enums.JobState, get_args(explain.State)),
         (enums.JobState, get_args(observe.State)),
     ):

@@ -10,9 +10,9 @@ from hotmesh.postgres.connect.sharing import ConnectionStatistics
 from hotmesh.postgres.logins.roles import Credentials, WorkerCredential, WorkerRole
 from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.explain import Branch, Explanation, Reason
+from hotmesh.runtime.members.bus import QuorumSubscriber
+from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.members.quorum import QuorumSubscriber
-from hotmesh.runtime.members.rates import Scope
 from hotmesh.runtime.mesh import Migrate
 from hotmesh.runtime.messages import Response, StreamData, StreamMetadata
 from hotmesh.runtime.results.publisher import JobMetadata, JobOutput

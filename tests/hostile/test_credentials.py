@@ -304,7 +304,7 @@ async def test_a_worker_beside_an_engine_has_a_login_of_its_own(guarded_url: str
         await mesh.pause(guid=mesh.guid_)
         await eventually(lambda: outpost._workers.figures()[0].rate == -1)
         await mesh.throttle(300, topic="w")
-        await eventually(lambda: outpost._quorum._throttles._stored.topics == {"w": 300})
+        await eventually(lambda: outpost._quorum.throttles.stored.topics == {"w": 300})
     beyond = Worker("v", double, worker_credentials=made)
     with pytest.raises(
         NotAuthorizedError, match="worker v: this worker login may not serve v; it may serve w"

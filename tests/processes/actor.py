@@ -179,7 +179,7 @@ class Actor:
 
     async def be_impatient(self, grace: float) -> None:
         """Lose the right to activate after so many silent seconds more than the answers may take."""
-        activation.GRACE = grace  # type: ignore[misc]
+        activation.SILENCE_GRACE = grace  # type: ignore[misc]
 
     # -- the protocol ------------------------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ class Subject(Duress):
     def __init__(self) -> None:
         self.clock = Clock()
         super().__init__(Settings(), self.clock)
-        self.told: list[dict[str, Any]] = []
-        self.notify = self.told.append
+        self.told: list[tuple[str, float, float]] = []
+        self.notify = lambda level, score, floor: self.told.append((level, score, floor))
 
     def looks(self, milliseconds: float, count: int = 1) -> None:
         """The slowest kind of message takes this long now, and the engine looks so often."""
@@ -90,27 +90,24 @@ async def test_row_242_worse_at_once_and_better_the_third_time(duress: Subject) 
 
 
 async def test_row_243_only_what_is_worse_is_adopted(duress: Subject) -> None:
-    assert duress.on_message({"level": "moderate", "throttle_ms": 800}) is True
+    assert duress.adopt("moderate", 800) is True
     assert (duress.level, duress.floor()) == ("moderate", 800)
-    assert duress.on_message({"level": "mild", "throttle_ms": 300}) is False
+    assert duress.adopt("mild", 300) is False
     assert duress.floor() == 800
-    assert duress.on_message({"level": "severe", "throttle_ms": 10**9}) is True
+    assert duress.adopt("severe", 10**9) is True
     assert duress.floor() == 5000
-    for nonsense in ({}, {"level": "bad", "throttle_ms": 1}, {"level": "severe", "throttle_ms": "5"}):
-        assert duress.on_message(nonsense) is False
 
 
 async def test_an_adopted_floor_sinks_unless_it_is_told_again(duress: Subject) -> None:
-    message = {"level": "moderate", "throttle_ms": 800}
-    duress.on_message(message)
+    duress.adopt("moderate", 800)
     duress.clock.now += HALF_LIFE
     assert duress.floor() == 400
-    assert duress.on_message(message) is True
+    assert duress.adopt("moderate", 800) is True
     assert duress.floor() == 800
 
     duress.clock.now += 10 * HALF_LIFE
     assert (duress.level, duress.floor()) == ("healthy", 0)
-    assert duress.on_message({"level": "mild", "throttle_ms": 100}) is True
+    assert duress.adopt("mild", 100) is True
 
 
 async def test_an_old_average_slows_nobody(duress: Subject) -> None:
@@ -128,29 +125,29 @@ async def test_row_244_others_are_told_of_changes_and_while_it_lasts(duress: Sub
     assert duress.told == []
 
     duress.looks(500)
-    assert duress.told == [{"type": "duress", "duress_score_ms": 500, "throttle_ms": 250, "level": "mild"}]
+    assert duress.told == [("mild", 500, 250)]
     duress.clock.now += 4.9
     duress.looks(6000)
     assert len(duress.told) == 1
     duress.clock.now += 0.2
     duress.look()
-    assert [message["level"] for message in duress.told] == ["mild", "severe"]
+    assert [level for level, _, _ in duress.told] == ["mild", "severe"]
     duress.clock.now += 6
     duress.look()
     assert len(duress.told) == 3
 
     duress.clock.now += 6
     duress.looks(50, 3)
-    assert duress.told[-1]["level"] == "severe"  # of the first look, which changed nothing yet
+    assert duress.told[-1][0] == "severe"  # of the first look, which changed nothing yet
     duress.clock.now += 6
     duress.looks(50, 5)
-    assert duress.told[-1]["level"] == "healthy"
+    assert duress.told[-1][0] == "healthy"
     assert len(duress.told) == 5
 
 
 async def test_row_245_a_reading_changes_nothing(duress: Subject) -> None:
     duress.looks(700)
-    duress.on_message({"level": "severe", "throttle_ms": 3000})
+    duress.adopt("severe", 3000)
 
     assert duress.reading() == duress.reading()
 

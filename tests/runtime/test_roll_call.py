@@ -143,7 +143,7 @@ async def test_row_233_engines_repeat_their_profiles(mesh: HotMesh) -> None:
     await eventually(lambda: len(heard.of("pong")) >= 2)
     # Another roll call replaces the first; with interval 0 there is one answer.
     await mesh.pub_quorum({"type": "rollcall", "interval": 0, "topic": None, "guid": mesh.guid_})
-    await eventually(lambda: not mesh._quorum._repeating and heard.of("rollcall")[1:])
+    await eventually(lambda: not mesh._quorum.roll_calls.repeating and heard.of("rollcall")[1:])
     assert all(set(pong["profile"]) == ENGINE for pong in heard.of("pong"))
 
 

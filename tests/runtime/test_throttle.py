@@ -13,7 +13,7 @@ import pytest
 
 from harness import connected, eventually, one_worker
 from hotmesh import ConfigError, HotMesh, JobTimeoutError, StreamData, Worker
-from hotmesh.runtime.members.rates import Pace, effective
+from hotmesh.runtime.pace import Pace, effective
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,8 @@ from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.observe import observe
+from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.members.rates import Scope
 from hotmesh.runtime.mesh import HotMesh
 
 app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if there are several.")

@@ -222,7 +222,7 @@ class Instance:
                 tasks.start_soon(self._store.close_unused, name="close connections")
                 await self._outposts.start()
                 for outpost in self.outposts:
-                    self._quorum.followed_by(outpost._quorum)
+                    self._quorum.throttles.followed_by(outpost._quorum.throttles)
                     tasks.start_soon(outpost._watch, name="watch an outpost")
                 if self._started is not None and not self._started.done():
                     self._started.set_result(None)

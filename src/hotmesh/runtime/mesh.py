@@ -47,11 +47,11 @@ from hotmesh.runtime.calls.starting import start_within
 from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.instance import Instance
-from hotmesh.runtime.members import activation
+from hotmesh.runtime.members.activation import ANSWER_DELAY
+from hotmesh.runtime.members.bus import QuorumSubscriber
+from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.outposts import Outposts, OutpostSpec, assign_workers, leading_worker, source_of
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.members.quorum import QuorumSubscriber
-from hotmesh.runtime.members.rates import Scope
 from hotmesh.runtime.messages import checked_code
 from hotmesh.runtime.results.publisher import JobOutput
 from hotmesh.runtime.results.subscribers import Subscriber
@@ -473,10 +473,10 @@ class HotMesh(Instance):
         and each time for twice as long; 0.25 seconds unless given. One that does not answer counts as away. Raises
         VersionNotFoundError, and ActivationError if an engine cannot load the version: nothing has changed then.
         """
-        waiting = activation.DELAY if delay is None else seconds(delay, name="delay")
+        waiting = ANSWER_DELAY if delay is None else seconds(delay, name="delay")
         wanted = checked_text(str(version), "version")
         with logging_as(self._log_context):
-            await activation.activate(self._store, self._plans, self._quorum, wanted, waiting)
+            await self._quorum.activations.activate(wanted, waiting)
         return True
 
     # -- jobs --------------------------------------------------------------------------------------------
@@ -683,7 +683,7 @@ class HotMesh(Instance):
 
         Returns as soon as everybody has answered. What a profile says: `QuorumProfile`.
         """
-        return await self._quorum.roll_call(seconds(delay, name="delay"))
+        return await self._quorum.roll_calls.roll_call(seconds(delay, name="delay"))
 
     async def throttle(
         self, throttle: int, guid: str | None = None, topic: str | None = None, scope: Scope = "all"
@@ -696,7 +696,8 @@ class HotMesh(Instance):
         what they need an engine for afterwards is. Raises ConfigError.
         """
         with logging_as(self._log_context):
-            return await self._quorum.throttle(throttle, guid, topic, scope)
+            await self._quorum.throttles.throttle(throttle, guid, topic, scope)
+        return True
 
     async def pause(self, guid: str | None = None, topic: str | None = None, scope: Scope = "all") -> bool:
         """Start nothing new until `resume()`; `throttle(-1)` in plain words. What runs is finished."""
@@ -706,7 +707,7 @@ class HotMesh(Instance):
         self, topic: str | None = None, scope: Literal["engines", "workers"] = "workers"
     ) -> int:
         """The stored rate of workers (of a topic), or of engines, in milliseconds; -1 is a pause, 0 no limit."""
-        return await self._quorum.stored_rate(topic, scope)
+        return await self._quorum.throttles.stored_rate(topic, scope)
 
     async def pub_quorum(self, message: Mapping[str, Any]) -> bool:
         """Send a message to the members: `{"type": "user", "topic": …, "message": …}` to all of them.
@@ -714,7 +715,7 @@ class HotMesh(Instance):
         Other types are those of the mesh itself, see `docs/mesh.md`; they go to the member of their `guid`, else to all.
         A message reaches who listens now. Raises ConfigError, and MessageTooLargeError over `max_payload` bytes.
         """
-        await self._quorum.publish(message)
+        await self._quorum.bus.publish(message)
         return True
 
     async def sub_quorum(self, callback: QuorumSubscriber) -> None:
@@ -722,11 +723,11 @@ class HotMesh(Instance):
         self._running("sub_quorum")
         if not callable(callback):
             raise ConfigError(f"the subscriber is not callable: {callback!r}")
-        self._quorum.subscribe(callback)
+        self._quorum.bus.subscribe(callback)
 
     async def unsub_quorum(self, callback: QuorumSubscriber) -> None:
         """End a subscription to the messages between members."""
-        self._quorum.unsubscribe(callback)
+        self._quorum.bus.unsubscribe(callback)
 
     # -- results -----------------------------------------------------------------------------------------
 

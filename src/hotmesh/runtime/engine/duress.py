@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
-if TYPE_CHECKING:
-    from hotmesh.core.state.job import Event
-    from hotmesh.runtime.settings import Settings
+from hotmesh.core.state.job import Event
+from hotmesh.runtime.settings import Settings
 
 logger = logging.getLogger("hotmesh.engine")
 
@@ -72,8 +71,8 @@ class Duress:
         self._remote: tuple[Level, float, float] = ("healthy", 0.0, 0.0)
         self._told_at: float | None = None
         self._told: Level = "healthy"
-        self.notify: Callable[[dict[str, Any]], None] = _nobody
-        """Called with the message for the other engines when there is one."""
+        self.notify: Callable[[Level, float, float], None] = _nobody
+        """Called when the other engines have to know: with the level, the average and the floor."""
 
     # -- this engine -------------------------------------------------------------------------------------
 
@@ -137,29 +136,19 @@ class Duress:
         if self._told_at is not None and now - self._told_at < self._settings.duress_broadcast:
             return
         self._told_at, self._told = now, self._level
-        self.notify(
-            {
-                "type": "duress",
-                "duress_score_ms": round(score, 3),
-                "throttle_ms": round(self._floor),
-                "level": self._level,
-            }
-        )
+        self.notify(self._level, score, self._floor)
 
     # -- other engines -----------------------------------------------------------------------------------
 
-    def on_message(self, message: Mapping[str, Any]) -> bool:
+    def adopt(self, level: Level, floor: float) -> bool:
         """Another engine says how it fares; adopted, and True, if that is worse than what holds here."""
-        level, floor = message.get("level"), message.get("throttle_ms")
-        if level not in LEVELS or isinstance(floor, bool) or not isinstance(floor, int | float):
-            return False
         # The same again, from an engine that is still in it, keeps up a floor that has begun to sink.
         known = max(LEVELS.index(self._level), LEVELS.index(self._remote_level()))
         worse = LEVELS.index(level) > known
         again = level == self._remote[0] != "healthy" and floor > self.remote_floor()
         if not (worse or again):
             return False
-        self._remote = (level, min(float(floor), FLOORS[-1][1]), self._clock())
+        self._remote = (level, min(floor, FLOORS[-1][1]), self._clock())
         return True
 
     def remote_floor(self) -> float:
@@ -186,6 +175,5 @@ class Duress:
         return DuressState(level, max(averages.values(), default=0.0), self.floor(), averages)
 
 
-def _nobody(message: dict[str, Any]) -> None:
+def _nobody(_level: Level, _score: float, _floor: float) -> None:
     """There are no other engines."""
-    del message

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -41,11 +41,11 @@ from hotmesh.postgres.rows import AnswerNotice, HeldWork
 from hotmesh.postgres.store import AnsweredElsewhereError, Batch, Committed, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.engine.cell import CachedJob, Pending
-from hotmesh.runtime.engine.duress import Duress
+from hotmesh.runtime.engine.duress import Duress, Level
 from hotmesh.runtime.engine.job_cache import JobCache, Notify
 from hotmesh.runtime.engine.loader import Loader
 from hotmesh.runtime.engine.stream import EVENT_LIMIT, ID_HELD_RETRY, EngineStream
-from hotmesh.runtime.members.rates import Pace
+from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import EVENTS, Wake
 
@@ -240,9 +240,9 @@ class Engine:
             self._cache.slowed = slowed
             self._workers.answer_by_stream(slowed)
 
-    def on_duress(self, message: Mapping[str, Any]) -> None:
+    def on_duress(self, level: Level, floor: float) -> None:
         """Another engine says how it fares. One that consumes nothing has nothing to slow."""
-        if not self._readonly and self.duress.on_message(message):
+        if not self._readonly and self.duress.adopt(level, floor):
             self._apply_rates()
 
     @property

@@ -23,7 +23,7 @@ from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
 from hotmesh.runtime.calls.statistics import carry_out
 from hotmesh.runtime.engine.cell import Pending
-from hotmesh.runtime.members.rates import RELOOK
+from hotmesh.runtime.pace import RELOOK
 from hotmesh.runtime.telemetry.metrics import add
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.engine.duress import Duress
     from hotmesh.runtime.engine.job_cache import JobCache
     from hotmesh.runtime.engine.loader import Loader
-    from hotmesh.runtime.members.rates import Pace
+    from hotmesh.runtime.pace import Pace
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry.events import Events
     from hotmesh.runtime.telemetry.metrics import Metrics

@@ -13,81 +13,151 @@ or the new one.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from typing import Final
 
-from hotmesh.core.wire import dumps_text
+import anyio
+
+from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ActivationError, DatabaseError, VersionNotFoundError
-from hotmesh.postgres.members import activating, switch
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.definitions.plans import Plans
-    from hotmesh.runtime.members.quorum import Quorum
+from hotmesh.postgres.members import activating, live_members, stored_answers, switch
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.members.ballot import Ballot, Ballots
+from hotmesh.runtime.members.bus import envelope
+from hotmesh.runtime.members.listener import Listener
+from hotmesh.runtime.members.messages import Activate, PingDetails, Pong, Prepared, read_message
 
 logger = logging.getLogger("hotmesh.quorum")
 
-DELAY: Final = 0.25
+ANSWER_DELAY: Final = 0.25
 """Seconds in which the other engines should have answered."""
 
-ROUNDS: Final = (1, 2, 4, 8)
+DELAY_FACTORS: Final = (1, 2, 4, 8)
 """How many times as long each further question waits."""
 
-WAIT: Final = 30.0
+TURN_WAIT: Final = 30.0
 """Seconds to wait for another activation to end."""
 
-GRACE: Final = 10.0
+SILENCE_GRACE: Final = 10.0
 """Seconds more than twice the time for all answers, after which an activation that says nothing has lost the right."""
 
-ATTEMPTS: Final = 3
+MOST_ATTEMPTS: Final = 3
 """Times that the version may be deployed anew meanwhile."""
 
-
-async def activate(store: Store, plans: Plans, quorum: Quorum, version: str, delay: float = DELAY) -> None:
-    """Make a version the active one in every process.
-
-    Raises VersionNotFoundError, and ActivationError if an engine cannot load it or another activation does not end.
-    """
-    for _ in range(ATTEMPTS):
-        match await _attempt(store, plans, quorum, version, delay):
-            case "activated":
-                await plans.refresh()
-                await plans.active()
-                logger.info("version activated", extra={"version": version})
-                return
-            case "missing":
-                raise VersionNotFoundError(store.app_id, version)
-    raise _refusal(version, "it was deployed anew again and again meanwhile")
+RECOUNT_PERIOD: Final = 0.25
+"""Seconds after which who waits for answers looks again who is there."""
 
 
-async def _attempt(store: Store, plans: Plans, quorum: Quorum, version: str, delay: float) -> str:
-    """What became of it: `activated`, or `missing` or `changed`, as `switch` says."""
-    wake = _activation_message(quorum.guid, version)
-    checksum = await _load(plans, version)
-    if not await quorum.other_engines():
-        async with store.connection() as connection:
-            outcome = await switch(store, connection, version, checksum, wake)
-        if outcome != "busy":
-            return outcome
-    delays = [delay * times for times in ROUNDS]
-    longest = 2 * sum(delays) + GRACE
-    async with activating(store, max(WAIT, 2 * longest), longest) as connection:
-        checksum = await _load(plans, version)
-        for answer in await quorum.poll_engines(version, delays):
-            details = answer["details"]
-            if "error" in details:
-                raise _refusal(version, f"Engine {answer['guid']} cannot load it: {details['error']}")
-            if details["checksum"] != checksum:
-                return "changed"
-        return await switch(store, connection, version, checksum, wake)
+class Activations:
+    """Those that one member carries out, and its agreement to those of others."""
 
+    def __init__(self, store: Store, guid: str, plans: Plans, ballots: Ballots, listener: Listener) -> None:
+        self._store = store
+        self._guid = guid
+        self._plans = plans
+        self._ballots = ballots
+        self._listener = listener
 
-async def _load(plans: Plans, version: str) -> str:
-    try:
-        return await plans.prepare(version)
-    except (DatabaseError, VersionNotFoundError):
-        raise
-    except Exception as error:
-        raise _refusal(version, f"This engine cannot load it: {type(error).__name__}: {error}") from error
+    # -- of its own --------------------------------------------------------------------------------------
+
+    async def activate(self, version: str, delay: float = ANSWER_DELAY) -> None:
+        """Make a version the active one in every process.
+
+        Raises VersionNotFoundError, and ActivationError if an engine cannot load it or another activation does not end.
+        """
+        for _ in range(MOST_ATTEMPTS):
+            match await self._attempt(version, delay):
+                case "activated":
+                    await self._plans.refresh()
+                    await self._plans.active()
+                    logger.info("version activated", extra={"version": version})
+                    return
+                case "missing":
+                    raise VersionNotFoundError(self._store.app_id, version)
+        raise _refusal(version, "it was deployed anew again and again meanwhile")
+
+    async def _attempt(self, version: str, delay: float) -> str:
+        """What became of it: `activated`, or `missing` or `changed`, as `switch` says."""
+        wake = _activation_message(self._guid, version)
+        checksum = await self._load(version)
+        if not await self._other_engines():
+            async with self._store.connection() as connection:
+                outcome = await switch(self._store, connection, version, checksum, wake)
+            if outcome != "busy":
+                return outcome
+        delays = [delay * times for times in DELAY_FACTORS]
+        longest = 2 * sum(delays) + SILENCE_GRACE
+        async with activating(self._store, max(TURN_WAIT, 2 * longest), longest) as connection:
+            checksum = await self._load(version)
+            for answer in await self._poll_engines(version, delays):
+                prepared = answer.details or Prepared()
+                if prepared.error:
+                    raise _refusal(version, f"Engine {answer.guid} cannot load it: {prepared.error}")
+                if prepared.checksum != checksum:
+                    return "changed"
+            return await switch(self._store, connection, version, checksum, wake)
+
+    async def _load(self, version: str) -> str:
+        try:
+            return await self._plans.prepare(version)
+        except (DatabaseError, VersionNotFoundError):
+            raise
+        except Exception as error:
+            raise _refusal(version, f"This engine cannot load it: {type(error).__name__}: {error}") from error
+
+    async def _other_engines(self) -> frozenset[int]:
+        """The sessions of the other engines that listen now."""
+        return (await live_members(self._store)).engines - {self._listener.session or 0}
+
+    async def _poll_engines(self, version: str, delays: Collection[float]) -> list[Pong]:
+        """Ask every other engine to load a version; the answers of those that gave one.
+
+        Asks again after each delay, also those that have come meanwhile, until all who are there have answered. Who is
+        there but does not answer in all that time is away, and sees the epoch when it comes back. A member that hears
+        nothing asks for answers that are stored, and looks for them.
+        """
+        missing: frozenset[int] = frozenset()
+        with self._ballots.open() as ballot:
+            for delay in delays:
+                stored = self._listener.session is None
+                await self._ballots.ask(PingDetails(ballot=ballot.question, activate=version, stored=stored))
+                until = anyio.current_time() + delay
+                while True:
+                    if stored:
+                        await self._count_stored(ballot)
+                    missing = await self._other_engines() - ballot.answers.keys()
+                    if not missing:
+                        return list(ballot.answers.values())
+                    left = until - anyio.current_time()
+                    if left <= 0:
+                        break
+                    # Not all of the time at once: one of them may be gone by now.
+                    await ballot.wait(missing, min(left, RECOUNT_PERIOD))
+        logger.warning(
+            "members did not answer before an activation",
+            extra={"app_id": self._store.app_id, "version": version, "sessions": sorted(missing)},
+        )
+        return list(ballot.answers.values())
+
+    async def _count_stored(self, ballot: Ballot) -> None:
+        for text in await stored_answers(self._store, ballot.question):
+            answer = read_message(loads(text)["q"])
+            if isinstance(answer, Pong):
+                ballot.count(answer)
+
+    # -- of others ---------------------------------------------------------------------------------------
+
+    async def answer(self, version: str) -> Pong:
+        """Load and compile a version that is to be activated; an answer that says how that went."""
+        try:
+            return Pong(details=Prepared(version=version, checksum=await self._plans.prepare(version)))
+        except DatabaseError:
+            raise
+        except Exception as error:
+            logger.error("version cannot be loaded", extra={"version": version}, exc_info=error)
+            reason = f"{type(error).__name__}: {error}"[:2_000]
+            return Pong(details=Prepared(version=version, error=reason))
 
 
 def _refusal(version: str, reason: str) -> ActivationError:
@@ -96,10 +166,4 @@ def _refusal(version: str, reason: str) -> ActivationError:
 
 def _activation_message(guid: str, version: str) -> str:
     """Definitions have changed (`d`), and the message about it for those who listen to the quorum."""
-    message = {
-        "type": "activate",
-        "cache_mode": "nocache",
-        "until_version": version,
-        "originator": guid,
-    }
-    return dumps_text({"d": 1, "q": message, "to": ""})
+    return dumps_text({"d": 1, **envelope("", Activate(until_version=version, originator=guid))})

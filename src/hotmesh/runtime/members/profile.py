@@ -6,17 +6,15 @@ import inspect
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio.to_thread
 
 from hotmesh.core.state.job import timestamp
+from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.messages import Attributes
-
-if TYPE_CHECKING:
-    from hotmesh.runtime.engine.engine import Engine
-    from hotmesh.runtime.settings import Settings
-    from hotmesh.runtime.work.workers import Workers
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.work.workers import Workers
 
 
 class QuorumProfile(Attributes):

@@ -1,4 +1,4 @@
-"""How fast consumers may start messages: the rates that are set, and what each consumer makes of its own.
+"""How fast consumers may start messages: the rates that are set, and which of them each consumer obeys.
 
 A rate is the least number of milliseconds between two starts of one consumer; -1 pauses it, 0 is no limit. Rates of the
 engines, of all workers, and of the workers of a topic are rows; whoever listens hears that they have changed and reads
@@ -8,205 +8,186 @@ member, unless a later one replaces it.
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+import logging
 
 import anyio
+from anyio.abc import TaskGroup
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from hotmesh.core.arguments import is_storable
-from hotmesh.enums import PAUSED
-from hotmesh.errors import ConfigError
-from hotmesh.postgres.members import Rates, read_rates
+from hotmesh.core.wire import dumps_text
+from hotmesh.errors import ConfigError, DatabaseError
+from hotmesh.postgres.members import Rates, read_rates, store_rate
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.members.bus import Bus, envelope
+from hotmesh.runtime.members.listener import Listener
+from hotmesh.runtime.members.messages import SCOPES, Throttle, checked_rate, checked_scope
+from hotmesh.runtime.service import Flag
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.work.workers import Workers
 
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
-
-LARGEST_RATE: Final = 2_147_483_647
-"""Milliseconds."""
-
-Scope = Literal["all", "engines", "workers"]
-
-SCOPES: Final[dict[str, tuple[str, ...]]] = {
-    "all": ("engines", "workers"),
-    "engines": ("engines",),
-    "workers": ("workers",),
-}
+logger = logging.getLogger("hotmesh.quorum")
 
 
-def checked_rate(rate: object) -> int:
-    """The rate if it is one. Raises ConfigError."""
-    if isinstance(rate, bool) or not isinstance(rate, int) or rate < PAUSED:
-        raise ConfigError(
-            f"Throttle must be -1 (pause) or a non-negative integer (ms delay); 0 = resume; it was {rate!r}"
-        )
-    if rate > LARGEST_RATE:
-        raise ConfigError(
-            "Throttle must be -1 (pause) or a non-negative integer (ms delay); 0 = resume"
-            f"; {rate} is more than {LARGEST_RATE}"
-        )
-    return rate
+class Throttles:
+    """Sets rates, and lets the consumers of one member obey those that hold for them. `run` reads them, and follows them."""
+
+    def __init__(
+        self,
+        store: Store,
+        guid: str,
+        settings: Settings,
+        bus: Bus,
+        listener: Listener,
+        engine: Engine | None,
+        workers: Workers,
+    ) -> None:
+        self._store = store
+        self._guid = guid
+        self._settings = settings
+        self._bus = bus
+        self._listener = listener
+        self._engine = engine
+        self._workers = workers
+        self._rates = MemberRates()
+        self._to_read = Flag()
+        self._followers: list[Throttles] = []
+
+    @property
+    def stored(self) -> Rates:
+        """The stored rates as they were read last."""
+        return self._rates.stored
+
+    async def throttle(self, rate: int, guid: str | None, topic: str | None, scope: str) -> None:
+        """Set a rate; of one member as long as it lives, of all durably. Raises ConfigError."""
+        message = throttle_message(rate, guid, topic, scope)
+        if guid is not None:
+            await self._bus.send(topic or guid, [message])
+            return
+        message = replace(message, stored=True)
+        scopes = SCOPES["workers" if topic is not None else scope]
+        await store_rate(self._store, scopes, topic, rate, dumps_text(envelope(topic or "", message)))
+        # This process need not wait for its own message.
+        self._rates.adopt(message)
+        await self._read()
+        logger.info("rate stored", extra={"rate": rate, "topic": topic, "scope": scope})
+
+    async def stored_rate(self, topic: str | None, scope: str) -> int:
+        """The stored rate of workers of a topic, of all workers, or of engines, as it is now. Raises ConfigError."""
+        if scope not in ("engines", "workers"):
+            raise ConfigError(f"scope must be engines or workers, not {scope!r}")
+        rates = await read_rates(self._store)
+        if scope == "engines":
+            return rates.engines
+        return rates.workers if topic is None else rates.topics.get(topic, rates.workers)
+
+    # -- obeying -----------------------------------------------------------------------------------------
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Read the rates, so that nothing is consumed before, and start to follow them."""
+        self._to_read.clear()
+        await self._read()
+        tasks.start_soon(self._follow, name="follow rates")
+
+    def connected(self) -> None:
+        """Listening (again): rates may have changed meanwhile."""
+        self._to_read.set()
+
+    def followed_by(self, follower: Throttles) -> None:
+        """Whatever slows this member slows that one, too."""
+        self._followers.append(follower)
+
+    def on_message(self, message: Throttle) -> None:
+        """Somebody sets a rate. Raises ConfigError if it is none.
+
+        A message that does not say `stored` sets the rate of who hears it, until a later one replaces that.
+        """
+        if message.guid == self._guid:
+            for follower in self._followers:
+                follower.on_message(replace(message, guid=follower._guid))
+        elif isinstance(message.guid, str):
+            return
+        self._rates.adopt(message)
+        if message.stored:
+            self._to_read.set()
+        else:
+            self._apply()
+
+    async def _follow(self) -> None:
+        delay = 0.1
+        while True:
+            # Who hears nothing has to look.
+            await self._to_read.wait(None if self._listener.hears else self._settings.poll)
+            self._to_read.clear()
+            try:
+                await self._read()
+                delay = 0.1
+            except DatabaseError as error:
+                logger.warning("rates could not be read", extra={"error": str(error)})
+                self._to_read.set()
+                await anyio.sleep(delay)
+                delay = min(delay * 2, self._settings.reconnect_max)
+
+    async def _read(self) -> None:
+        self._rates.stored = await read_rates(self._store)
+        self._apply()
+
+    def _apply(self) -> None:
+        if self._engine is not None:
+            self._engine.set_rate(self._rates.engine)
+        self._workers.apply_rates(self._rates.worker)
 
 
-def message_for(rate: int, guid: str | None, topic: str | None, scope: str) -> dict[str, Any]:
+class MemberRates:
+    """The rates that hold for one member's consumers: those that it was given itself, else those that are stored."""
+
+    def __init__(self) -> None:
+        self.stored = Rates()
+        self._engine: int | None = None
+        self._workers: int | None = None
+        self._topics: dict[str, int] = {}
+
+    @property
+    def engine(self) -> int:
+        """The rate of the member's engine."""
+        return self.stored.engines if self._engine is None else self._engine
+
+    def worker(self, topic: str) -> int:
+        """The rate of the member's workers of a topic: the topic's own if it has one."""
+        own = self._topics.get(topic, self._workers)
+        return self.stored.topics.get(topic, self.stored.workers) if own is None else own
+
+    def adopt(self, message: Throttle) -> None:
+        """Take the rate for the member's own; a stored one replaces that. Raises ConfigError if it is none."""
+        rate = None if message.stored else checked_rate(message.throttle)
+        topic = message.topic
+        if topic is not UNSET and topic is not None:
+            if rate is None:
+                self._topics.pop(topic, None)
+            else:
+                self._topics[topic] = rate
+            return
+        if message.scope != "workers":
+            self._engine = rate
+        if topic is UNSET:
+            self._workers = rate
+            self._topics.clear()
+
+
+def throttle_message(rate: int, guid: str | None, topic: str | None, scope: str) -> Throttle:
     """The message that sets a rate. Raises ConfigError if it would reach nobody."""
     checked_rate(rate)
-    if not isinstance(scope, str) or scope not in SCOPES:
-        raise ConfigError(f"scope must be one of {', '.join(SCOPES)}, not {scope!r}")
+    checked_scope(scope)
     for name, value in (("guid", guid), ("topic", topic)):
         if value is not None and (not isinstance(value, str) or not value or not is_storable(value)):
             raise ConfigError(f"{name} must be a non-empty text without NUL, not {value!r}")
     if topic is not None and scope == "engines":
         raise ConfigError("engines have no topic: leave out topic=, or use scope='workers'")
-    message: dict[str, Any] = {"type": "throttle", "throttle": rate}
-    if guid is not None:
-        message["guid"] = guid
-    if topic is not None:
-        message["topic"] = topic
-    elif scope == "engines":
-        message["topic"] = None
-    elif scope == "workers":
-        message["scope"] = scope
-    return message
-
-
-def effective(rate: int, floor: float) -> float:
-    """What a consumer obeys: its rate or the floor, whichever is slower, in milliseconds; a pause always wins."""
-    return rate if rate == PAUSED else max(rate, floor, 0)
-
-
-class Throttles:
-    """The rates of one instance's consumers. `changed` is called whenever they may be different."""
-
-    def __init__(self, store: Store, guid: str, changed: Callable[[], None]) -> None:
-        self._store = store
-        self._guid = guid
-        self._changed = changed
-        self._stored = Rates()
-        self._engine: int | None = None
-        self._workers: int | None = None
-        self._topics: dict[str, int] = {}
-
-    async def read(self) -> None:
-        """Read what is stored. Raises ConnectionLostError."""
-        self._stored = await read_rates(self._store)
-        self._changed()
-
-    @property
-    def engine(self) -> int:
-        """The rate of this instance's engine."""
-        return self._stored.engines if self._engine is None else self._engine
-
-    def worker(self, topic: str) -> int:
-        """The rate of this instance's workers of a topic: the topic's own if it has one."""
-        own = self._topics.get(topic, self._workers)
-        return self._stored.topics.get(topic, self._stored.workers) if own is None else own
-
-    def on_message(self, message: Mapping[str, Any]) -> bool:
-        """Somebody sets a rate; whether it is a stored one, which has to be read (`read`).
-
-        A message that does not say so sets the rate of who hears it, until a later one replaces that.
-        """
-        guid = message.get("guid")
-        if guid is not None and guid != self._guid:
-            return False
-        stored = bool(message.get("stored"))
-        rate = None if stored else checked_rate(message.get("throttle"))
-        topic = message.get("topic")
-        if topic is not None:
-            if rate is None:
-                self._topics.pop(topic, None)
-            else:
-                self._topics[topic] = rate
-        else:
-            engines_only = "topic" in message
-            if message.get("scope") != "workers":
-                self._engine = rate
-            if not engines_only:
-                self._workers = rate
-                self._topics.clear()
-        if not stored:
-            self._changed()
-        return stored
-
-
-class Pace:
-    """When one consumer may start its next message. All times by `time.monotonic`."""
-
-    __slots__ = ("_alarm", "_changed", "_floor", "_last", "_starting", "rate")
-
-    def __init__(self, rate: int = 0, floor: Callable[[], float] | None = None) -> None:
-        self.rate = rate
-        self._floor = floor
-        self._last = time.monotonic()
-        self._starting = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._changed = anyio.Event()
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing may start until the rate changes."""
-        return self.rate == PAUSED
-
-    @property
-    def delay(self) -> float:
-        """Milliseconds between two starts, -1 for a pause: the rate, or the floor where that is more."""
-        return effective(self.rate, 0 if self._floor is None else self._floor())
-
-    def change(self, rate: int) -> None:
-        """Set the rate; whoever waits for a turn looks again."""
-        if self.rate == 0 and self.delay == 0:
-            # How long ago the last message started was not noted as long as it did not matter.
-            self._last = time.monotonic()
-        self.rate = rate
-        self.wake()
-
-    def left(self) -> float:
-        """Seconds until the next message may start; infinite in a pause."""
-        delay = self.delay
-        if delay == PAUSED or self._starting:
-            return math.inf
-        return self._last + delay / 1000 - time.monotonic() if delay else 0.0
-
-    def admit(self) -> bool:
-        """Whether a message may start now; no other may until it has (`started`)."""
-        if self.left() > 0:
-            return False
-        self._starting = True
-        return True
-
-    def started(self, at: float | None = None) -> None:
-        """A message starts, or did at a moment."""
-        self._starting = False
-        self._last = time.monotonic() if at is None else at
-
-    async def turn(self) -> None:
-        """Wait until a message may start."""
-        while (left := self.left()) > 0:
-            # The floor sinks by itself, so it is looked at again every now and then.
-            with anyio.move_on_after(min(left, RELOOK)):
-                await self._changed.wait()
-
-    def wake(self) -> None:
-        """Let whoever waits for a turn look again."""
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    def call(self, opened: Callable[[], None]) -> None:
-        """Call a function when the next message may start, instead of the one asked for before."""
-        self.silence()
-        left = self.left()
-        if left < math.inf:
-            self._alarm = asyncio.get_running_loop().call_later(max(left, 0.0), opened)
-
-    def silence(self) -> None:
-        """Call nobody."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-
-RELOOK: Final = 0.5
-"""Seconds after which who waits for a turn looks whether the floor has changed."""
+    return Throttle(
+        throttle=rate,
+        guid=UNSET if guid is None else guid,
+        topic=UNSET if topic is None and scope != "engines" else topic,
+        scope=scope if topic is None and scope == "workers" else UNSET,
+    )

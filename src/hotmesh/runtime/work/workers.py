@@ -35,8 +35,8 @@ from hotmesh.errors import (
 from hotmesh.postgres.connect.connection import backoff
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime import ids
-from hotmesh.runtime.members.rates import Pace
 from hotmesh.runtime.messages import Response, StreamData, read_response
+from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake, work_hint
 from hotmesh.runtime.work.answers import Answers

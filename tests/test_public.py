@@ -23,7 +23,7 @@ from hotmesh.runtime import explain
 from hotmesh.runtime.engine import duress
 from hotmesh.runtime.members import messages
 from hotmesh.runtime.messages import StreamMetadata
-from hotmesh.runtime.results.publisher import JobMetadata
+from hotmesh.runtime.results.output import JobMetadata
 from hotmesh.runtime.settings import Settings
 
 

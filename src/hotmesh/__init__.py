@@ -52,7 +52,7 @@ from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.messages import Response, StreamData
-from hotmesh.runtime.results.publisher import JobOutput
+from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.telemetry.events import SystemEvent
 from hotmesh.runtime.telemetry.logs import JsonFormatter, log_json
 from hotmesh.runtime.upkeep.dba import DBA, PruneResult

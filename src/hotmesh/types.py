@@ -15,7 +15,7 @@ from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.mesh import Migrate
 from hotmesh.runtime.messages import Response, StreamData, StreamMetadata
-from hotmesh.runtime.results.publisher import JobMetadata, JobOutput
+from hotmesh.runtime.results.output import JobMetadata, JobOutput
 from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.events import EventSink, SystemEvent

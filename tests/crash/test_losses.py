@@ -68,7 +68,7 @@ async def succeeds(mesh: HotMesh) -> bool:
 async def test_a_line_that_swallows_everything_is_found_out_and_left(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE", 0.5)
+    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE_PERIOD", 0.5)
     double = Doubler()
     double.gate.set()
     async with (
@@ -314,7 +314,7 @@ async def test_a_failover_to_a_standby_is_followed(scratch: Path, monkeypatch: p
     primary = await asyncio.to_thread(_durable_server, first)
     await asyncio.to_thread(local.stop, first, "fast")
     await asyncio.to_thread(_clone, first, second, primary.socket_dir)
-    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE", 0.5)
+    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE_PERIOD", 0.5)
     double = Doubler()
     double.gate.set()
     try:

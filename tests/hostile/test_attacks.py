@@ -83,9 +83,9 @@ def statements(name: str, sqlstates: str | tuple[str, ...], *texts: str) -> None
 @pytest.fixture(scope="module")
 async def stage(guarded_database: str) -> AsyncIterator[Stage]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stalled_logins, "LIMIT", 0.5)
-        patch.setattr(stalled_logins, "PERIOD", 0.2)
-        patch.setattr(stalled_logins, "IDLE", 0.2)
+        patch.setattr(stalled_logins, "LONGEST_TRANSACTION", 0.5)
+        patch.setattr(stalled_logins, "LOOK_PERIOD", 0.2)
+        patch.setattr(stalled_logins, "IDLE_PERIOD", 0.2)
         async with staged(guarded_database) as made:
             yield made
 

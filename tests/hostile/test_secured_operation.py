@@ -302,7 +302,7 @@ async def test_an_engine_with_the_login_of_an_app_serves_secured_workers(
     guarded_url: str, app_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And ends sessions of theirs that stand still."""
-    for name, value in (("LIMIT", 0.5), ("PERIOD", 0.2), ("IDLE", 0.2)):
+    for name, value in (("LONGEST_TRANSACTION", 0.5), ("LOOK_PERIOD", 0.2), ("IDLE_PERIOD", 0.2)):
         monkeypatch.setattr(stalled_logins, name, value)
     messages: list[StreamData] = []
 

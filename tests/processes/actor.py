@@ -114,7 +114,7 @@ class Actor:
 
     async def callers(self) -> int:
         """How many wait for an answer here."""
-        return self.mesh._publisher.waiting
+        return self.mesh._callers.waiting
 
     # -- listening ---------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Actor:
 
     async def probe_often(self, pause: float) -> None:
         """Look after the listening connection so often."""
-        listener.PROBE = pause
+        listener.PROBE_PERIOD = pause
 
     async def be_impatient(self, grace: float) -> None:
         """Lose the right to activate after so many silent seconds more than the answers may take."""

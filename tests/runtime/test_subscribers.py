@@ -442,7 +442,7 @@ async def test_a_caller_is_answered_across_processes(database_url: str) -> None:
             *(caller.pubsub("one", {"x": "ü" * size}, timeout=20) for size in (1, 4_000, 100_000))
         )
         assert [len(output.data["y"]) for output in found] == [1, 4_000, 100_000]
-        assert caller._publisher.waiting == 0
+        assert caller._callers.waiting == 0
 
 
 async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> None:
@@ -483,7 +483,7 @@ async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> Non
         finally:
             del loop.call_later
             loop.set_exception_handler(None)
-        assert mesh._publisher.waiting == 0
+        assert mesh._callers.waiting == 0
         assert all(handle.cancelled() or handle.when() <= loop.time() for handle in timers)
         assert await _rows(database_url) == []
         assert complaints == []

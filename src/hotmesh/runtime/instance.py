@@ -34,15 +34,18 @@ from hotmesh.runtime.members.outposts import Outposts
 from hotmesh.runtime.members.quorum import Quorum
 from hotmesh.runtime.metrics_snapshot import MetricsSnapshot
 from hotmesh.runtime.reading import JobReader
-from hotmesh.runtime.results.publisher import JobOutput, ResultPublisher
+from hotmesh.runtime.results.output import JobOutput
+from hotmesh.runtime.results.publisher import ResultPublisher
+from hotmesh.runtime.results.receiver import ResultReceiver
 from hotmesh.runtime.results.subscribers import Subscribers
+from hotmesh.runtime.results.waiting import Callers
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry import prometheus
 from hotmesh.runtime.telemetry.events import Events, EventSink
 from hotmesh.runtime.telemetry.logs import LogContext, log_as, logging_as
 from hotmesh.runtime.telemetry.metrics import Metrics
-from hotmesh.runtime.upkeep import stalled_logins
 from hotmesh.runtime.upkeep.retention import Retention
+from hotmesh.runtime.upkeep.stalled_logins import StalledLogins
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.workers import Workers
 
@@ -116,9 +119,11 @@ class Instance:
             longest_pause=settings.reconnect_max,
         )
         self._subscribers = Subscribers(self._store, guid)
+        self._callers = Callers(self._listener, self._output_or_none)
         self._publisher = ResultPublisher(
-            self._store, guid, self._listener, settings.notify_limit, self._output_or_none, self._subscribers
+            self._store, guid, self._listener, settings.notify_limit, self._callers, self._subscribers
         )
+        self._receiver = ResultReceiver(self._store, self._callers, self._subscribers, self._output_or_none)
         self._leases = LeaseKeeper(self._store, guid, settings.lease)
         self._events = None if events is None else Events(events, schema, app_id, guid, self._store)
         self._retention = (
@@ -126,6 +131,7 @@ class Instance:
             if settings.retention is None or readonly
             else Retention(self._store, guid, settings.retention, settings.retention_interval)
         )
+        self._stalled_logins = StalledLogins(self._store)
         self._engine: Engine | None = None
         self._metrics = Metrics()
         self._telemetry = telemetry
@@ -142,7 +148,7 @@ class Instance:
                 self._environment,
                 self._workers,
                 self._publisher.notify,
-                self._publisher.recheck,
+                self._callers.recheck,
                 lambda: self._listener.own_channel,
                 readonly=readonly,
                 metrics=self._metrics,
@@ -200,15 +206,17 @@ class Instance:
         try:
             async with anyio.create_task_group() as tasks:
                 if self._engine is not None:
-                    await stalled_logins.look(self._store)
-                await tasks.start(self._listener.run)
+                    await self._stalled_logins.look()
+                await self._listener.run(tasks)
                 await self._quorum.run(tasks)
                 self._leases.start()
                 if self._engine is not None:
                     await self._engine.run(tasks)
-                    tasks.start_soon(stalled_logins.end_stalled_workers, self._store)
+                    await self._stalled_logins.run(tasks)
                 await self._workers.run(tasks)
                 await self._publisher.run(tasks)
+                await self._receiver.run(tasks)
+                await self._callers.run(tasks)
                 await self._subscribers.run(tasks)
                 if self._events is not None:
                     await self._events.run(tasks)
@@ -216,7 +224,7 @@ class Instance:
                     where = prometheus.address(self._metrics_at)
                     self._endpoint = prometheus.join(where, self._snapshot)
                 if self._retention is not None and not self._secured:
-                    tasks.start_soon(self._retention.run, name="retention")
+                    await self._retention.run(tasks)
                 if not self._secured:
                     tasks.start_soon(self._follow_definitions)
                 tasks.start_soon(self._store.close_unused, name="close connections")
@@ -245,7 +253,7 @@ class Instance:
             raise
         finally:
             self._ended = True
-            self._publisher.abandon(self._over("this call"))
+            self._callers.close(self._over("this call"))
             self._subscribers.close()
             with anyio.CancelScope(shield=True):
                 with anyio.move_on_after(5):
@@ -349,7 +357,7 @@ class Instance:
             self._workers.wake_all()
             return
         if "j" in message:
-            self._publisher.on_message(message)
+            self._receiver.on_message(message)
         if self._engine is not None:
             if "a" in message:
                 self._engine.answered(msgspec.convert(message["a"], AnswerNotice))

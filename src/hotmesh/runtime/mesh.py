@@ -53,7 +53,7 @@ from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.outposts import Outposts, OutpostSpec, assign_workers, leading_worker, source_of
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.messages import checked_code
-from hotmesh.runtime.results.publisher import JobOutput
+from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry import prometheus
@@ -533,14 +533,14 @@ class HotMesh(Instance):
             topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
         )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        answered = self._publisher.expect(request.generation)
+        answered = self._callers.expect(request.generation)
         try:
             job = await engine.start(request)
             if not answered.done():
-                self._publisher.sent(request.generation, job.job_id, limit)
+                self._callers.sent(request.generation, job.job_id, limit)
             return _result(await answered)
         finally:
-            self._publisher.forget(request.generation)
+            self._callers.forget(request.generation)
 
     async def signal(
         self,

@@ -20,7 +20,7 @@ from hotmesh.errors import (
 if TYPE_CHECKING:
     from hotmesh.core.schedule import Rhythm
     from hotmesh.runtime.mesh import HotMesh
-    from hotmesh.runtime.results.publisher import JobOutput
+    from hotmesh.runtime.results.output import JobOutput
 
 KEPT: Final = 1.0
 """Seconds that a result is kept if the call does not say."""

@@ -8,22 +8,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import Any, Final
 
 import anyio
-import anyio.abc
 import msgspec
+from anyio.abc import TaskGroup, TaskStatus
 
 from hotmesh.core.wire import loads
 from hotmesh.errors import ConfigError, ConnectionLostError, HotMeshError
-from hotmesh.postgres.connect.connection import backoff, is_closed, terminate, translated
+from hotmesh.postgres.connect.connection import (
+    ConnectionSource,
+    Driver,
+    backoff,
+    is_closed,
+    terminate,
+    translated,
+)
 from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import ConnectionSource, Driver
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.listener")
+
+PROBE_PERIOD = 15.0
+"""Seconds between two checks that the connection is alive, and for its answer."""
+
+GUID_HELD_RETRY: Final = 3.0
+"""Seconds in which Postgres notices that a process was killed, and lets go of its guid."""
+
+STEADY_AFTER: Final = 5.0
+"""Seconds after which a connection was a good one, and its loss is the first."""
 
 
 class Listener:
@@ -48,7 +63,6 @@ class Listener:
         self._connected = connected
         self._engine = engine
         self._longest_pause = longest_pause
-        self._lost = anyio.Event()
         self._started = False
         self.reconnects = 0
         self.channel = ""
@@ -62,8 +76,11 @@ class Listener:
         """Whether there is a way to hear anything."""
         return self._store.source.direct is not None
 
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled; "started" once there is a connection."""
+    async def run(self, tasks: TaskGroup) -> None:
+        """Start to listen; returns once there is a connection."""
+        await tasks.start(self._serve, name="listen")
+
+    async def _serve(self, *, task_status: TaskStatus[None]) -> None:
         source = self._store.source.direct
         if source is None:
             await self._go_without(task_status)
@@ -77,13 +94,13 @@ class Listener:
                 if not self._started:
                     raise
                 logger.warning("listener: no connection", extra={"error": str(error)})
-            if anyio.current_time() - since > STEADY:
+            if anyio.current_time() - since > STEADY_AFTER:
                 failures = 0
             else:
                 await anyio.sleep(backoff(failures, longest=self._longest_pause))
                 failures += 1
 
-    async def _go_without(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _go_without(self, task_status: TaskStatus[None]) -> None:
         logger.warning(
             "no notifications: what other processes do is found by polling, and their messages to subscribers are lost"
         )
@@ -93,16 +110,16 @@ class Listener:
         task_status.started()
         await anyio.sleep_forever()
 
-    async def _listen(self, source: ConnectionSource, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _listen(self, source: ConnectionSource, task_status: TaskStatus[None]) -> None:
         connection = await source.connect()
+        lost = Flag()
 
         def ended(_connection: object) -> None:
             lost.set()
 
         try:
-            self._lost = lost = anyio.Event()
             connection.add_termination_listener(ended)
-            with translated(), anyio.fail_after(PROBE):
+            with translated(), anyio.fail_after(PROBE_PERIOD):
                 self.channel = await self._store.channel(connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
@@ -116,12 +133,9 @@ class Listener:
                 task_status.started()
             else:
                 self.reconnects += 1
-            while not lost.is_set():
-                with anyio.move_on_after(PROBE):
-                    await lost.wait()
-                if not lost.is_set():
-                    await self._probe(connection)
-                    owns = owns or await self._take_guid(connection)
+            while not await lost.wait(PROBE_PERIOD):
+                await self._probe(connection)
+                owns = owns or await self._take_guid(connection)
         finally:
             self.session = None
             self.own_channel = None
@@ -133,8 +147,8 @@ class Listener:
 
         Later that is most likely the connection that was lost, of which the server does not know yet.
         """
-        until = anyio.current_time() + (0.0 if self._started else DYING)
-        with translated(), anyio.fail_after(PROBE):
+        until = anyio.current_time() + (0.0 if self._started else GUID_HELD_RETRY)
+        with translated(), anyio.fail_after(PROBE_PERIOD):
             while (holder := await take_guid(self._store, connection, self._member)) is not None:
                 if anyio.current_time() >= until:
                     break
@@ -155,7 +169,7 @@ class Listener:
 
         It also finds a server that a failover left behind: nothing is announced there any more.
         """
-        with translated(), anyio.fail_after(PROBE):
+        with translated(), anyio.fail_after(PROBE_PERIOD):
             if await connection.execute(WRITABLE) == "SELECT 0":
                 raise ConnectionLostError(
                     "the listening connection leads to a server that is read-only by now"
@@ -192,18 +206,7 @@ class Listener:
 
 def member_channel(channel: str, member: str) -> str:
     """The channel of one process: the app's channel cannot be part of it whole, names have 63 bytes."""
-    from hashlib import blake2b
-
     return "hotmesh:" + blake2b(f"{channel}/{member}".encode(), digest_size=20).hexdigest()
 
-
-PROBE = 15.0
-"""Seconds between two checks that the connection is alive, and for its answer."""
-
-DYING = 3.0
-"""Seconds in which Postgres notices that a process was killed, and lets go of its guid."""
-
-STEADY = 5.0
-"""Seconds after which a connection was a good one, and its loss is the first."""
 
 WRITABLE = "select 1 where current_setting('transaction_read_only') = 'off'"

@@ -15,22 +15,20 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from hotmesh.core.arguments import is_storable
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError, DatabaseError
-from hotmesh.runtime.results.publisher import JobOutput
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.results.output import JobOutput
+from hotmesh.runtime.service import Flag
 from hotmesh.runtime.work.outcome import is_cancelled
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
-    from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.results")
 
@@ -81,10 +79,10 @@ class Subscribers:
         self._patterns: dict[str, list[Subscription]] = {}
         self._told: OrderedDict[str, int] = OrderedDict()
         """Generation → the version of the job that its subscribers here have been told last."""
-        self._renew = anyio.Event()
+        self._renew = Flag()
         self._tasks: TaskGroup | None = None
         self._threads = anyio.CapacityLimiter(MOST_THREADS)
-        self._idle = anyio.Event()
+        self._idle = Flag()
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._patterns)
@@ -201,6 +199,7 @@ class Subscribers:
     # -- lifetime ----------------------------------------------------------------------------------------
 
     async def run(self, tasks: TaskGroup) -> None:
+        """Start to renew; from now on, callbacks are called."""
         self._tasks = tasks
         tasks.start_soon(self._keep, name="keep subscriptions")
 
@@ -211,9 +210,8 @@ class Subscribers:
     async def _keep(self) -> None:
         pause = SUBSCRIPTION_LEASE / 3
         while True:
-            with anyio.move_on_after(pause):
-                await self._renew.wait()
-            self._renew = anyio.Event()
+            await self._renew.wait(pause)
+            self._renew.clear()
             pause = SUBSCRIPTION_LEASE / 3
             topics = [(topic, False) for topic in self._exact] + [(topic, True) for topic in self._patterns]
             if not topics:
@@ -233,7 +231,7 @@ class Subscribers:
                 # They lapse.
                 logger.warning("subscriptions could not be removed", extra={"error": str(error)})
         while any(one.calling for one in self._all()):
-            self._idle = anyio.Event()
+            self._idle.clear()
             await self._idle.wait()
 
     def close(self) -> None:

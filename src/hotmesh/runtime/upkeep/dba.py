@@ -140,12 +140,12 @@ class DBA:
 MOST_ROWS: Final = 1_000_000
 """Rows of a kind in one transaction; of more, the next batches are."""
 
-LONGEST: Final = 1_000 * 365 * 86_400.0
+LONGEST_AGE: Final = 1_000 * 365 * 86_400.0
 """Seconds; so far back there are dates, and no jobs."""
 
 
 def _span(duration: Duration, name: str) -> timedelta:
-    return timedelta(seconds=min(seconds(duration, name=name), LONGEST))
+    return timedelta(seconds=min(seconds(duration, name=name), LONGEST_AGE))
 
 
 def _span_or_none(duration: Duration | None, name: str) -> timedelta | None:

@@ -12,16 +12,15 @@ import logging
 import random
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
+from anyio.abc import TaskGroup
 
 from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
-from hotmesh.runtime.upkeep.dba import LONGEST
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.upkeep.dba import LONGEST_AGE
 
 logger = logging.getLogger("hotmesh.retention")
 
@@ -30,10 +29,10 @@ RETENTION_TASK: Final = "retention"
 TURN_LEASE: Final = 60.0
 """Seconds; a batch is over long before."""
 
-JOBS_AT_ONCE: Final = 1_000
+ROWS_AT_ONCE: Final = 1_000
 """Rows of each kind in one transaction."""
 
-BATCH_PAUSE: Final = 3.0
+PAUSE_PER_BATCH: Final = 3.0
 """How many times as long as a batch took nothing happens after it, so that at most a quarter of a core is used."""
 
 SHORTEST_PAUSE: Final = 0.05
@@ -48,11 +47,14 @@ class Retention:
         self._store = store
         self._member = member
         self._interval = max(interval, SHORTEST_INTERVAL)
-        self._selection = Selection(timedelta(seconds=min(keep, LONGEST)), limit=JOBS_AT_ONCE)
+        self._selection = Selection(timedelta(seconds=min(keep, LONGEST_AGE)), limit=ROWS_AT_ONCE)
         self._link = store.link("retention")
 
-    async def run(self) -> None:
-        """Take a turn whenever one is due, until cancelled."""
+    async def run(self, tasks: TaskGroup) -> None:
+        """Start to take a turn whenever one is due."""
+        tasks.start_soon(self._turn_loop, name="retention")
+
+    async def _turn_loop(self) -> None:
         while True:
             wait = self._interval
             try:
@@ -86,7 +88,7 @@ class Retention:
             rows += batch.engine_streams + batch.worker_streams + batch.signals + batch.subscriptions
             if not batch.more:
                 break
-            await anyio.sleep(max((time.monotonic() - started) * BATCH_PAUSE, SHORTEST_PAUSE))
+            await anyio.sleep(max((time.monotonic() - started) * PAUSE_PER_BATCH, SHORTEST_PAUSE))
             due = await take_turn(self._store, RETENTION_TASK, self._member, TURN_LEASE)
             if due is not None:
                 # This process stood still for longer than its lease, and another one has gone on.

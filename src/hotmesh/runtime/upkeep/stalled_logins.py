@@ -8,15 +8,13 @@ from removing a job. An instance looks before it joins the mesh, so that no lock
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskGroup
 
 from hotmesh.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Link
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.connect.connection import Link
+from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.security")
 
@@ -30,37 +28,44 @@ IDLE_PERIOD = 10.0
 """Seconds between two looks whether there are any by now."""
 
 
-async def end_stalled_workers(store: Store) -> None:
-    """Look again and again, until cancelled; over a connection of its own, since any other may wait for such a session."""
-    link = store.link("watch")
-    try:
-        while True:
-            watching = await _look(store, link)
-            await anyio.sleep(LOOK_PERIOD if watching else IDLE_PERIOD)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+class StalledLogins:
+    """Watches the worker logins of one app, over a connection of its own, since any other may wait for such a session."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def look(self) -> None:
+        """Look once."""
+        link = self._store.link("watch")
+        try:
+            await self._look(link)
+        finally:
             await link.close()
 
+    async def run(self, tasks: TaskGroup) -> None:
+        """Start to look again and again."""
+        tasks.start_soon(self._watch_loop, name="watch worker logins")
 
-async def look(store: Store) -> None:
-    """Look once."""
-    link = store.link("watch")
-    try:
-        await _look(store, link)
-    finally:
-        await link.close()
+    async def _watch_loop(self) -> None:
+        link = self._store.link("watch")
+        try:
+            while True:
+                watching = await self._look(link)
+                await anyio.sleep(LOOK_PERIOD if watching else IDLE_PERIOD)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await link.close()
 
-
-async def _look(store: Store, link: Link) -> bool:
-    """End what has to be ended now; whether the app has worker logins at all."""
-    try:
-        async with link.use() as connection:
-            ended = await store.end_stalled_workers(connection, LONGEST_TRANSACTION)
-    except DatabaseError as error:
-        logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
-        return False
-    for session in ended or ():
-        logger.warning("session of a worker login ended", extra={"session": session})
-    if ended is None:
-        await link.close()  # nobody to watch: no connection is kept
-    return ended is not None
+    async def _look(self, link: Link) -> bool:
+        """End what has to be ended now; whether the app has worker logins at all."""
+        try:
+            async with link.use() as connection:
+                ended = await self._store.end_stalled_workers(connection, LONGEST_TRANSACTION)
+        except DatabaseError as error:
+            logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
+            return False
+        for session in ended or ():
+            logger.warning("session of a worker login ended", extra={"session": session})
+        if ended is None:
+            await link.close()  # nobody to watch: no connection is kept
+        return ended is not None

@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 
 
 def logged() -> Iterator[tuple[str, str, str]]:
-    """Logger, level and event of each call that logs."""
+    """Logger, level and event of each call that logs, and of those that `forever` logs for a service."""
     for path in sorted((ROOT / "src" / "hotmesh").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {
@@ -38,6 +38,12 @@ def logged() -> Iterator[tuple[str, str, str]]:
                 name = names.get(ast.unparse(node.func.value))
                 if name is not None and node.func.attr in ("debug", "info", "warning", "error", "critical"):
                     yield name, node.func.attr, ast.literal_eval(node.args[0])
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "forever":
+                name = names[ast.unparse(node.args[1])]
+                for keyword in node.keywords:
+                    level = {"lost": "warning", "failed": "error"}.get(str(keyword.arg))
+                    if level is not None and (event := ast.literal_eval(keyword.value)) is not None:
+                        yield name, level, event
 
 
 def test_every_log_event_is_documented() -> None:

@@ -98,7 +98,7 @@ async def test_after_a_turn_everybody_waits_for_the_interval(store: Store) -> No
 async def test_a_turn_is_as_many_batches_as_there_are(
     database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
         await mesh.deploy(GRAPH)
@@ -118,7 +118,7 @@ async def test_a_turn_is_as_many_batches_as_there_are(
 async def test_who_stood_still_for_longer_than_its_lease_stops(
     database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "JOBS_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 1)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
         await mesh.deploy(GRAPH)

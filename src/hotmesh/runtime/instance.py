@@ -51,7 +51,7 @@ from hotmesh.runtime.work.workers import Workers
 
 if TYPE_CHECKING:
     from hotmesh.runtime.mesh import HotMesh
-    from hotmesh.runtime.telemetry.spans import Telemetry
+    from hotmesh.runtime.telemetry.tracing import Telemetry
 
 logger = logging.getLogger("hotmesh")
 

@@ -64,7 +64,7 @@ from hotmesh.runtime.wake import DEFINITIONS
 from hotmesh.runtime.work.worker import Worker, check_task_queue, worker_from
 
 if TYPE_CHECKING:
-    from hotmesh.runtime.telemetry.spans import Telemetry
+    from hotmesh.runtime.telemetry.tracing import Telemetry
 
 logger = logging.getLogger("hotmesh")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -57,6 +57,10 @@ class StreamData(Attributes):
 
     def __init__(self, metadata: Mapping[str, Any], data: Any) -> None:
         super().__init__(metadata=StreamMetadata(metadata), data=data)
+
+
+AsyncCallback = Callable[[StreamData], Awaitable[Any]]
+"""A callback as it is run: one that blocks has been put into a thread."""
 
 
 def checked_code(code: Any) -> int:

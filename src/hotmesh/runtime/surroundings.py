@@ -10,7 +10,7 @@ from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.events import Events
 from hotmesh.runtime.telemetry.metrics import Metrics
-from hotmesh.runtime.telemetry.spans import Telemetry
+from hotmesh.runtime.telemetry.tracing import Telemetry
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from collections.abc import Collection
 
 import anyio
 
+from hotmesh.runtime.service import Flag
+
 EVENTS = '{"e":1}'
 """There is something on the engine stream."""
 
@@ -35,16 +37,15 @@ def work_hint(topics: Collection[str]) -> str:
     return text if len(text.encode()) <= 7_000 else json.dumps({"w": [EVERY_TOPIC]})
 
 
-class Wake:
+class Wake(Flag):
     """Something to wait for: `set` by whoever knows, or the time is up."""
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
-        self._event = anyio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
+    __slots__ = ("_alarm", "_longest")
 
-    def set(self) -> None:
-        self._event.set()
+    def __init__(self, longest: float) -> None:
+        super().__init__()
+        self._longest = longest
+        self._alarm: asyncio.TimerHandle | None = None
 
     def set_in(self, seconds: float) -> None:
         """Set after some time, unless that is sooner already, or later than whoever waits looks anyway."""
@@ -58,13 +59,9 @@ class Wake:
             self._alarm.cancel()
         self._alarm = loop.call_later(seconds, self.set)
 
-    def clear(self) -> None:
-        if self._event.is_set():
-            self._event = anyio.Event()
-
-    async def wait(self, seconds: float | None = None) -> bool:
-        """Wait until set, at most `seconds` and never longer than the poll; whether it was set."""
-        limit = self._longest if seconds is None else min(max(seconds, 0.0), self._longest)
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until set, at most `timeout` seconds and never longer than the poll; whether it was set."""
+        limit = self._longest if timeout is None else min(max(timeout, 0.0), self._longest)
         with anyio.move_on_after(limit):
             await self._event.wait()
         return self._event.is_set()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry.events import Events
     from hotmesh.runtime.telemetry.metrics import Metrics
-    from hotmesh.runtime.telemetry.spans import Telemetry
+    from hotmesh.runtime.telemetry.tracing import Telemetry
     from hotmesh.runtime.wake import Wake
     from hotmesh.runtime.work.workers import Workers
 

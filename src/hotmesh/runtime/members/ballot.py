@@ -2,8 +2,14 @@
 
 Who asks opens a ballot, and sends its number with a `ping`; each member answers that with one or more `pong`s under its
 session, the one that listens, and says with each how many there are. So who asks knows when a member has answered in full,
-and, because Postgres knows which sessions listen (`live_members`), when all who are there have. Nobody is waited for who is
-gone, nor for longer than who asks will wait. A ballot ends with the question: what comes later is nobody's.
+and, because Postgres knows which sessions listen (`live_members`), when all who are there have. Of a member, who asks knows:
+
+    asked      listens, and has not answered in full: waited for, as long as who asks will wait
+    answered   all parts have come; a member that lost its connection meanwhile answers under its new session
+    gone       its session listens no more: not waited for, once who asks has looked again (an activation does)
+
+Nothing of a ballot is stored, but for answers to who hears nothing; it ends with the question, and what comes later is
+nobody's. If the asking process dies, the others have answered in vain.
 """
 
 from __future__ import annotations

@@ -4,8 +4,13 @@ Members talk by NOTIFY: on the channel of the app, which all hear, or on that of
 `{"q": message, "to": target}`; one that is too large for a notification is a row of `quorum_message` for a minute, sent as
 its number, `{"qr": number}`, and read by each who hears that.
 
-Nothing here is needed for correctness: what has to be kept is a row of its own, and a message that is lost is made up for
-by whoever waits for it. A message that cannot be read or handled is logged, and ends nothing but itself.
+Nothing here is needed for correctness. What has to be kept is a row of its own, and committed together with the message about
+it (`mesh.set_throttle`, `mesh.activate_version`), so that whoever misses the message finds the row: at the start, after each
+reconnect, or with the next commit. A message that is lost is made up for by whoever waits for it: who asks, asks again or goes
+on without the answer. A crash leaves nothing but rows of `quorum_message` whose minute passes, and the session that ends.
+
+Whoever may send to the database's channels may send anything; so a message that cannot be read or handled is logged, and ends
+nothing but itself. Types and fields that are not known are those of another release.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """How fast consumers may start messages: the rates that are set, and which of them each consumer obeys.
 
 A rate is the least number of milliseconds between two starts of one consumer; -1 pauses it, 0 is no limit. Rates of the
-engines, of all workers, and of the workers of a topic are rows; whoever listens hears that they have changed and reads
-them again, and everybody reads them at the start and after each reconnect. The rate of one member lasts as long as the
-member, unless a later one replaces it.
+engines, of all workers, and of the workers of a topic are rows, each committed with the message that says so; whoever listens
+hears that they have changed and reads them again, and everybody reads them at the start and after each reconnect. So a message
+that is lost delays a rate, at most until then. The rate of one member is a message and no row: it lasts as long as the member,
+unless a later one replaces it, and a member that does not hear it goes on as before.
 """
 
 from __future__ import annotations

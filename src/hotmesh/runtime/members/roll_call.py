@@ -1,8 +1,9 @@
 """Roll calls: who is there, and what everybody says about himself; once, or again and again.
 
-A roll call asks everybody, and waits for those whose connections listen at that moment. One that repeats asks nobody to
-answer: members tell their profiles to all, on their own, at random moments and a number of times, and a later one takes
-the place of an earlier one.
+A roll call asks everybody, and waits for those whose connections listen at that moment: who is not in it is away, or did not
+answer in time. What it says holds for the moment at which each member looked. One that repeats asks nobody to answer: members
+tell their profiles to all, on their own, at random moments and a number of times. A later one takes the place of an earlier
+one, and it ends with the process; nothing of it is stored.
 """
 
 from __future__ import annotations

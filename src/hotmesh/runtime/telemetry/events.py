@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -23,9 +23,8 @@ from msgspec.structs import asdict
 from hotmesh.core.codec import CONCEALED
 from hotmesh.core.state.step import Step
 from hotmesh.errors import CodecError, ConfigError
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.events")
 
@@ -89,8 +88,8 @@ class Events:
         self._store = store
         self._queue: deque[SystemEvent] = deque()
         self._dropped = 0
-        self._wake = anyio.Event()
-        self._idle = anyio.Event()
+        self._wake = Flag()
+        self._idle = Flag()
 
     # -- what happened -----------------------------------------------------------------------------------
 
@@ -160,7 +159,7 @@ class Events:
         """Wait until the sink has had everything, at most `grace` seconds; what is left then is dropped."""
         with anyio.move_on_after(grace):
             while self._queue:
-                self._idle = anyio.Event()
+                self._idle.clear()
                 await self._idle.wait()
         left = len(self._queue) + self._dropped
         if left:
@@ -175,7 +174,7 @@ class Events:
                 logger.warning("events were dropped", extra={"app_id": self._app_id, "count": self._dropped})
                 self._dropped = 0
             self._idle.set()
-            self._wake = anyio.Event()
+            self._wake.clear()
             await self._wake.wait()
 
     async def _tell(self, event: SystemEvent) -> None:

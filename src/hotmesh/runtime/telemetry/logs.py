@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
 
-VARIABLE: Final = "HMSH_LOGLEVEL"
+LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 
 LOGGERS: Final = (
     "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
@@ -28,7 +28,7 @@ LOGGERS: Final = (
 )  # fmt: skip
 """Every logger of the library."""
 
-LEVELS: Final = {"silly": 1, "silent": logging.CRITICAL + 1}
+EXTRA_LEVELS: Final = {"silly": 1, "silent": logging.CRITICAL + 1}
 """Names of levels that `logging` does not know: everything, and nothing."""
 
 
@@ -105,7 +105,7 @@ def level_number(level: str | int, what: str) -> int:
     """The number of a level: `silly`, `debug`, `info`, `warn`, `error`, `silent`, those of `logging`. Raises ConfigError."""
     number: object = level
     if isinstance(level, str):
-        number = LEVELS.get(level.lower()) or logging.getLevelNamesMapping().get(level.upper(), level)
+        number = EXTRA_LEVELS.get(level.lower()) or logging.getLevelNamesMapping().get(level.upper(), level)
     if isinstance(number, bool) or not isinstance(number, int):
         raise ConfigError(f"{what} cannot be {level!r}")
     return number
@@ -144,8 +144,8 @@ def log_json(stream: IO[str] | None = None, level: str | int | None = None) -> l
     `level`: given, else `HMSH_LOGLEVEL`, else info. Returns the handler. Raises ConfigError.
     """
     if level is None:
-        level = os.environ.get(VARIABLE) or "info"
-    number = level_number(level, f"the log level (argument, or {VARIABLE})")
+        level = os.environ.get(LOG_LEVEL_VARIABLE) or "info"
+    number = level_number(level, f"the log level (argument, or {LOG_LEVEL_VARIABLE})")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger("hotmesh")

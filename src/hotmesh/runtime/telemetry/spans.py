@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,17 +32,16 @@ from opentelemetry.trace import (
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.state.span import UNSAMPLED, Span, TraceMode, job_span_id
 from hotmesh.core.state.step import Step
-from hotmesh.runtime.messages import Response, StreamData, read_response
+from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, read_response
+from hotmesh.version import __version__
 
 logger = logging.getLogger("hotmesh.telemetry")
 
-NAME: Final = "hotmesh"
-
-Callback = Callable[[StreamData], Awaitable[Any]]
+TRACER_NAME: Final = "hotmesh"
 
 
-class Telemetry:
-    """The spans of one instance. `provider` None: the one that is registered when the first span is due."""
+class SpanRecorder:
+    """`Telemetry` by OpenTelemetry. `provider` None: the one that is registered when the first span is due."""
 
     def __init__(self, app_id: str, mode: TraceMode, provider: TracerProvider | None = None) -> None:
         self.mode: TraceMode = mode
@@ -62,9 +60,7 @@ class Telemetry:
             provider = self._provider or trace.get_tracer_provider()
             if isinstance(provider, trace.ProxyTracerProvider):
                 return None
-            from hotmesh.version import __version__
-
-            self._tracer = provider.get_tracer(NAME, __version__)
+            self._tracer = provider.get_tracer(TRACER_NAME, __version__)
             self._steps = self._ids.given_to(self._tracer)
         return self._tracer
 
@@ -162,7 +158,7 @@ class Telemetry:
 
     # -- callbacks ---------------------------------------------------------------------------------------
 
-    def traced(self, callback: Callback) -> Callback:
+    def traced(self, callback: AsyncCallback) -> AsyncCallback:
         """The callback inside a span of its own, which is the current one while it runs."""
 
         async def call(message: StreamData) -> Response:
@@ -209,7 +205,7 @@ class Telemetry:
         return call
 
 
-async def _within(callback: Callback, message: StreamData, span: trace.Span) -> Response:
+async def _within(callback: AsyncCallback, message: StreamData, span: trace.Span) -> Response:
     """Run a callback that has no span of its own, and not in the one that was current when the instance began."""
     token = contexts.attach(trace.set_span_in_context(span))
     try:

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Protocol, cast
 
+from hotmesh.core.state.job import StartRequest
+from hotmesh.core.state.span import TraceMode
+from hotmesh.core.state.step import Step
 from hotmesh.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hotmesh.core.state.span import TraceMode
-    from hotmesh.runtime.telemetry.spans import Telemetry
+from hotmesh.runtime.messages import AsyncCallback
 
 TelemetryOption = Literal["info", "debug"] | bool | None
 """What spans to record: `info` (also True), `debug`, False; None: `HMSH_TELEMETRY`, else `info` if the program has
 registered a tracer provider by the time of `init`."""
 
-VARIABLE = "HMSH_TELEMETRY"
+TELEMETRY_VARIABLE: Final = "HMSH_TELEMETRY"
+
+
+class Telemetry(Protocol):
+    """What records the spans of one instance; `spans` has it for OpenTelemetry, which need not be installed."""
+
+    mode: TraceMode
+
+    def begin(self, request: StartRequest) -> StartRequest:
+        """The request of a job that is about to be created, with its trace."""
+        ...
+
+    def carried(self, request: StartRequest) -> StartRequest:
+        """The request of a job that starts later and elsewhere, with the trace of whoever asks for it."""
+        ...
+
+    def forget(self, generation: str) -> None:
+        """The job was not created."""
+        ...
+
+    def record(self, step: Step) -> None:
+        """The step has committed: record its spans. Raises nothing."""
+        ...
+
+    def traced(self, callback: AsyncCallback) -> AsyncCallback:
+        """The callback inside a span of its own."""
+        ...
 
 
 def find_telemetry(
@@ -31,12 +56,12 @@ def find_telemetry(
     if mode is None:
         return None
     try:
-        from hotmesh.runtime.telemetry.spans import Telemetry
+        from hotmesh.runtime.telemetry.spans import SpanRecorder
     except ModuleNotFoundError as error:
         raise ConfigError(
             "telemetry needs the OpenTelemetry API: pip install 'hotmesh[telemetry]', or set telemetry=False"
         ) from error
-    return Telemetry(app_id, mode, provider)
+    return SpanRecorder(app_id, mode, provider)
 
 
 def _mode(wanted: TelemetryOption, provider: Any, environ: Mapping[str, str]) -> TraceMode | None:
@@ -48,10 +73,12 @@ def _mode(wanted: TelemetryOption, provider: Any, environ: Mapping[str, str]) ->
         if wanted not in ("info", "debug"):
             raise ConfigError(f"telemetry= must be 'info', 'debug', True or False, not {wanted!r}")
         return wanted
-    text = environ.get(VARIABLE)
+    text = environ.get(TELEMETRY_VARIABLE)
     if text:
         if text not in ("info", "debug", "off"):
-            raise ConfigError(f"environment variable {VARIABLE} must be info, debug or off, not {text!r}")
+            raise ConfigError(
+                f"environment variable {TELEMETRY_VARIABLE} must be info, debug or off, not {text!r}"
+            )
         return None if text == "off" else cast("TraceMode", text)
     return "info" if provider is not None or _registered() else None
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from hotmesh.postgres.store import Store
     from hotmesh.runtime.settings import Settings
     from hotmesh.runtime.telemetry.metrics import Metrics
-    from hotmesh.runtime.telemetry.spans import Telemetry
+    from hotmesh.runtime.telemetry.tracing import Telemetry
     from hotmesh.runtime.work.lease import LeaseKeeper
 
 logger = logging.getLogger("hotmesh.worker")

@@ -97,7 +97,7 @@ class _Builder:
         }
         if members.get("activities") is None:
             self._report.error(SHAPE, "a graph has activities", f"{pointer}/activities", name=True)
-        return Graph(
+        graph = Graph(
             subscribes=self._name(members.get("subscribes"), f"{pointer}/subscribes", "subscribes") or "",
             pointer=pointer,
             publishes=self._name(members.get("publishes"), f"{pointer}/publishes", "publishes"),
@@ -106,9 +106,10 @@ class _Builder:
             activities=activities,
             transitions=self._transitions(members, pointer),
             hooks=self._hooks(members, pointer),
-            input_schema=self._schema(members, "input", pointer),
-            output_schema=self._schema(members, "output", pointer),
         )
+        self._schema(members, "input", pointer)
+        self._schema(members, "output", pointer)
+        return graph
 
     def _activity(self, name: str, node: Any, pointer: str) -> Activity | None:
         members = self._mapping(node, pointer, f"the activity {name}")
@@ -122,11 +123,13 @@ class _Builder:
         block = self._blocks(members, kind, pointer)
         if members.get("hook") is not None:
             self._mapping(members["hook"], f"{pointer}/hook", "hook")
+        # Nothing runs by these two, but they have their form.
+        self._name(members.get("title"), f"{pointer}/title", "title")
+        self._flag(members, "cycle", pointer)
         return Activity(
             id=name,
             type=kind,
             pointer=pointer,
-            title=self._name(members.get("title"), f"{pointer}/title", "title"),
             subtype=self._name(members.get("subtype"), f"{pointer}/subtype", "subtype"),
             topic=self._topic(members.get("topic"), f"{pointer}/topic"),
             input_maps=block.get("input"),
@@ -135,7 +138,6 @@ class _Builder:
             emit=members.get("emit"),
             persist=members.get("persist"),
             status_threshold=members.get("statusThreshold"),
-            cycle=self._flag(members, "cycle", pointer),
             join=self._word(members.get("join"), grammar.JOINS, f"{pointer}/join", "join"),
             telemetry=self._tree(members.get("telemetry"), f"{pointer}/telemetry", "telemetry"),
             entity=members.get("entity"),
@@ -356,15 +358,15 @@ class _Builder:
                 self._unknown(entry, grammar.MATCH, f"{place}/match/{index}", "a match")
         return True
 
-    def _schema(self, members: Mapping[str, Any], name: str, pointer: str) -> Any:
+    def _schema(self, members: Mapping[str, Any], name: str, pointer: str) -> None:
+        """The `schema` under `input` and `output` is for the manifest and for tools; only its block has a form."""
         if members.get(name) is None:
-            return None
+            return
         block = self._mapping(members[name], f"{pointer}/{name}", name)
         if block is None:
-            return None
+            return
         codes = {key for key in block if key.isdecimal()}
         self._unknown(block, frozenset({"schema"}) | codes, f"{pointer}/{name}", f"{name} of a graph")
-        return block.get("schema")
 
     # Values of one kind. Each reports a value of another kind and gives what is closest to nothing.
 

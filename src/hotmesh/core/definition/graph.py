@@ -116,7 +116,6 @@ class Activity:
     id: str
     type: str
     pointer: str
-    title: str | None = None
     subtype: str | None = None
     topic: Expression = None
     input_maps: Expression = None
@@ -125,7 +124,6 @@ class Activity:
     emit: Expression = None
     persist: Expression = None
     status_threshold: Expression = None
-    cycle: bool = False
     join: str | None = None
     """`all` or `any`: run once per pass when all (the first) of the incoming branches have arrived."""
     telemetry: Expression = None
@@ -165,8 +163,6 @@ class Graph:
     activities: Mapping[str, Activity] = field(default_factory=dict)
     transitions: Mapping[str, tuple[Transition, ...]] = field(default_factory=dict)
     hooks: Mapping[str, tuple[HookRule, ...]] = field(default_factory=dict)
-    input_schema: Any = None
-    output_schema: Any = None
 
 
 @dataclass(frozen=True, slots=True)

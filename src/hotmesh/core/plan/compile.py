@@ -96,10 +96,6 @@ class ActivityPlan:
     ancestor_depth: int | None = None
     """Cycles only: parts of the ancestor's address; None where that depends on the way."""
 
-    @property
-    def place(self) -> str:
-        return self.spec.pointer
-
 
 @dataclass(slots=True, eq=False)
 class GraphPlan:

@@ -1,4 +1,13 @@
-"""One module per activity type: what it does when it is entered. Answers are alike for all; see `outcomes.py`."""
+"""One module per activity type: what it does when it is entered. Answers are alike for all; see `outcomes.py`.
+
+worker        sends work to a topic and waits for the answer
+await_        starts another graph and waits for its result
+hook          waits for a signal or a timer, or passes
+escalation    the work item that a hook adds to its wait
+signal        sends a signal and goes on
+cycle         begins an ancestor again
+interrupt     stops its own job, or another one
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a schedule runs: by the clock alone, on the pure step, and what users may write."""
+"""When a schedule runs: by the clock alone, on the pure step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest
 from hotmesh.core.advance.advance import advance, start
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import Plan, compile_app
-from hotmesh.core.schedule import Rhythm, is_cron, read_rhythm
+from hotmesh.core.schedule import Rhythm, read_rhythm
 from hotmesh.core.state.job import Event, Job, StartRequest, TimerReceipt, WorkReceipt
 from hotmesh.core.state.step import Step, Timer, Work
-from hotmesh.errors import ConfigError
 from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.virtual.app import document
 
@@ -148,21 +147,3 @@ def test_a_failure_ends_the_schedule_unless_it_is_to_continue(on_error: str, goe
 
     assert run.job is not None
     assert (run.timer is not None, run.job.status > 0, run.job.error is None) == (goes_on,) * 3
-
-
-@pytest.mark.parametrize(
-    "expression",
-    ["* * * * *", "0 12 * * *", "*/15 * * * *", "0 9-17 * * 1-5", "0,30 * * * *", "0 8-18/2 * * *"],
-)
-def test_cron_expressions(expression: str) -> None:
-    assert is_cron(expression)
-    assert read_rhythm(expression) == Rhythm(expression, None, None)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    ["60 * * * *", "* * * * mon", "* * * *", "* * * * * *", "0 0 30 2 *", "not a cron", "", "500ms", 0, -1],
-)
-def test_what_is_no_rhythm_is_refused(expression: Any) -> None:
-    with pytest.raises(ConfigError, match="Invalid cron/interval expression: "):
-        read_rhythm(expression)

@@ -266,6 +266,6 @@ async def test_the_lost_answer_to_a_transaction_of_the_stream_leaves_no_trace(
         assert await mesh.pub("order", {"x": 7}, extended={"id": "the-job"}) == "the-job"
         await experiment._judge(connection)
         assert losses > 0, "no transaction was lost"
-        assert {
-            topic: served.running for (topic, _), served in mesh._workers._served.items()
-        } == dict.fromkeys(TOPICS, 0)
+        assert {figures.worker.topic: figures.used for figures in mesh._workers.figures()} == dict.fromkeys(
+            TOPICS, 0
+        )

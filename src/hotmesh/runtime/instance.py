@@ -146,7 +146,7 @@ class Instance:
                 guid,
                 settings,
                 self._environment,
-                self._workers,
+                self._workers.slots,
                 self._publisher.notify,
                 self._callers.recheck,
                 lambda: self._listener.own_channel,

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.telemetry.events import Events
     from hotmesh.runtime.telemetry.metrics import Metrics
     from hotmesh.runtime.telemetry.tracing import Telemetry
-    from hotmesh.runtime.work.workers import Workers
+    from hotmesh.runtime.work.slots import Slots
 
 logger = logging.getLogger("hotmesh.engine")
 
@@ -71,7 +71,7 @@ class Engine:
         member: str,
         settings: Settings,
         environment: Environment,
-        workers: Workers,
+        workers: Slots,
         notify: Notify,
         recheck: Callable[[str], None],
         reply_channel: Callable[[], str | None],

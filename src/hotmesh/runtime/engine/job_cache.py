@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hotmesh.runtime.telemetry.metrics import Metrics
     from hotmesh.runtime.telemetry.tracing import Telemetry
     from hotmesh.runtime.wake import Wake
-    from hotmesh.runtime.work.workers import Workers
+    from hotmesh.runtime.work.slots import Slots
 
 RECORD_LIMIT: Final = 256
 """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
@@ -43,7 +43,7 @@ class JobCache:
     def __init__(
         self,
         plans: Plans,
-        workers: Workers,
+        workers: Slots,
         settings: Settings,
         notify: Notify,
         stream_wake: Wake,

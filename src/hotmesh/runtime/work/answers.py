@@ -1,175 +1,99 @@
-"""Writes what callbacks have left: answers for engines elsewhere, retries, work that is given back or given up.
-
-All that has come up goes in one statement of each kind, and stays here until it is written.
-"""
+"""Where an outcome goes: to the engine of this process, to the stream for the others, or to a later try."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-import anyio
-
-from hotmesh.core.wire import dumps_text
-from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.connection import StatementError, backoff, passing
-from hotmesh.runtime.telemetry.metrics import add
-from hotmesh.runtime.wake import EVENTS, work_hint
-
-if TYPE_CHECKING:
-    from hotmesh.core.state.step import WorkKey
-    from hotmesh.postgres.rows import HeldWork
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.settings import Settings
-    from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.core.advance.advance import LOST
+from hotmesh.core.state.job import Event, WorkReceipt
+from hotmesh.core.wire import normalise
+from hotmesh.errors import CodecError, PayloadError
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.messages import Response
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.telemetry.metrics import Metrics, add
+from hotmesh.runtime.work.answer_writer import AnswerWriter
+from hotmesh.runtime.work.outcome import error_object
+from hotmesh.runtime.work.served import ServedWorker
+from hotmesh.runtime.work.worker import retry_delay
 
 logger = logging.getLogger("hotmesh.worker")
 
-ANSWER_BATCH = 200
-
-Answer = tuple["HeldWork", str, int, str | None]
-"""Work, and its status, code and encoded data."""
+Deliver = Callable[[str, str, Event], None]
+"""Takes an event of a job, by id and generation."""
 
 
 class Answers:
-    """The answers of one instance's workers.
+    """Decides where the outcomes of one process's callbacks go."""
 
-    `written` is told of each piece of work whose answer is written, `given_back` of work that is for everybody again,
-    `settled` that nothing is left to be written.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        member: str,
-        settings: Settings,
-        metrics: Metrics,
-        written: Callable[[WorkKey], None],
-        given_back: Callable[[Sequence[HeldWork]], None],
-        settled: Callable[[], None],
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, metrics: Metrics, writer: AnswerWriter) -> None:
         self._store = store
-        self._member = member
         self._settings = settings
         self._metrics = metrics
-        self._written = written
-        self._given_back = given_back
-        self._settled = settled
-        self._link = store.link("answers")
-        self._answers: list[Answer] = []
-        self._most = ANSWER_BATCH
-        """Answers that go into one statement."""
-        self._postponed: list[tuple[HeldWork, float]] = []
-        self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
-        self._wake = anyio.Event()
-        self._answering = False
+        self._writer = writer
+        self.deliver: Deliver | None = None
+        """The engine of this process; None: answers go to the engine stream."""
+        self.by_stream = False
+        """Answers go to the stream all the same."""
 
-    @property
-    def busy(self) -> bool:
-        return bool(self._answers or self._postponed or self._buried or self._answering)
-
-    @property
-    def ahead(self) -> int:
-        """Answers that are still to be written."""
-        return len(self._answers)
-
-    def answer(self, work: HeldWork, status: str, code: int, data: str | None) -> None:
-        """Exchange the work for an answer on the engine stream; `data` is encoded."""
-        self._answers.append((work, status, code, data))
-        self._wake.set()
-
-    def postpone(self, work: HeldWork, delay: float) -> None:
-        """Try the work again after some seconds; it has failed."""
-        self._postponed.append((work, delay))
-        self._wake.set()
-
-    def give_back(self, work: HeldWork) -> None:
-        """The work was not begun, or not finished: it is for everybody at once."""
-        self.postpone(work, -1.0)
-
-    def bury(self, work: HeldWork, reason: str, error: dict[str, Any]) -> None:
-        """Move the work to the dead letters, and answer its activity with the error."""
-        self._buried.append((work, reason, error))
-        self._wake.set()
-
-    async def close(self) -> None:
-        await self._link.close()
-
-    async def run(self) -> None:
-        """Write answers, retries and dead letters, all that have come up, in one statement of each kind."""
-        failures = 0
-        while True:
-            if not (self._answers or self._postponed or self._buried):
-                self._answering = False
-                self._settled()
-                self._wake = anyio.Event()
-                await self._wake.wait()
-            self._answering = True
-            try:
-                async with self._link.use() as connection:
-                    await self._write_answers(connection)
-                failures = 0
-            except NoConnectionError:
-                failures += 1
-                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
-            except Exception as error:
-                failures += 1
-                logger.error("answers could not be written", exc_info=error)
-                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
-
-    async def _write_answers(self, connection: Any) -> None:
-        if self._answers:
-            try:
-                await self._exchange(connection, self._answers[: self._most])
-            except StatementError as refusal:
-                if not passing(refusal):
-                    self._isolate()
-                raise
-            self._most = min(self._most * 2, ANSWER_BATCH)
-        postponed = self._postponed[:ANSWER_BATCH]
-        if postponed:
-            topics = {work.topic for work, delay in postponed if delay <= 0}
-            await self._store.postpone_work(
-                connection,
-                self._member,
-                [
-                    (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0)
-                    for w, delay in postponed
-                ],
-                work_hint(topics) if topics else None,
+    def answer(self, served: ServedWorker, work: HeldWork, response: Response) -> None:
+        """The callback is done: what it returned is its answer, what it raised is one unless it is tried again."""
+        try:
+            data = normalise(
+                response.data, limit=self._settings.max_payload, what=f"the result of worker {work.topic}"
             )
-            del self._postponed[: len(postponed)]
-            self._given_back([work for work, _ in postponed])
-        while self._buried:
-            work, reason, error = self._buried[0]
-            await self._store.bury_work(connection, self._member, work, reason, error, EVENTS)
-            self._buried.pop(0)
+        except PayloadError as error:
+            response = Response({"message": str(error), "code": 500}, status="error", code=500)
+            data = response.data
+        status, code = response.status, response.code
+        if status == "error":
+            data = error_object(response, data)
+            code = data["code"]
+            delay = retry_delay(served.retry, work, code)
+            if delay is not None:
+                add(self._metrics.retries, work.topic)
+                self._writer.postpone(work, delay)
+                return
+        served.counts[code] = served.counts.get(code, 0) + 1
+        if self.deliver is None or self.by_stream:
+            self._write(work, status, code, data)
+        else:
+            self.deliver(work.job_id, work.generation, _event(work, status, code, data))
 
-    async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
-        held = await self._store.answer_work(
-            connection,
-            self._member,
-            [
-                (w.generation, w.activity_id, w.dimension, status, code, data)
-                for w, status, code, data in answers
-            ],
-            EVENTS,
+    def _write(self, work: HeldWork, status: str, code: int, data: Any) -> None:
+        try:
+            self._writer.answer(work, status, code, self._store.payload.dumps(data))
+        except CodecError as error:
+            logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
+            self._writer.postpone(work, ENCODE_RETRY)
+
+    def bury(self, work: HeldWork) -> None:
+        """Give up work whose holders have died of it, as it seems: nobody has answered it in many deliveries."""
+        add(self._metrics.dead_letters, "worker")
+        message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
+        logger.error(
+            "stream-poison-message-detected",
+            extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
         )
-        del self._answers[: len(answers)]
-        for (work, *_), kept in zip(answers, held, strict=True):
-            self._written(work.key)
-            if not kept:
-                add(self._metrics.lost_leases, work.topic)
-                logger.warning(
-                    "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
-                )
+        self._writer.bury(work, message, {"message": message, "code": LOST})
 
-    def _isolate(self) -> None:
-        """Postgres refuses an answer: they are written one by one, and the one it refuses becomes an error."""
-        if self._most > 1:
-            self._most = 1
-            return
-        work = self._answers.pop(0)[0]
-        error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
-        self._answers.insert(0, (work, "error", 500, dumps_text(error)))
+
+def _event(work: HeldWork, status: str, code: int, data: Any) -> Event:
+    return Event(
+        "answer",
+        work.activity_id,
+        work.dimension,
+        status,
+        code,
+        data,
+        receipt=WorkReceipt(work.activity_id, work.dimension),
+        started_at=work.created_at,
+        attempt=work.attempt,
+    )
+
+
+ENCODE_RETRY = 1.0
+"""Seconds after which work is tried again whose answer could not be encoded."""

@@ -14,16 +14,14 @@ import logging
 import threading
 import time
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
+from hotmesh.core.state.step import WorkKey
 from hotmesh.postgres.connect.connection import Link
-
-if TYPE_CHECKING:
-    from hotmesh.core.state.step import WorkKey
-    from hotmesh.postgres.rows import HeldWork
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.lease")
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
-
-import anyio
+from typing import Final
 
 from hotmesh.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -42,7 +39,7 @@ class LostReservations:
         self._given_back = given_back
         self._lost: dict[int, float] = {}
         """Reservation → when it was given up, by `time.monotonic`."""
-        self._wake = anyio.Event()
+        self._wake = Flag()
         self._link = store.link("unanswered")
 
     def add(self, reservation: int) -> None:
@@ -57,11 +54,10 @@ class LostReservations:
             if not self._lost:
                 await self._wake.wait()
             if self._wake.is_set():
-                self._wake = anyio.Event()
+                self._wake.clear()
                 pause = SOONEST
             await self._look()
-            with anyio.move_on_after(pause):
-                await self._wake.wait()
+            await self._wake.wait(pause)
             pause *= 4
 
     async def _look(self) -> None:

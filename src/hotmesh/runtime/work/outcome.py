@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.state.job import dimension_text
 from hotmesh.enums import Code
+from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response, StreamData
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.rows import HeldWork
-    from hotmesh.runtime.work.worker import Worker
+from hotmesh.runtime.work.worker import Worker
 
 TIMEOUT: Final = Code.TIMEOUT.value
 

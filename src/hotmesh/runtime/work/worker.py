@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,10 +18,8 @@ from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.connect.options import is_readonly
 from hotmesh.postgres.logins.roles import Credentials, login_of
+from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import StreamData
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.rows import HeldWork
 
 Callback = Callable[[StreamData], Any]
 

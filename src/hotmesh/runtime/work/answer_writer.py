@@ -1,0 +1,176 @@
+"""Writes what callbacks have left: answers for engines elsewhere, retries, work that is given back or given up.
+
+All that has come up goes in one statement of each kind, and stays here until it is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from hotmesh.core.wire import dumps_text
+from hotmesh.postgres.connect.connection import StatementError, passing
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.service import Flag, forever
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.telemetry.metrics import Metrics, add
+from hotmesh.runtime.wake import EVENTS, work_hint
+from hotmesh.runtime.work.lease import LeaseKeeper
+from hotmesh.runtime.work.served import Served
+
+logger = logging.getLogger("hotmesh.worker")
+
+ANSWER_BATCH = 200
+
+Answer = tuple[HeldWork, str, int, str | None]
+"""Work, and its status, code and encoded data."""
+
+
+class AnswerWriter:
+    """What one process still has to write about work that it holds. `run` is its lifetime."""
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        settings: Settings,
+        metrics: Metrics,
+        leases: LeaseKeeper,
+        served: Served,
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._settings = settings
+        self._metrics = metrics
+        self._leases = leases
+        self._served = served
+        self._link = store.link("answers")
+        self._answers: list[Answer] = []
+        self._most = ANSWER_BATCH
+        """Answers that go into one statement."""
+        self._postponed: list[tuple[HeldWork, float]] = []
+        self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
+        self._wake = Flag()
+        self._writing = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be written."""
+        return bool(self._answers or self._postponed or self._buried or self._writing)
+
+    @property
+    def ahead(self) -> int:
+        """Answers that are still to be written."""
+        return len(self._answers)
+
+    def answer(self, work: HeldWork, status: str, code: int, data: str | None) -> None:
+        """Exchange the work for an answer on the engine stream; `data` is encoded."""
+        self._answers.append((work, status, code, data))
+        self._wake.set()
+
+    def postpone(self, work: HeldWork, delay: float) -> None:
+        """Try the work again after some seconds; it has failed."""
+        self._postponed.append((work, delay))
+        self._wake.set()
+
+    def give_back(self, work: HeldWork) -> None:
+        """The work was not begun, or not finished: it is for everybody at once."""
+        self.postpone(work, -1.0)
+
+    def bury(self, work: HeldWork, reason: str, error: dict[str, Any]) -> None:
+        """Move the work to the dead letters, and answer its activity with the error."""
+        self._buried.append((work, reason, error))
+        self._wake.set()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def run(self) -> None:
+        """Write until cancelled; what could not be written is tried again."""
+        await forever(
+            self.run_once,
+            logger,
+            lost=None,
+            failed="answers could not be written",
+            longest_pause=self._settings.reconnect_max,
+        )
+
+    async def run_once(self) -> None:
+        """Wait for something to write; write answers, retries and dead letters, in one statement of each kind."""
+        if not (self._answers or self._postponed or self._buried):
+            self._writing = False
+            if self._served.stopping:
+                self._served.ended.set()
+            self._wake.clear()
+            await self._wake.wait()
+        self._writing = True
+        async with self._link.use() as connection:
+            await self._write_answers(connection)
+            await self._write_postponed(connection)
+            await self._write_buried(connection)
+
+    async def _write_answers(self, connection: Any) -> None:
+        if not self._answers:
+            return
+        try:
+            await self._exchange(connection, self._answers[: self._most])
+        except StatementError as refusal:
+            if not passing(refusal):
+                self._isolate()
+            raise
+        self._most = min(self._most * 2, ANSWER_BATCH)
+
+    async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
+        held = await self._store.answer_work(
+            connection,
+            self._member,
+            [
+                (w.generation, w.activity_id, w.dimension, status, code, data)
+                for w, status, code, data in answers
+            ],
+            EVENTS,
+        )
+        del self._answers[: len(answers)]
+        for (work, *_), kept in zip(answers, held, strict=True):
+            self._leases.release(work.key)
+            if not kept:
+                add(self._metrics.lost_leases, work.topic)
+                logger.warning(
+                    "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                )
+
+    def _isolate(self) -> None:
+        """Postgres refuses an answer: they are written one by one, and the one it refuses becomes an error."""
+        if self._most > 1:
+            self._most = 1
+            return
+        work = self._answers.pop(0)[0]
+        error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
+        self._answers.insert(0, (work, "error", 500, dumps_text(error)))
+
+    async def _write_postponed(self, connection: Any) -> None:
+        postponed = self._postponed[:ANSWER_BATCH]
+        if not postponed:
+            return
+        topics = {work.topic for work, delay in postponed if delay <= 0}
+        await self._store.postpone_work(
+            connection,
+            self._member,
+            [
+                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0)
+                for w, delay in postponed
+            ],
+            work_hint(topics) if topics else None,
+        )
+        del self._postponed[: len(postponed)]
+        for work, _ in postponed:
+            self._leases.release(work.key)
+        self._served.given_back([work for work, _ in postponed])
+
+    async def _write_buried(self, connection: Any) -> None:
+        while self._buried:
+            work, reason, error = self._buried[0]
+            await self._store.bury_work(connection, self._member, work, reason, error, EVENTS)
+            self._buried.pop(0)

@@ -1,0 +1,256 @@
+"""Claims work that is on the stream for slots that are free.
+
+Slots are held for as much as is asked for, so that nothing is claimed which could not start. What a claim reserved whose
+answer was lost with its connection is given back by `lost_reservations`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from hotmesh.errors import DatabaseError, NoConnectionError
+from hotmesh.postgres.connect.connection import backoff
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.store import Store
+from hotmesh.runtime import ids
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.work.answer_writer import AnswerWriter
+from hotmesh.runtime.work.lost_reservations import LostReservations
+from hotmesh.runtime.work.running import Callbacks
+from hotmesh.runtime.work.served import Served, WorkSelector
+
+logger = logging.getLogger("hotmesh.worker")
+
+Claim = Callable[[Any, Mapping[WorkSelector, int], int], Awaitable[list[HeldWork]]]
+"""Reserves work, at most so much of each selector, by a reservation."""
+
+
+class Claims:
+    """The claims of one process. `run` is its lifetime."""
+
+    def __init__(
+        self,
+        store: Store,
+        member: str,
+        settings: Settings,
+        served: Served,
+        callbacks: Callbacks,
+        writer: AnswerWriter,
+        lost_reservations: LostReservations,
+    ) -> None:
+        self._store = store
+        self._member = member
+        self._settings = settings
+        self._served = served
+        self._callbacks = callbacks
+        self._writer = writer
+        self._lost_reservations = lost_reservations
+        self._link = store.link("claims")
+        self.behind: Callable[[], bool] = _never
+        """Whether many answers still wait for their commits."""
+        self.failures = 0
+        """Claims that have failed in a row."""
+        self.busy = False
+        """Work is being claimed, or was and is about to run."""
+
+    async def run(self) -> None:
+        """Claim work for free slots: when told, when a slot becomes free, when the next is due, and by polling."""
+        failures = 0
+        while not self._served.stopping:
+            try:
+                claimed = await self.run_once()
+                failures = self.failures = 0
+                if not claimed:
+                    await self._wait()
+            except NoConnectionError as error:
+                failures = self.failures = failures + 1
+                logger.warning("worker stream: no connection", extra={"error": str(error)})
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
+            except Exception as error:
+                failures = self.failures = failures + 1
+                logger.error("worker stream could not be read", exc_info=error)
+                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
+
+    async def _wait(self) -> None:
+        """Wait until there may be something to claim."""
+        wake = self._served.wake
+        # Most likely there is news at once; a statement now would only be in the way of the answers.
+        if await wake.wait(BREATH):
+            return
+        due = await self._next_due()
+        if not await wake.wait(due):
+            # Whatever was announced or not: the next look says whether there is work, and where there is no
+            # slot for it now, it is claimed as soon as there is one.
+            for served in self._served.workers.values():
+                served.backlog = served.backlog or served.used >= served.most
+
+    async def run_once(self) -> int:
+        """Claim what there are free slots for; how much was claimed."""
+        self._served.wake.clear()
+        while (self.behind() or self._writer.ahead > UNWRITTEN_LIMIT) and not self._served.stopping:  # noqa: ASYNC110 - a commit takes as long as a look
+            # More would be held, answered and wait in memory until it is committed: others can have it meanwhile.
+            await anyio.sleep(0.005)
+        if self._served.stopping:
+            return 0
+        names = self._served.names
+        wanted = [
+            selector
+            for selector, served in self._served.workers.items()
+            if served.backlog and served.used < served.most
+        ]
+        found = 0
+        for selectors, claim in (
+            ([selector for selector in wanted if selector[0] not in names], self._claim_topics),
+            ([selector for selector in wanted if selector[0] in names], self._claim_names),
+        ):
+            if selectors:
+                found += await self._claim(selectors, claim)
+        return found
+
+    async def _claim(self, selectors: Sequence[WorkSelector], claim: Claim) -> int:
+        """Claim work for the free slots of these selectors, and run it; how much it was."""
+        limits = self._hold_slots(selectors)
+        claimed: list[HeldWork] = []
+        self.busy = True
+        since = time.monotonic()
+        reservation = ids.token()
+        try:
+            async with self._link.use() as connection:
+                claimed = await claim(connection, limits, reservation)
+        except NoConnectionError:
+            self._lost_reservations.add(reservation)
+            raise
+        finally:
+            self.busy = bool(claimed)
+            self._served.ended.set()
+            self._free_slots(limits, claimed)
+        unreadable = [work for work in claimed if work.unreadable is not None]
+        if unreadable:
+            await self._leave(unreadable)
+        for work in claimed:
+            served = self._served.holder(work)
+            if work.unreadable is not None:
+                served.used -= 1
+            else:
+                self._callbacks.run_claimed(served, work, since)
+        self.busy = False
+        self._served.ended.set()
+        return len(claimed)
+
+    def _hold_slots(self, selectors: Sequence[WorkSelector]) -> dict[WorkSelector, int]:
+        """Hold all slots that are free; how many, by selector."""
+        limits: dict[WorkSelector, int] = {}
+        for selector in selectors:
+            served = self._served.workers[selector]
+            limits[selector] = served.most - served.used
+            served.used = served.most
+            served.backlog = False
+        return limits
+
+    def _free_slots(self, limits: dict[WorkSelector, int], claimed: Sequence[HeldWork]) -> None:
+        """Free the slots for which nothing was claimed; where there are none, there may be more to claim."""
+        for work in claimed:
+            limits[self._served.holder(work).selector] -= 1
+        for selector, unused in limits.items():
+            served = self._served.workers[selector]
+            served.used -= unused
+            if not unused:
+                served.backlog = True
+
+    async def _leave(self, unreadable: Sequence[HeldWork]) -> None:
+        """Give back work that this process cannot decode, for one that can; it does not count as a failure."""
+        logger.error(
+            "work cannot be decoded",
+            extra={
+                "job_id": unreadable[0].job_id,
+                "topic": unreadable[0].topic,
+                "messages": len(unreadable),
+                "error": unreadable[0].unreadable,
+            },
+        )
+        async with self._link.use() as connection:
+            await self._store.postpone_work(
+                connection,
+                self._member,
+                [(w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False) for w in unreadable],
+                None,
+            )
+
+    async def _claim_topics(
+        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
+    ) -> list[HeldWork]:
+        most = {topic: limit for (topic, _), limit in limits.items()}
+        return await self._store.claim_work(connection, self._member, most, self._settings.lease, reservation)
+
+    async def _claim_names(
+        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
+    ) -> list[HeldWork]:
+        names = self._served.names
+        wanted = [
+            (topic, name, names[topic] if name is None else (), limit)
+            for (topic, name), limit in limits.items()
+        ]
+        return await self._store.claim_named_work(
+            connection, self._member, wanted, self._settings.lease, reservation
+        )
+
+    async def _next_due(self) -> float | None:
+        """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free slots."""
+        names = self._served.names
+        free = [served for served in self._served.workers.values() if served.used < served.most]
+        selectors = [served.selector for served in free]
+        topics = [topic for topic, _ in selectors if topic not in names]
+        named = [
+            (topic, name, names[topic] if name is None else ()) for topic, name in selectors if topic in names
+        ]
+        if not selectors:
+            return None
+        moments = []
+        async with self._link.use() as connection:
+            if topics:
+                moments.append(await self._store.next_work_at(connection, topics))
+            if named:
+                moments.append(await self._store.next_named_work_at(connection, named))
+        due = min((moment for moment in moments if moment is not None), default=None)
+        if due is None:
+            return None
+        if due <= self._settings.poll:
+            for served in free:
+                served.backlog = True
+        return max(due, 0.005)
+
+    async def give_back_held(self) -> None:
+        """Give back whatever this process still holds: of callbacks that do not end, of claims that were not answered."""
+        if not self._served.workers:
+            return
+        try:
+            async with self._link.use() as connection:
+                count = await self._store.give_back_work(connection, self._member, self._served.topics)
+            if count:
+                logger.warning("work given back unfinished", extra={"count": count})
+        except DatabaseError as error:
+            # The leases lapse.
+            logger.warning("work could not be given back", extra={"error": str(error)})
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
+def _never() -> bool:
+    """No engine, no commits."""
+    return False
+
+
+UNREADABLE_RETRY = 1.0
+"""Seconds for which a process leaves alone work that it cannot decode."""
+
+BREATH = 0.02
+"""Seconds without news after which a process asks when the next work becomes visible."""
+
+UNWRITTEN_LIMIT = 400
+"""Answers that may wait to be written before more work is claimed."""

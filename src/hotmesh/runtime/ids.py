@@ -21,5 +21,5 @@ def generation() -> str:
 
 
 def token() -> int:
-    """Marks a commit."""
+    """Marks a commit, or a claim: who did it, where its answer is lost. 62 bits."""
     return int.from_bytes(os.urandom(8)) >> 2

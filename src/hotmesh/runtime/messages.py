@@ -71,6 +71,14 @@ def checked_code(code: Any) -> int:
     return number
 
 
+def checked_status(status: Any) -> str:
+    """The status of an answer or a signal, from outside. Raises ConfigError."""
+    if status not in STATUSES:
+        raise ConfigError(f"status must be success, pending or error, not {status!r}")
+    found: str = status
+    return found
+
+
 class Response:
     """An answer that says more than its data.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from hotmesh.core.advance.activities.signal import key_by, lifetime
 from hotmesh.core.arguments import checked_mapping, checked_text, is_generation
-from hotmesh.core.definition.grammar import STATUSES
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import HookPlan
 from hotmesh.core.state.job import dimension_of
 from hotmesh.core.state.step import Signal
+from hotmesh.core.values import Json
 from hotmesh.core.wire import normalise
 from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import (
@@ -24,14 +24,12 @@ from hotmesh.errors import (
     MappingError,
     SignalNotFoundError,
 )
+from hotmesh.postgres.store import Store
 from hotmesh.runtime import ids
-from hotmesh.runtime.messages import checked_code
+from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.messages import checked_code, checked_status
+from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.wake import EVENTS
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.definitions.plans import Plans
-    from hotmesh.runtime.settings import Settings
 
 
 class JobMessages:
@@ -52,10 +50,12 @@ class JobMessages:
         self._wake = wake
 
     async def signal(self, topic: str, data: Any, status: str, code: int, *, pending: bool) -> str:
+        """Send a signal under each key that its topic's rules find in the data; its guid.
+
+        `pending`: it may come before anybody waits. Raises ConfigError, PayloadError, MappingError, SignalNotFoundError.
+        """
         payload = normalise(data, limit=self._max_payload, what=f"data for signal {topic}")
-        if status not in STATUSES:
-            raise ConfigError(f"status must be success, pending or error, not {status!r}")
-        code = checked_code(code)
+        status, code = checked_status(status), checked_code(code)
         rules = await self._plans.rules(topic)
         if not rules:
             raise SignalNotFoundError(topic)
@@ -66,21 +66,13 @@ class JobMessages:
         return ids.guid()
 
     async def add(self, message: Mapping[str, Any]) -> str:
+        """Add an answer to one with status pending; its guid.
+
+        Raises ConfigError, PayloadError, JobNotFoundError, JobCompletedError.
+        """
         message = checked_mapping(message, "message")
-        metadata = checked_mapping(message.get("metadata"), "metadata of an added message")
-        names = ("jid", "gid", "dad", "aid")
-        missing = [name for name in names if not metadata.get(name)]
-        if missing:
-            raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
-        for name in names:
-            checked_text(metadata[name], f"metadata.{name} of an added message")
-        if not _ADDRESS.match(metadata["dad"]):
-            raise ConfigError(
-                f"metadata.dad of an added message is an address such as ',0,0', not {metadata['dad']!r}"
-            )
-        status = message.get("status", "success")
-        if status not in STATUSES:
-            raise ConfigError(f"status must be success, pending or error, not {status!r}")
+        metadata = _checked_metadata(message)
+        status = checked_status(message.get("status", "success"))
         guid = checked_text(str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message")
         code = checked_code(message.get("code", STATUS_CODES[status]))
         data = normalise(
@@ -88,6 +80,23 @@ class JobMessages:
         )
         if not is_generation(metadata["gid"]):
             raise JobNotFoundError(metadata["jid"])
+        match await self._try_to_add(metadata, guid, status, code, data):
+            case "missing":
+                raise JobNotFoundError(metadata["jid"])
+            case "closed":
+                raise JobCompletedError(metadata["jid"])
+            case "held":
+                raise ConfigError(
+                    f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
+                    "with status pending first, and adds what follows then"
+                )
+        self._wake()
+        return guid
+
+    async def _try_to_add(
+        self, metadata: Mapping[str, Any], guid: str, status: str, code: int, data: Json
+    ) -> str:
+        """What came of it; "held" if the pending answer before it has not come for `UNANSWERED_RETRY` seconds."""
         arguments = (
             metadata["jid"],
             metadata["gid"],
@@ -105,18 +114,7 @@ class JobMessages:
             while outcome == "held":
                 await anyio.sleep(0.02)
                 outcome = await self._store.add_answer(*arguments)
-        match outcome:
-            case "missing":
-                raise JobNotFoundError(metadata["jid"])
-            case "closed":
-                raise JobCompletedError(metadata["jid"])
-            case "held":
-                raise ConfigError(
-                    f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
-                    "with status pending first, and adds what follows then"
-                )
-        self._wake()
-        return guid
+        return outcome
 
     async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
         """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`.
@@ -179,6 +177,22 @@ _ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)
 
 UNANSWERED_RETRY: Final = 5.0
 """Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""
+
+
+def _checked_metadata(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata of an added message, which say what it is an answer to. Raises ConfigError."""
+    metadata = checked_mapping(message.get("metadata"), "metadata of an added message")
+    names = ("jid", "gid", "dad", "aid")
+    missing = [name for name in names if not metadata.get(name)]
+    if missing:
+        raise ConfigError(f"metadata of an added message lacks {', '.join(missing)}")
+    for name in names:
+        checked_text(metadata[name], f"metadata.{name} of an added message")
+    if not _ADDRESS.match(metadata["dad"]):
+        raise ConfigError(
+            f"metadata.dad of an added message is an address such as ',0,0', not {metadata['dad']!r}"
+        )
+    return metadata
 
 
 def _keys(rules: Sequence[HookPlan], payload: Any, environment: Environment) -> list[str]:

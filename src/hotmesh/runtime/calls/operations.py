@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hotmesh.core.advance.reopen import Reopening, reopen
 from hotmesh.core.arguments import is_generation
+from hotmesh.core.mapping import Environment
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import (
     ConfigError,
@@ -17,12 +18,9 @@ from hotmesh.errors import (
 )
 from hotmesh.postgres import reading
 from hotmesh.postgres.reading import DeadLetter, FoundLetter
-
-if TYPE_CHECKING:
-    from hotmesh.core.mapping import Environment
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.definitions.plans import Plans
-    from hotmesh.runtime.telemetry.events import Events
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.telemetry.events import Events
 
 EVERYTHING: Final = '{"e":1,"w":["*"]}'
 """The hint that there is something for engines and for workers."""

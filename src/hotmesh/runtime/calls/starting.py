@@ -9,19 +9,17 @@ stays usable.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hotmesh.core.advance.advance import start
 from hotmesh.core.advance.limits import Limits
+from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import AppNotFoundError, DuplicateJobError, TopicNotFoundError
 from hotmesh.postgres.connect.caller import fetch_row
-
-if TYPE_CHECKING:
-    from hotmesh.core.mapping import Environment
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.definitions.plans import Plans
 
 _TYPES = ("text", "text", "text", "text", "text", "text", "double precision", "text", "text", "bigint")
 

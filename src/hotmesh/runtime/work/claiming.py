@@ -21,8 +21,7 @@ from hotmesh.runtime import ids
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.lost_reservations import LostReservations
-from hotmesh.runtime.work.running import Callbacks
-from hotmesh.runtime.work.served import Served, WorkSelector
+from hotmesh.runtime.work.served import Run, Served, WorkSelector
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -39,7 +38,7 @@ class Claims:
         member: str,
         settings: Settings,
         served: Served,
-        callbacks: Callbacks,
+        run: Run,
         writer: AnswerWriter,
         lost_reservations: LostReservations,
     ) -> None:
@@ -47,7 +46,7 @@ class Claims:
         self._member = member
         self._settings = settings
         self._served = served
-        self._callbacks = callbacks
+        self._run = run
         self._writer = writer
         self._lost_reservations = lost_reservations
         self._link = store.link("claims")
@@ -137,7 +136,7 @@ class Claims:
             if work.unreadable is not None:
                 served.used -= 1
             else:
-                self._callbacks.run_claimed(served, work, since)
+                self._run(served, work, since)
         self.busy = False
         self._served.ended.set()
         return len(claimed)

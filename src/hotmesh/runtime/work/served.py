@@ -59,6 +59,10 @@ class ServedWorker:
         return self.worker.topic, self.worker.workflow_name
 
 
+Run = Callable[[ServedWorker, HeldWork, float], None]
+"""Runs the callback for work that has a slot; see `Callbacks.run`."""
+
+
 class Served:
     """All that one process serves, and whether it still does."""
 

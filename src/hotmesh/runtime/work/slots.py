@@ -34,7 +34,7 @@ that overflowed were for everybody all along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 import anyio
@@ -46,10 +46,7 @@ from hotmesh.runtime.wake import work_hint
 from hotmesh.runtime.work.answers import Answers
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.lost_reservations import LostReservations
-from hotmesh.runtime.work.served import Served, ServedWorker
-
-Run = Callable[[ServedWorker, HeldWork, float], None]
-"""Runs the callback for work that has a slot, see `Callbacks.run`."""
+from hotmesh.runtime.work.served import Run, Served
 
 
 class Slots:

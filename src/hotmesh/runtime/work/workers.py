@@ -69,7 +69,13 @@ class Workers:
             store.app_id, settings, metrics, self._served, leases, self._answers, self._writer
         )
         self._claims = Claims(
-            store, member, settings, self._served, self._callbacks, self._writer, self._lost_reservations
+            store,
+            member,
+            settings,
+            self._served,
+            self._callbacks.run_claimed,
+            self._writer,
+            self._lost_reservations,
         )
         self.slots = Slots(self._served, self._callbacks.run, self._answers, leases, self._lost_reservations)
 

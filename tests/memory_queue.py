@@ -1,0 +1,222 @@
+"""The work of one app in memory: what workers ask of a database, for tests of their parts one by one.
+
+Statements fail with the errors of `failing`, one after the other, and are noted in `asked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotmesh.core.codec import CLEAR, Payload
+from hotmesh.core.state.step import Work, WorkKey
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.runtime.wake import Wake
+from hotmesh.runtime.work.answer_writer import AnswerWriter
+from hotmesh.runtime.work.answers import Answers
+from hotmesh.runtime.work.claiming import Claims
+from hotmesh.runtime.work.lease import LeaseKeeper
+from hotmesh.runtime.work.lost_reservations import LostReservations
+from hotmesh.runtime.work.running import Callbacks
+from hotmesh.runtime.work.served import Served, ServedWorker
+from hotmesh.runtime.work.worker import Callback, Worker, as_coroutine, retry_policy
+
+
+@dataclass
+class MemoryQueue:
+    """Stands for the store. `rows` are visible and for everybody."""
+
+    rows: list[HeldWork] = field(default_factory=list)
+    next_at: float | None = None
+    failing: list[Exception] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    answered: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    """Job, status, code, data."""
+    postponed: list[tuple[str, float, bool]] = field(default_factory=list)
+    """Job, delay, whether it is a failure."""
+    buried: list[str] = field(default_factory=list)
+    given_back: list[Any] = field(default_factory=list)
+    """The reservations that were asked after."""
+    found: int = 0
+    """How much is given back at the next question."""
+    extended: list[list[WorkKey]] = field(default_factory=list)
+    lost: set[WorkKey] = field(default_factory=set)
+    """What others hold by now."""
+    app_id: str = "app"
+    payload: Payload = CLEAR
+    keeps_sessions: bool = False
+    source: Any = None
+
+    def link(self, name: str) -> MemoryQueue:
+        del name
+        return self
+
+    def apart(self) -> MemoryQueue:
+        return self
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[None]:
+        yield None
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if self.failing:
+            raise self.failing.pop(0)
+
+    def _take(
+        self, topic: str, limit: int, name: str | None = None, others: Sequence[str] = ()
+    ) -> list[HeldWork]:
+        found = [
+            row
+            for row in self.rows
+            if row.topic == topic
+            and (row.workflow_name == name if name is not None else row.workflow_name not in others)
+        ][:limit]
+        self.rows = [row for row in self.rows if row not in found]
+        return found
+
+    async def claim_work(
+        self, connection: None, member: str, limits: Mapping[str, int], lease: float, reservation: int
+    ) -> list[HeldWork]:
+        self._ask("claim")
+        return [row for topic, limit in limits.items() for row in self._take(topic, limit)]
+
+    async def claim_named_work(
+        self,
+        connection: None,
+        member: str,
+        wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
+        lease: float,
+        reservation: int,
+    ) -> list[HeldWork]:
+        self._ask("claim")
+        return [
+            row for topic, name, others, limit in wanted for row in self._take(topic, limit, name, others)
+        ]
+
+    async def next_work_at(self, connection: None, topics: Collection[str]) -> float | None:
+        self._ask("next")
+        return self.next_at
+
+    async def answer_work(
+        self, connection: None, member: str, answers: Sequence[tuple[Any, ...]], wake: str
+    ) -> list[bool]:
+        self._ask("answer")
+        for generation, _, _, status, code, data in answers:
+            self.answered.append((generation, status, code, data))
+        return [
+            (generation, activity, dimension) not in self.lost
+            for generation, activity, dimension, *_ in answers
+        ]
+
+    async def postpone_work(
+        self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None
+    ) -> int:
+        self._ask("postpone")
+        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure in postponed]
+        return len(postponed)
+
+    async def bury_work(
+        self, connection: None, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
+    ) -> bool:
+        self._ask("bury")
+        self.buried.append(work.generation)
+        return True
+
+    async def give_back_work(
+        self,
+        connection: None,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
+        self.given_back.append(None if reservations is None else list(reservations))
+        self._ask("give back")
+        found, self.found = self.found, 0
+        return found
+
+    async def extend_work(
+        self, connection: Any, member: str, held: Sequence[WorkKey], lease: float
+    ) -> list[bool]:
+        self._ask("extend")
+        self.extended.append(list(held))
+        return [key not in self.lost for key in held]
+
+
+def row(number: int = 1, topic: str = "w", name: str = "", **more: Any) -> HeldWork:
+    """Work as it is claimed; its job and generation are named for the number."""
+    return HeldWork(f"job-{number}", str(number), "call", (0, 0), topic, {"x": number}, name, **more)
+
+
+def work(number: int = 1, topic: str = "w", name: str = "") -> Work:
+    """Work as a step has it."""
+    return Work(f"job-{number}", str(number), "call", (0, 0), topic, {"x": number}, name)
+
+
+class Room:
+    """The parts of a process's workers, put together around a queue in memory. Nothing runs by itself."""
+
+    def __init__(self, *workers: Worker, member: str = "member", **settings: Any) -> None:
+        self.queue = MemoryQueue()
+        self.queue.source = self.queue
+        self.settings = Settings(**settings)
+        self.metrics = Metrics()
+        self.served = Served(Wake(60))
+        store: Any = self.queue
+        self.leases = LeaseKeeper(store, member, self.settings.lease)
+        self.announced: list[None] = []
+        """One for each time that found work was announced."""
+        self.lost_reservations = LostReservations(
+            store,
+            member,
+            self.settings.lease,
+            lambda: self.served.topics,
+            lambda: self.announced.append(None),
+        )
+        self.writer = AnswerWriter(store, member, self.settings, self.metrics, self.leases, self.served)
+        self.answers = Answers(store, self.settings, self.metrics, self.writer)
+        self.callbacks = Callbacks(
+            "app", self.settings, self.metrics, self.served, self.leases, self.answers, self.writer
+        )
+        self.claims = Claims(
+            store,
+            member,
+            self.settings,
+            self.served,
+            self._run,
+            self.writer,
+            self.lost_reservations,
+        )
+        self.claimed: list[str] = []
+        """The jobs whose work was claimed; it keeps its slots, and does not run."""
+        for worker in workers:
+            self.served.add(served_worker(worker))
+
+    def _run(self, served: ServedWorker, work: HeldWork, since: float) -> None:
+        self.claimed.append(work.job_id)
+
+    def worker(self, topic: str = "w", name: str | None = None) -> ServedWorker:
+        return self.served.workers[topic, name]
+
+
+async def nothing(message: object) -> None:
+    """A callback that returns at once."""
+
+
+def served_worker(worker: Worker) -> ServedWorker:
+    slots = worker.max_concurrency or 1
+    timeout = None if worker.timeout is None else float(worker.timeout)  # type: ignore[arg-type]
+    return ServedWorker(
+        worker, as_coroutine(worker.callback, slots), retry_policy(worker.retry), timeout, slots, slots
+    )
+
+
+def a_worker(slots: int = 2, *, callback: Callback = nothing, topic: str = "w", **more: Any) -> Worker:
+    return Worker(topic, callback, max_concurrency=slots, **more)

@@ -18,8 +18,7 @@ from hotmesh import HotMesh, StreamData, Worker, enums, errors, types, utils
 from hotmesh.core.definition import grammar
 from hotmesh.core.state import job
 from hotmesh.enums import Code, JobStatus, MessageStatus
-from hotmesh.postgres import observe
-from hotmesh.runtime import explain
+from hotmesh.observe import jobs
 from hotmesh.runtime.engine import duress
 from hotmesh.runtime.members import messages
 from hotmesh.runtime.messages import StreamMetadata
@@ -55,8 +54,7 @@ def test_the_words_are_those_of_the_code() -> None:
         (enums.MessageStatus, grammar.STATUSES),
         (enums.DuressLevel, get_args(duress.Level)),
         (enums.ThrottleScope, get_args(messages.Scope)),
-        (enums.JobState, get_args(explain.State)),
-        (enums.JobState, get_args(observe.State)),
+        (enums.JobState, get_args(jobs.State)),
     ):
         assert [member.value for member in enum] == list(words)
     assert (job.PENDING_STATUS, job.INTERRUPTED) == (JobStatus.PENDING, JobStatus.INTERRUPTED)

@@ -36,6 +36,8 @@ from hotmesh.errors import (
     WorkerRoleNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
+from hotmesh.observe.dead_letters import DeadLetter
+from hotmesh.observe.explain.model import Explanation
 from hotmesh.postgres.connect.native import PostgresConnection, connect_client
 from hotmesh.postgres.logins.roles import (
     WorkerCredential,
@@ -45,10 +47,8 @@ from hotmesh.postgres.logins.roles import (
     revoke_worker_role,
     rotate_worker_password,
 )
-from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.runtime.disconnect import disconnect_all
-from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.messages import Response, StreamData

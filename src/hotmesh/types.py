@@ -5,11 +5,11 @@ from hotmesh.core.duration import Duration
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.values import Json
 from hotmesh.errors import Problem
+from hotmesh.observe.dead_letters import DeadLetter
+from hotmesh.observe.explain.model import Branch, Explanation, Reason
 from hotmesh.postgres.connect.options import ConnectionLike, Factory
 from hotmesh.postgres.connect.sharing import ConnectionStatistics
 from hotmesh.postgres.logins.roles import Credentials, WorkerCredential, WorkerRole
-from hotmesh.postgres.reading import DeadLetter
-from hotmesh.runtime.explain import Branch, Explanation, Reason
 from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile

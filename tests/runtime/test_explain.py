@@ -12,8 +12,10 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import HotMesh, JobNotFoundError, Response, StreamData, Worker
-from hotmesh.postgres.observe import Observer
-from hotmesh.runtime.explain import Explanation, Reason
+from hotmesh.observe.explain.model import Explanation, Reason
+from hotmesh.observe.jobs import find_jobs
+from hotmesh.observe.obligations import list_obligations
+from hotmesh.observe.observer import observing
 
 pytestmark = pytest.mark.anyio
 
@@ -207,12 +209,11 @@ async def test_a_child_and_what_it_waits_for(database_url: str) -> None:
 
 
 async def test_a_child_that_goes_on_after_its_answer_keeps_nobody(database_url: str) -> None:
-    async with mesh_with(database_url) as mesh, connected(database_url) as connection:
+    async with mesh_with(database_url) as mesh, observing(database_url, "hotmesh") as observer:
         parent = await mesh.pub("early", {})
         told = await mesh.explain(parent)
-        observer = Observer(connection, "hotmesh")
-        (found,) = await observer.find(parent)
-        open_ = await observer.obligations(found.generation)
+        (found,) = await find_jobs(observer, parent)
+        open_ = await list_obligations(observer, found.generation)
     assert [(branch.activity_id, branch.reasons[0].kind) for branch in told.branches] == [("w6", "work")]
     assert (told.status, told.unaccounted) == (1, 0)
     assert [one.kind for one in open_] == ["work"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 import click
@@ -17,11 +17,15 @@ from rich.text import Text
 
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.evaluate import system_environment
+from hotmesh.observe.dead_letters import DeadLetter, list_dead_letters
+from hotmesh.observe.observer import observing
 from hotmesh.postgres.connect.connection import ConnectionSource
-from hotmesh.postgres.reading import DeadLetter
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
+
+APPLICATION: Final = "hotmesh dead-letters"
+"""How Postgres names the connections of these commands."""
 
 app_option = click.option("--app", "app_id", metavar="ID", required=True, help="The app it belongs to.")
 
@@ -53,8 +57,8 @@ def list_(
     """List what was given up, the newest first, with the reason."""
 
     async def read() -> list[DeadLetter]:
-        async with _operations(connection, namespace, app_id) as operating:
-            return await operating.list_dead_letters(topic, job_id, limit)
+        async with observing(connection, namespace, application_name=APPLICATION) as observer:
+            return await list_dead_letters(observer, app_id, topic, job_id, limit)
 
     found = run(read)
     if as_json:
@@ -100,7 +104,7 @@ def discard(ids: tuple[int, ...], app_id: str, connection: str | None, namespace
 @asynccontextmanager
 async def _operations(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[JobOperations]:
     source = await anyio.to_thread.run_sync(
-        lambda: ConnectionSource.find(connection, application_name="hotmesh dead-letters")
+        lambda: ConnectionSource.find(connection, application_name=APPLICATION)
     )
     store = Store(source, namespace, app_id)
     try:

@@ -26,10 +26,15 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
 from hotmesh.demo.orders import APP_ID, Order, expected, orders, outcome
 from hotmesh.demo.run import Run, run_orders
+from hotmesh.observe.activities import ActivitySummary, list_activities
+from hotmesh.observe.jobs import JobSummary, count_by_fields, find_jobs
+from hotmesh.observe.obligations import count_open
+from hotmesh.observe.observer import observing
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.migrate import migrate
-from hotmesh.postgres.observe import ActivitySummary, JobSummary, observe
+from hotmesh.postgres.operations import forget_ended_jobs
+from hotmesh.postgres.store import Store
 
 ORDER = ("shipped", "shipped after review", "card declined", "out of stock", "refused in review", "invalid")
 """The outcomes, as the table lists them; any other one is below."""
@@ -106,10 +111,10 @@ async def _run(
     with nullcontext() if console.quiet else console.status("looking for Postgres"):
         source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
         await migrate(source, namespace)
-        async with observe(source, namespace) as database:
-            postgres = await database.server_version()
-            if not keep:
-                await database.forget_ended_jobs(APP_ID)
+        async with observing(source, namespace) as observer:
+            postgres = await observer.server_version()
+        if not keep:
+            await _forget(source, namespace)
     console.print(f"{len(placed):,} orders, {concurrency} at a time, on Postgres {postgres}")
     with _progress(console) as progress:
         task = progress.add_task("orders", total=len(placed))
@@ -120,23 +125,32 @@ async def _run(
             concurrency=concurrency,
             done=_advance(progress, task),
         )
-    async with observe(source, namespace) as database:
-        counted = await database.count_by_fields(APP_ID, placed[0]["run"], "outcome", "reviewed")
+    async with observing(source, namespace) as observer:
+        counted = await count_by_fields(observer, APP_ID, placed[0]["run"], "outcome", "reviewed")
         stored = Counter[str]()
-        for row in counted:
-            stored[outcome({"outcome": row["one"], "reviewed": row["other"] == "true"})] += row["number"]
-        (job,) = await database.find(_shown(placed), APP_ID)
-        activities = await database.activities(job.generation)
+        for count in counted:
+            stored[outcome({"outcome": count.one, "reviewed": count.other == "true"})] += count.number
+        (job,) = await find_jobs(observer, _shown(placed), APP_ID)
+        activities = await list_activities(observer, job.generation)
         return Report(
             seen,
             expected(placed),
             stored,
-            await database.count_open(APP_ID, placed[0]["run"]),
+            await count_open(observer, APP_ID, placed[0]["run"]),
             postgres,
             job,
             activities,
             _sql(job, namespace),
         )
+
+
+async def _forget(source: ConnectionSource, namespace: str) -> None:
+    """Remove the orders of earlier runs."""
+    store = Store(source, namespace, APP_ID)
+    try:
+        await forget_ended_jobs(store)
+    finally:
+        await store.close()
 
 
 def _progress(console: Console) -> Progress:

@@ -10,7 +10,8 @@ from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh.postgres.observe import ActivitySummary, JobSummary
+from hotmesh.observe.activities import ActivitySummary
+from hotmesh.observe.jobs import JobSummary
 
 COLOURS = {
     "running": "yellow",

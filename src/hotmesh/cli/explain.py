@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 
-import anyio.to_thread
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
-from hotmesh.evaluate import system_environment
-from hotmesh.postgres.connect.connection import ConnectionSource
-from hotmesh.postgres.store import Store
-from hotmesh.runtime.definitions.plans import Plans
-from hotmesh.runtime.explain import Explanation
-from hotmesh.runtime.reading import JobReader
+from hotmesh.observe.apps import deployed
+from hotmesh.observe.explain.explain import explain as explain_job
+from hotmesh.observe.explain.model import Explanation
+from hotmesh.observe.observer import observing
 
 
 @click.command()
@@ -29,11 +26,5 @@ def explain(job_id: str, app_id: str, connection: str | None, namespace: str, as
 
 
 async def _explain(connection: str | None, namespace: str, app_id: str, job_id: str) -> Explanation:
-    source = await anyio.to_thread.run_sync(
-        lambda: ConnectionSource.find(connection, application_name="hotmesh explain")
-    )
-    store = Store(source, namespace, app_id)
-    try:
-        return await JobReader(store, Plans(store), system_environment()).explain(job_id)
-    finally:
-        await store.close()
+    async with observing(connection, namespace, application_name="hotmesh explain") as observer:
+        return await explain_job(observer, app_id, job_id, deployed(observer, app_id))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
-import anyio.to_thread
 import click
 from rich import box
 from rich.console import Console
@@ -20,15 +17,10 @@ from rich.text import Text
 from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.errors import ConfigError, JobNotFoundError
-from hotmesh.postgres.connect.connection import ConnectionSource
-from hotmesh.postgres.observe import (
-    ActivitySummary,
-    JobSummary,
-    Obligation,
-    Observer,
-    State,
-    observe,
-)
+from hotmesh.observe.activities import ActivitySummary, list_activities
+from hotmesh.observe.jobs import JobSummary, State, find_jobs, list_jobs
+from hotmesh.observe.obligations import Obligation, list_obligations
+from hotmesh.observe.observer import observing
 
 app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if several have such a job.")
 
@@ -71,7 +63,7 @@ def status(job_id: str, app_id: str | None, connection: str | None, namespace: s
     job, _, obligations = run(_job, connection, namespace, job_id, app_id)
     if as_json:
         click.echo(
-            json.dumps(_plain({**asdict(job), "open": [asdict(one) for one in obligations]}), indent=2)
+            json.dumps(_plain({**asdict(job), "open": [_shown(one) for one in obligations]}), indent=2)
         )
         return
     console = Console()
@@ -118,22 +110,26 @@ async def _jobs(
     topic: str | None,
     limit: int,
 ) -> list[JobSummary]:
-    async with _observed(connection, namespace) as database:
-        return await database.jobs(app_id, state=state, topic=topic, limit=limit)
+    async with observing(connection, namespace) as observer:
+        return await list_jobs(observer, app_id, state=state, topic=topic, limit=limit)
 
 
 async def _job(
     connection: str | None, namespace: str, job_id: str, app_id: str | None
 ) -> tuple[JobSummary, list[ActivitySummary], list[Obligation]]:
-    async with _observed(connection, namespace) as database:
-        found = await database.find(job_id, app_id)
+    async with observing(connection, namespace) as observer:
+        found = await find_jobs(observer, job_id, app_id)
         if not found:
             raise JobNotFoundError(job_id)
         if len(found) > 1:
             apps = ", ".join(job.app_id for job in found)
             raise ConfigError(f"several apps have a job {job_id}: say which with --app ({apps})")
         job = found[0]
-        return job, await database.activities(job.generation), await database.obligations(job.generation)
+        return (
+            job,
+            await list_activities(observer, job.generation),
+            await list_obligations(observer, job.generation),
+        )
 
 
 def _listed(found: list[JobSummary]) -> Table:
@@ -165,13 +161,6 @@ def _listed(found: list[JobSummary]) -> Table:
     return table
 
 
-@asynccontextmanager
-async def _observed(connection: str | None, namespace: str) -> AsyncIterator[Observer]:
-    source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
-    async with observe(source, namespace) as database:
-        yield database
-
-
 def _with_open(activities: list[ActivitySummary], obligations: list[Obligation]) -> list[ActivitySummary]:
     """The activities, and those that have left no record yet: what they wait for says when they began."""
     recorded = {(activity.activity_id, activity.dimension) for activity in activities}
@@ -187,7 +176,7 @@ def _with_open(activities: list[ActivitySummary], obligations: list[Obligation])
 
 def _obligations(obligations: list[Obligation]) -> Table:
     now = datetime.now(UTC)
-    columns = {
+    columns: dict[str, list[str]] = {
         "waits for": [one.kind for one in obligations],
         "activity": [one.activity_id for one in obligations],
         "what": [one.detail or "" for one in obligations],
@@ -206,6 +195,14 @@ def _obligations(obligations: list[Obligation]) -> Table:
     for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(value) for value in row))
     return table
+
+
+SHOWN: Final = ("kind", "activity_id", "dimension", "detail", "since", "until", "held_by", "attempt")
+"""What is shown of an obligation."""
+
+
+def _shown(one: Obligation) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in SHOWN}
 
 
 def _ahead(seconds: float) -> str:

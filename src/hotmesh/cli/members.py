@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
-import anyio.to_thread
 import click
 from rich import box
 from rich.table import Table
@@ -19,8 +18,8 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionSource
-from hotmesh.postgres.observe import observe
+from hotmesh.observe.apps import list_apps
+from hotmesh.observe.observer import observing
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.mesh import HotMesh
@@ -133,9 +132,8 @@ async def _member(connection: str | None, namespace: str, app_id: str | None) ->
 
 
 async def _only_app(connection: str | None, namespace: str) -> str:
-    source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
-    async with observe(source, namespace) as database:
-        apps = await database.apps()
+    async with observing(connection, namespace) as observer:
+        apps = await list_apps(observer)
     if not apps:
         raise ConfigError("nothing was ever deployed in this namespace: say which app with --app")
     if len(apps) > 1:

@@ -21,6 +21,8 @@ from hotmesh.errors import (
     EngineRequiredError,
 )
 from hotmesh.evaluate import system_environment
+from hotmesh.observe.observer import Observer
+from hotmesh.observe.reader import JobReader
 from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin
 from hotmesh.postgres.rows import AnswerNotice
@@ -33,7 +35,6 @@ from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.members.outposts import Outposts
 from hotmesh.runtime.members.quorum import Quorum
 from hotmesh.runtime.metrics_snapshot import MetricsSnapshot
-from hotmesh.runtime.reading import JobReader
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.results.publisher import ResultPublisher
 from hotmesh.runtime.results.receiver import ResultReceiver
@@ -136,7 +137,9 @@ class Instance:
         self._metrics = Metrics()
         self._telemetry = telemetry
         self._workers = Workers(self._store, guid, settings, self._leases, self._metrics, telemetry)
-        self._reader = JobReader(self._store, self._plans, self._environment, self._serves)
+        self._reader = JobReader(
+            Observer(self._store), app_id, self._plans.version, self._environment, self._serves
+        )
         self._operations = JobOperations(self._store, self._plans, self._environment, self._events)
         self._messages = JobMessages(self._store, self._plans, self._environment, settings, self._wake_engine)
         if engine:

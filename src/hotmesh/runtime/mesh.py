@@ -33,19 +33,20 @@ from hotmesh.errors import (
     JobNotFoundError,
     NotAuthorizedError,
 )
+from hotmesh.observe import statistics
+from hotmesh.observe.dead_letters import DeadLetter
+from hotmesh.observe.explain.model import Explanation
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
 from hotmesh.postgres.connect.options import is_readonly
 from hotmesh.postgres.logins import roles
 from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify
-from hotmesh.postgres.reading import DeadLetter
 from hotmesh.runtime import ids
-from hotmesh.runtime.calls import statistics
+from hotmesh.runtime.calls.broadcasts import signal_all
 from hotmesh.runtime.calls.request import start_request
 from hotmesh.runtime.calls.starting import start_within
 from hotmesh.runtime.definitions.graph_files import load
-from hotmesh.runtime.explain import Explanation
 from hotmesh.runtime.instance import Instance
 from hotmesh.runtime.members.activation import ANSWER_DELAY
 from hotmesh.runtime.members.bus import QuorumSubscriber
@@ -575,7 +576,7 @@ class HotMesh(Instance):
         payload = normalise(given, limit=self.settings.max_payload, what=f"data for signal {topic}")
         plan = await self._plans.active()
         async with self._store.connection() as connection, connection.transaction():
-            found = await statistics.signal_all(
+            found = await signal_all(
                 self._store, connection, plan, topic, payload, wanted, facets, self._environment
             )
         self._wake_engine()
@@ -860,7 +861,7 @@ class HotMesh(Instance):
         for name, value in (("topic", topic), ("job_id", job_id)):
             if value is not None:
                 checked_text(value, name)
-        return await self._operations.list_dead_letters(topic, job_id, limit)
+        return await self._reader.list_dead_letters(topic, job_id, limit)
 
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, once: its failures are forgotten, and a job that ended by it is live again.

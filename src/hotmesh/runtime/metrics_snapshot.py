@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hotmesh.observe.queues import queue_depths
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.telemetry.metrics import Family, Label, Metrics, Value, as_dict, gauge, queue_families
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.engine.engine import Engine
-    from hotmesh.runtime.members.listener import Listener
-    from hotmesh.runtime.work.workers import Workers
+from hotmesh.runtime.work.workers import Workers
 
 
 class MetricsSnapshot:
@@ -77,7 +76,7 @@ class MetricsSnapshot:
 
     async def queued(self) -> list[Family]:
         """Gauges that cost one statement."""
-        return queue_families(await self._store.queue_depth())
+        return queue_families(await queue_depths(self._store))
 
     async def as_dict(self, *, queues: bool) -> dict[str, Any]:
         """All of it, as plain data."""

@@ -16,8 +16,10 @@ from hotmesh.errors import (
     JobError,
     VersionNotFoundError,
 )
-from hotmesh.postgres import reading
-from hotmesh.postgres.reading import DeadLetter, FoundLetter
+from hotmesh.observe.jobs import whole_job
+from hotmesh.observe.observer import Observer
+from hotmesh.postgres import operations
+from hotmesh.postgres.operations import FoundLetter
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.telemetry.events import Events
@@ -45,38 +47,29 @@ class JobOperations:
 
     async def cancel(self, job_id: str) -> None:
         """Set the job's mark `cancelled`; a job that does not exist is left at that."""
-        await reading.cancel_job(self._store, job_id)
+        await operations.cancel_job(self._store, job_id)
 
     async def scrub(self, job_id: str) -> None:
         """Remove the job with everything of it; a job that does not exist is left at that."""
-        cancelled = await reading.scrub_job(self._store, job_id)
+        cancelled = await operations.scrub_job(self._store, job_id)
         if self._events is not None:
             self._events.escalations(cancelled)
 
     async def forget(self, job_id: str, generation: str) -> bool:
         """Remove a job that has ended, with everything of it; whether there was one."""
-        return is_generation(generation) and await reading.forget_job(self._store, job_id, generation)
-
-    async def list_dead_letters(
-        self, topic: str | None = None, job_id: str | None = None, limit: int = 100
-    ) -> list[DeadLetter]:
-        """The newest dead letters first."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ConfigError(f"limit must be an integer of at least 1, not {limit!r}")
-        limit = min(limit, LARGEST_ID)
-        return await reading.list_dead_letters(self._store, topic, job_id, limit)
+        return is_generation(generation) and await operations.forget_job(self._store, job_id, generation)
 
     async def discard(self, dead_letter_id: int) -> None:
         """Remove a dead letter for good. Raises DeadLetterNotFoundError."""
         _check_id(dead_letter_id)
-        if not await reading.discard_dead_letter(self._store, dead_letter_id):
+        if not await operations.discard_dead_letter(self._store, dead_letter_id):
             raise DeadLetterNotFoundError(dead_letter_id)
 
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, and bring back its job. Raises DeadLetterNotFoundError, JobCompletedError."""
         _check_id(dead_letter_id)
         for _ in range(OPERATION_TRIES):
-            letter = await reading.find_dead_letter(self._store, dead_letter_id)
+            letter = await operations.find_dead_letter(self._store, dead_letter_id)
             if letter is None:
                 break
             match await self._try_to_requeue(dead_letter_id, letter):
@@ -104,7 +97,7 @@ class JobOperations:
         seq, reopening = letter.seq, None
         if letter.stream == "worker" and letter.seq is not None:
             seq, reopening = await self._reopening(letter)
-        return await reading.requeue_dead_letter(
+        return await operations.requeue_dead_letter(
             self._store,
             dead_letter_id,
             seq,
@@ -118,7 +111,7 @@ class JobOperations:
 
     async def _reopening(self, letter: FoundLetter) -> tuple[int | None, Reopening | None]:
         """What becomes of the job if the letter's activity is opened again, and the version this was decided on."""
-        whole = await reading.whole_job(self._store, letter.job_id, expired=True)
+        whole = await whole_job(Observer(self._store), self._store.app_id, letter.job_id, expired=True)
         if whole is None:
             return letter.seq, None
         try:

@@ -21,7 +21,7 @@ from hotmesh.postgres.connect.connection import backoff, id_is_held, passing, tr
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob, Store
 from hotmesh.runtime import ids
-from hotmesh.runtime.calls.statistics import carry_out
+from hotmesh.runtime.calls.broadcasts import carry_out
 from hotmesh.runtime.engine.cell import Pending
 from hotmesh.runtime.pace import RELOOK
 from hotmesh.runtime.telemetry.metrics import add

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from hotmesh.core.state.step import Step
+from hotmesh.observe.queues import QueueDepth
 
 DURATION_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
@@ -227,18 +228,18 @@ def gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[Label, 
     return Family(name, "gauge", text, labels, values)
 
 
-def queue_families(rows: Iterable[Mapping[str, Any]]) -> list[Family]:
-    """What `Store.queue_depth` says, as gauges."""
+def queue_families(queues: Iterable[QueueDepth]) -> list[Family]:
+    """What waits in the queues of an app, as gauges."""
     messages: dict[Label, Value] = {}
     oldest: dict[Label, Value] = {}
     dead: dict[Label, Value] = {}
-    for row in rows:
-        if row["stream"] == "dead":
-            dead[(row["topic"],)] = row["ready"]
+    for one in queues:
+        if one.stream == "dead":
+            dead[(one.topic,)] = one.ready
             continue
-        for state in ("ready", "held", "delayed"):
-            messages[row["stream"], row["topic"], state] = row[state]
-        oldest[row["stream"], row["topic"]] = row["oldest"]
+        for state, number in (("ready", one.ready), ("held", one.held), ("delayed", one.delayed)):
+            messages[one.stream, one.topic, state] = number
+        oldest[one.stream, one.topic] = one.oldest
     return [
         gauge(
             "queue_messages",

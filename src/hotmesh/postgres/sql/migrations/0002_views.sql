@@ -13,6 +13,16 @@ create function mesh.error_field(p_error json, p_field text) returns text langua
 $$;
 comment on function mesh.error_field is 'A member of an error as text; the whole error, if it cannot be taken apart.';
 
+-- A part of the queries as well, for which it is inlined.
+create function mesh.job_state(p_status integer, p_error json) returns text language sql immutable as $$
+    select case when p_status > 0 then 'running'
+                when p_status = -1 then 'pending'
+                when p_status < 0 then 'interrupted'
+                when p_error is not null then 'failed'
+                else 'complete' end
+$$;
+comment on function mesh.job_state is 'What the status and the error of a job amount to, in a word.';
+
 -- The views need the clock before the stored functions are loaded; this is the same one.
 create or replace function mesh.clock() returns timestamptz language sql stable as $$
     select coalesce(nullif(current_setting('hotmesh.now', true), '')::timestamptz, statement_timestamp())
@@ -21,11 +31,7 @@ $$;
 create view mesh.job_status as
 select j.app_id, j.job_id, j.topic, j.version,
        case when j.expires_at <= mesh.clock() then 'expired'
-            when j.status > 0 then 'running'
-            when j.status = -1 then 'pending'
-            when j.status < 0 then 'interrupted'
-            when j.error is not null then 'failed'
-            else 'complete' end as state,
+            else mesh.job_state(j.status, j.error) end as state,
        greatest(j.status, 0) as open_obligations,
        mesh.error_field(j.error, 'code') as error_code, mesh.error_field(j.error, 'message') as error_message,
        j.job_key, j.entity, j.cancelled, j.seq as steps,

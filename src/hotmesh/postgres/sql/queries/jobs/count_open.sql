@@ -8,3 +8,4 @@ select (select count(*) from asked where status <> 0)
      + (select count(*) from mesh.engine_stream as s where s.generation in (select generation from asked))
      + (select count(*) from mesh.timer as s where s.generation in (select generation from asked))
      + (select count(*) from mesh.wait as s where s.generation in (select generation from asked))
+       as number

@@ -1,20 +1,20 @@
 -- explain_jobs: all that keeps jobs ($2, of app $1) from being complete, one row for each; of each kind at most $3 and
--- the oldest first, as JSON. `topics` says of each topic and name with work who holds such, or other work of it.
--- A child that goes on after its answer (an early one by `persist`, or an error) keeps nobody.
-select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.created_at, j.updated_at, j.ended_at,
-       j.expires_at, mesh.clock() as now,
-       (select count(*) from mesh.worker_stream as w where w.generation = j.generation)
-     + (select count(*) from mesh.engine_stream as m where m.generation = j.generation)
-     + (select count(*) from mesh.job as c where c.parent_generation = j.generation and not c.severed and c.status > 0
-           and not exists (select from mesh.activity as a
-                            where a.generation = j.generation and a.activity_id = c.parent_activity
-                              and a.dimension = c.parent_dimension and a.state = 'closed'))
-       as number,
+-- the oldest first, as JSON. `number` counts work, messages and children in full. `topics` says of each topic and name with
+-- work who holds such, or other work of it.
+select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error) as state, j.status, j.error, j.open, j.cancelled,
+       j.created_at, j.updated_at, j.ended_at, j.expires_at, mesh.clock() as now,
+       (select count(*) from mesh.obligations(j.generation) as o where o.kind in ('work', 'message', 'child')) as number,
        (select json_agg(x) from (
-           select w.activity_id, w.dimension, w.topic, w.workflow_name, w.created_at, w.visible_at,
-                  w.reserved_by, w.attempt, w.delivery
-             from mesh.worker_stream as w where w.generation = j.generation
-            order by w.created_at limit $3) as x) as work,
+           (select o.* from mesh.obligations(j.generation) as o where o.kind = 'work' order by o.since limit $3)
+            union all
+           (select o.* from mesh.obligations(j.generation) as o where o.kind = 'message' order by o.since limit $3)
+            union all
+           (select o.* from mesh.obligations(j.generation) as o where o.kind = 'timer' order by o.until limit $3)
+            union all
+           (select o.* from mesh.obligations(j.generation) as o where o.kind = 'signal' order by o.since limit $3)
+            union all
+           (select o.* from mesh.obligations(j.generation) as o where o.kind = 'child' order by o.since limit $3)
+           ) as x) as obligations,
        (select json_agg(x) from (
            select t.topic, t.workflow_name, array(
                    select distinct h.reserved_by from mesh.worker_stream as h
@@ -27,31 +27,11 @@ select j.job_id, j.version, j.topic, j.status, j.error, j.open, j.cancelled, j.c
              from (select distinct w.topic, w.workflow_name from mesh.worker_stream as w
                     where w.generation = j.generation limit $3) as t) as x) as topics,
        (select json_agg(x) from (
-           select m.message_id, m.kind, m.activity_id, m.dimension, m.created_at, m.visible_at, m.attempt
-             from mesh.engine_stream as m where m.generation = j.generation
-            order by m.created_at limit $3) as x) as messages,
-       (select json_agg(x) from (
-           select t.activity_id, t.dimension, t.due_at, t.set_at, t.attempt
-             from mesh.timer as t where t.generation = j.generation
-            order by t.due_at limit $3) as x) as timers,
-       (select json_agg(x) from (
-           select w.activity_id, w.dimension, w.topic, w.key, w.created_at
-             from mesh.wait as w where w.generation = j.generation
-            order by w.created_at limit $3) as x) as waits,
-       (select json_agg(x) from (
-           select c.job_id, c.status, c.parent_activity as activity_id, c.parent_dimension as dimension, c.created_at
-             from mesh.job as c
-            where c.parent_generation = j.generation and not c.severed and c.status > 0
-              and not exists (select from mesh.activity as a
-                               where a.generation = j.generation and a.activity_id = c.parent_activity
-                                 and a.dimension = c.parent_dimension and a.state = 'closed')
-            order by c.created_at limit $3) as x) as children,
-       (select json_agg(x) from (
            select a.activity_id, a.dimension, a.type, a.state, a.started_at
              from mesh.activity as a where a.generation = j.generation and a.state <> 'closed'
             order by a.started_at limit $3) as x) as records,
        (select json_agg(x) from (
-           select d.id, d.stream, d.topic, d.activity_id, d.dimension, d.reason, d.dead_at
+           select d.id, d.topic, d.activity_id, d.dimension, d.reason, d.dead_at
              from mesh.dead_letter as d where d.generation = j.generation
             order by d.id limit $3) as x) as dead_letters,
        (select json_agg(x) from (

@@ -2,17 +2,11 @@
 -- at most $4, of those created within the last $5 seconds. The bound is what finds them: job_created knows which parts
 -- of the table are that young, and only the rows of those are sorted.
 select j.app_id, j.job_id, j.generation, j.version, j.topic, j.seq, j.status, j.error, j.data, j.input,
-       j.created_at, j.updated_at, j.ended_at, s.state
+       j.created_at, j.updated_at, j.ended_at, mesh.job_state(j.status, j.error) as state
   from mesh.job as j
- cross join lateral (
-    select case when j.status > 0 then 'running'
-                when j.status = -1 then 'pending'
-                when j.status < 0 then 'interrupted'
-                when j.error is not null then 'failed'
-                else 'complete' end) as s(state)
  where j.created_at >= mesh.clock() - $5 * interval '1 second'
    and ($1::text is null or j.app_id = $1)
-   and ($2::text is null or s.state = $2)
+   and ($2::text is null or mesh.job_state(j.status, j.error) = $2)
    and ($3::text is null or j.topic = $3)
    and (j.expires_at is null or j.expires_at > mesh.clock())
  order by j.created_at desc, j.job_id

@@ -1,27 +1,22 @@
-"""What is counted about jobs: queries over `stats.measures`, and signals to every job listed under a facet."""
+"""What is counted about jobs: queries over `stats.measures`, in all and by slice of time."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from hotmesh.core.advance.activities.signal import make_signal
 from hotmesh.core.mapping import ENVIRONMENT, Environment, to_text
+from hotmesh.core.plan.compile import GraphPlan, Plan
 from hotmesh.core.time_slice import SLICE_MINUTES, time_slice
 from hotmesh.core.values import UNDEFINED
-from hotmesh.errors import CodecError, ConfigError, MappingError, SignalNotFoundError, TopicNotFoundError
-from hotmesh.runtime.wake import EVENTS
+from hotmesh.errors import ConfigError, TopicNotFoundError
+from hotmesh.postgres.store import Store
 
-if TYPE_CHECKING:
-    from hotmesh.core.plan.compile import GraphPlan, Plan
-    from hotmesh.postgres.connect.connection import Driver
-    from hotmesh.postgres.store import Store
-
-logger = logging.getLogger("hotmesh.engine")
+MOST_SLICES: Final = 10_000
+"""Slices that one query may span."""
 
 _RANGE = re.compile(r"(\d+)([mhd])\Z")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -39,6 +34,11 @@ class ResolvedQuery:
     sparse: bool
     slices: tuple[datetime, ...] | None
 
+    @property
+    def slice_names(self) -> list[str] | None:
+        """The slices as they are stored; None: at any time."""
+        return None if self.slices is None else [_name(moment, self) for moment in self.slices]
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "end": _iso(self.end),
@@ -48,6 +48,14 @@ class ResolvedQuery:
             "key": self.key,
             "sparse": self.sparse,
         }
+
+
+def graph_of(plan: Plan, topic: str) -> GraphPlan:
+    """The graph that a topic starts. Raises TopicNotFoundError."""
+    graph = plan.graphs.get(topic)
+    if graph is None:
+        raise TopicNotFoundError(topic, plan.app_id, plan.version)
+    return graph
 
 
 def resolve_query(
@@ -85,9 +93,6 @@ def resolve_query(
             )
         moment += timedelta(minutes=minutes)
     return ResolvedQuery(key, granularity, query.get("range"), first, end, sparse, tuple(slices))
-
-
-MOST_SLICES = 10_000
 
 
 def _times(query: Mapping[str, Any], now: datetime) -> tuple[datetime, datetime]:
@@ -136,7 +141,7 @@ def _moment(value: Any, now: datetime) -> datetime:
 
 async def get_stats(store: Store, graph: GraphPlan, query: ResolvedQuery) -> dict[str, Any]:
     """Counts, sums, averages, medians, minima and maxima, in all and by slice."""
-    rows = await store.measures(graph.topic, query.key, _names(query))
+    rows = await store.measures(graph.topic, query.key, query.slice_names)
     measures, count = _summary(rows)
     found: dict[str, Any] = {
         "key": query.key,
@@ -199,7 +204,7 @@ async def get_ids(
     """The ids of jobs by facet (`color:red`) and slice; all facets that were indexed, unless some are named."""
     rows = [
         row
-        for row in await store.measures(graph.topic, query.key, _names(query))
+        for row in await store.measures(graph.topic, query.key, query.slice_names)
         if row["measure"] == "index"
     ]
     listed: dict[tuple[str, str], list[str]] = {}
@@ -234,93 +239,6 @@ async def get_ids(
         if measures or not query.sparse:
             segments.append({"time": time, "measures": measures})
     return {**found, "segments": segments}
-
-
-def target_graph(plan: Plan, hook_topic: str) -> GraphPlan:
-    """The graph whose hooks listen on the topic. Raises SignalNotFoundError."""
-    for graph in plan.graphs.values():
-        if hook_topic in graph.spec.hooks:
-            return graph
-    raise SignalNotFoundError(hook_topic)
-
-
-def graph_of(plan: Plan, topic: str) -> GraphPlan:
-    graph = plan.graphs.get(topic)
-    if graph is None:
-        raise TopicNotFoundError(topic, plan.app_id, plan.version)
-    return graph
-
-
-async def signal_all(
-    store: Store,
-    connection: Driver,
-    plan: Plan,
-    topic: str,
-    data: Mapping[str, Any],
-    query: Mapping[str, Any],
-    facets: Sequence[str],
-    environment: Environment,
-    *,
-    broadcast: int | None = None,
-) -> list[str]:
-    """Signal every job listed under the facets; returns the index keys, one per slice and facet with members.
-
-    All signals go in one statement, together with the end of the `broadcast` they came from.
-    """
-    graph = target_graph(plan, topic)
-    now = datetime.now(UTC)
-    timed = any(query.get(name) is not None for name in ("start", "end", "range"))
-    resolved = resolve_query(
-        graph, query if timed else {**query, "granularity": "infinity"}, now, environment
-    )
-    names = _names(resolved) if timed else None
-    rows = await store.indexed(connection, graph.topic, resolved.key, names, list(facets))
-    keys: list[str] = []
-    payloads: list[str] = []
-    found: dict[str, None] = {}
-    for row in rows:
-        payload = {**data, "id": row["job_id"]}
-        signal = make_signal(plan, topic, payload, "success", 200, environment)
-        keys.append(signal.key)
-        payloads.append(store.payload.dumps(payload))
-        found[f"{store.schema}:{store.app_id}:s:{resolved.key}:{row['slice']}:index:{row['facet']}"] = None
-    await store.send_signals(connection, topic, keys, payloads, broadcast, EVENTS)
-    if query.get("scrub"):
-        await store.scrub_index(connection, graph.topic, resolved.key, names, list(facets))
-    return list(found)
-
-
-async def carry_out(store: Store, connection: Driver, plan: Plan, environment: Environment) -> bool:
-    """Carry out one broadcast of a flow, in a transaction of its own; whether there was one."""
-    async with connection.transaction():
-        try:
-            row = await store.next_broadcast(connection)
-        except CodecError as error:
-            # For a process that can decode it.
-            logger.error("broadcast cannot be decoded", extra={"error": str(error)})
-            return False
-        if row is None:
-            return False
-        try:
-            await signal_all(
-                store,
-                connection,
-                plan,
-                row["topic"],
-                row["data"] if isinstance(row["data"], Mapping) else {},
-                row["query"],
-                [row["facet"]],
-                environment,
-                broadcast=row["id"],
-            )
-        except (ConfigError, MappingError, SignalNotFoundError) as error:
-            # It can never be carried out: kept as a dead letter, where somebody can see why.
-            await store.bury_broadcast(connection, row["id"], str(error))
-    return True
-
-
-def _names(query: ResolvedQuery) -> list[str] | None:
-    return None if query.slices is None else [_name(moment, query) for moment in query.slices]
 
 
 def _name(moment: datetime, query: ResolvedQuery) -> str:

@@ -1,0 +1,29 @@
+"""How much waits in the queues of an app, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hotmesh.postgres.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """One queue; at most 100,000 rows of each kind are counted.
+
+    `stream` is `worker`, with the `topic` of the work, `engine` or `timer`; or `dead`: dead letters, `topic` then says of
+    which of the two. `ready` can be taken now, `held` is reserved by a process, `delayed` is for later. `oldest`: seconds
+    for which the first in line has been ready.
+    """
+
+    stream: str
+    topic: str
+    ready: int
+    held: int
+    delayed: int
+    oldest: float
+
+
+async def queue_depths(store: Store) -> list[QueueDepth]:
+    """Every queue of the app that is not empty, and those of engines and timers; none for a worker login, which sees none."""
+    return [QueueDepth(**row) for row in await store.queue_depth()]

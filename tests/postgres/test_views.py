@@ -256,6 +256,8 @@ async def test_filtered_views_read_only_what_they_show(database_url: str) -> Non
             ),
             ("select * from hotmesh.sleeping where app_id = 'app3' order by due_at limit 10", 50),
             ("select * from hotmesh.open_work where app_id = 'app3' and topic = 'no.such'", 10),
+            ("select * from hotmesh.obligations(md5('33333')::uuid)", 10),
+            ("select * from hotmesh.obligations(md5('33333')::uuid) where kind = 'timer'", 1),
         ):
             plan = json.loads(await connection.fetchval(f"explain (analyze, format json) {query}"))
             scanned = list(_scans(plan[0]["Plan"]))

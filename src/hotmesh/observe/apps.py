@@ -26,7 +26,7 @@ def deployed(observer: Observer, app_id: str) -> PlanOf:
 
 
 async def _deployed(observer: Observer, app_id: str, version: str) -> Plan:
-    row = await observer.row("find_version", app_id, version)
+    row = await observer.row("stored_graph", app_id, version)
     if row is None:
         raise VersionNotFoundError(app_id, version)
     return compile_app(app_from_json(json.loads(row["graph"])))

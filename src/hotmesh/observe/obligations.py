@@ -49,7 +49,7 @@ async def list_obligations(observer: Observer, generation: str) -> list[Obligati
     """What a job still waits for, the oldest first."""
     return [
         Obligation(**{**row, "dimension": tuple(row["dimension"])})
-        for row in await observer.rows("job_open", generation)
+        for row in await observer.rows("job_obligations", generation)
     ]
 
 

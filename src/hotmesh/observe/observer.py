@@ -14,7 +14,7 @@ from hotmesh.postgres.connect.connection import ConnectionSource, Driver, transl
 from hotmesh.postgres.connect.options import ConnectionLike
 
 
-class Database(Protocol):
+class Observed(Protocol):
     """A namespace that can be asked, as a `Store` can: connections, the schema in statements, and the codec."""
 
     @property
@@ -26,39 +26,39 @@ class Database(Protocol):
 class Observer:
     """Runs queries by the names of their files. Errors are those of the package."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
 
     @property
     def payload(self) -> Payload:
         """How the values of users are read."""
-        return self._database.payload
+        return self._observed.payload
 
     async def rows(self, query: str, *arguments: object) -> list[Any]:
         """All rows of a query."""
-        async with self._database.connection() as connection:
+        async with self._observed.connection() as connection:
             return list(await connection.fetch(self._statement(query), *arguments))
 
     async def row(self, query: str, *arguments: object) -> Any:
         """The first row of a query, or None."""
-        async with self._database.connection() as connection:
+        async with self._observed.connection() as connection:
             return await connection.fetchrow(self._statement(query), *arguments)
 
     @asynccontextmanager
     async def at_one_moment(self) -> AsyncIterator[Observer]:
         """An observer that sees everything as it is now, as long as the block lasts."""
         async with (
-            self._database.connection() as connection,
+            self._observed.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield Observer(_OneConnection(connection, self._database.bound, self.payload))
+            yield Observer(_OneConnection(connection, self._observed.bound, self.payload))
 
     async def server_version(self) -> str:
         """Such as `18.1`."""
         return str((await self.row("server_version"))["server_version"]).split()[0]
 
     def _statement(self, query: str) -> str:
-        return self._database.bound(sql.read("queries")[query])
+        return self._observed.bound(sql.read("queries")[query])
 
 
 @asynccontextmanager

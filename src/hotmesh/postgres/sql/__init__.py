@@ -7,7 +7,7 @@ what it reads, locks, writes and returns. What must happen together, or may race
     functions/    applied again at every migration in which one has changed
         basics/         the clock, the namespace, text that Postgres would refuse
         definitions/    versions of an app: deploy, activate
-        jobs/           start one in a transaction of the caller's; remove one with all that belongs to it
+        jobs/           start one in a transaction of the caller's; remove one with all that belongs to it; what it waits for
         steps/          what an engine commits, and the records that a step reads first: commit_steps is the heart
         work/           the queue of the workers: claim, extend, answer, postpone, give back
         events/         the queue of the engines: lock due jobs, postpone or delay them, send a message

@@ -36,6 +36,7 @@ from hotmesh.errors import (
     WorkerRoleNotFoundError,
 )
 from hotmesh.evaluate import evaluate, evaluate_condition
+from hotmesh.mesh import HotMesh
 from hotmesh.observe.dead_letters import DeadLetter
 from hotmesh.observe.explain.model import Explanation
 from hotmesh.postgres.connect.native import PostgresConnection, connect_client
@@ -50,7 +51,6 @@ from hotmesh.postgres.logins.roles import (
 from hotmesh.runtime.aes import AesGcmCodec
 from hotmesh.runtime.disconnect import disconnect_all
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.messages import Response, StreamData
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.telemetry.events import SystemEvent

@@ -13,8 +13,8 @@ from hotmesh.postgres.logins.roles import Credentials, WorkerCredential, WorkerR
 from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.mesh import Migrate
 from hotmesh.runtime.messages import Response, StreamData, StreamMetadata
+from hotmesh.runtime.options import Migrate
 from hotmesh.runtime.results.output import JobMetadata, JobOutput
 from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings

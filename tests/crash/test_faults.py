@@ -46,9 +46,9 @@ class Saboteur:
         self.death: Callable[[], object] | None = None
 
     def arm(self, mesh: HotMesh) -> None:
-        store: Store = mesh._store
+        store: Store = mesh._member.store
         honest = store.commit
-        runner = mesh._runner
+        runner = mesh._member.lifetime.runner
         assert runner is not None
         self.death = runner.cancel
 
@@ -154,7 +154,7 @@ class Experiment:
             await first.activate("1")
             if self.on_the_stream:
                 await stack.enter_async_context(self._mesh(engine=False, worker=True))
-            runner = first._runner
+            runner = first._member.lifetime.runner
             assert runner is not None
             self.saboteur.arm(first)
             published = asyncio.ensure_future(first.pub("order", {"x": 7}, extended={"id": "the-job"}))
@@ -266,6 +266,6 @@ async def test_the_lost_answer_to_a_transaction_of_the_stream_leaves_no_trace(
         assert await mesh.pub("order", {"x": 7}, extended={"id": "the-job"}) == "the-job"
         await experiment._judge(connection)
         assert losses > 0, "no transaction was lost"
-        assert {figures.worker.topic: figures.used for figures in mesh._workers.figures()} == dict.fromkeys(
-            TOPICS, 0
-        )
+        assert {
+            figures.worker.topic: figures.used for figures in mesh._member.workers.figures()
+        } == dict.fromkeys(TOPICS, 0)

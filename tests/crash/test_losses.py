@@ -41,7 +41,7 @@ async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIte
 
 def lose_one_answer(mesh: HotMesh, call: str, *, when: Callable[[Any], bool]) -> asyncio.Event:
     """Let the first answer of a call to the database that is like this get lost; set once it was."""
-    honest = getattr(mesh._store, call)
+    honest = getattr(mesh._member.store, call)
     lost = asyncio.Event()
 
     async def answer(*arguments: Any, **options: Any) -> Any:
@@ -51,7 +51,7 @@ def lose_one_answer(mesh: HotMesh, call: str, *, when: Callable[[Any], bool]) ->
         lost.set()
         raise ConnectionLostError("the answer was lost")
 
-    setattr(mesh._store, call, answer)
+    setattr(mesh._member.store, call, answer)
     return lost
 
 
@@ -147,7 +147,7 @@ async def test_work_that_a_lost_claim_reserved_is_run_at_once(database_url: str)
         connected(database_url) as connection,
     ):
         await mesh.throttle(-1, topic="w", guid=mesh.guid_)
-        await eventually(lambda: mesh._workers.figures()[0].rate == -1, what="the pause")
+        await eventually(lambda: mesh._member.workers.figures()[0].rate == -1, what="the pause")
         lost = lose_one_answer(other, "claim_work", when=bool)
         output = await mesh.pubsub("one", {"x": 4}, timeout=10)
         assert lost.is_set()

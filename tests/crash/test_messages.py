@@ -119,7 +119,7 @@ async def test_an_answer_given_twice_counts_once(database_url: str) -> None:
         waiting = asyncio.create_task(mesh.pubsub("one", {"x": 5}, timeout=10))
         row = await eventually(lambda: connection.fetchrow("select generation, job_id from hotmesh.job"))
         again = Event("answer", "call", (0, 0), data={"y": "again"}, receipt=WorkReceipt("call", (0, 0)))
-        engine = mesh._engine
+        engine = mesh._member.engine
         assert engine is not None
         gate.set()
         output = await waiting
@@ -182,7 +182,7 @@ async def test_a_message_of_an_earlier_generation_changes_nothing_of_a_reused_id
             "'success', 200, '{\"y\": 666}', now(), now())",
             old,
         )
-        engine = mesh._engine
+        engine = mesh._member.engine
         assert engine is not None
         engine.deliver("the-id", str(old), Event("answer", "call", (0, 0), data={"y": 666}))
         with pytest.raises(JobNotFoundError):

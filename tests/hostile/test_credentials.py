@@ -302,9 +302,9 @@ async def test_a_worker_beside_an_engine_has_a_login_of_its_own(guarded_url: str
         # A worker login is no member; its instance passes on what is meant for the whole of it.
         assert {profile.engine_id for profile in await mesh.roll_call(5)} == {mesh.guid_}
         await mesh.pause(guid=mesh.guid_)
-        await eventually(lambda: outpost._workers.figures()[0].rate == -1)
+        await eventually(lambda: outpost._member.workers.figures()[0].rate == -1)
         await mesh.throttle(300, topic="w")
-        await eventually(lambda: outpost._quorum.throttles.stored.topics == {"w": 300})
+        await eventually(lambda: outpost._member.quorum.throttles.stored.topics == {"w": 300})
     beyond = Worker("v", double, worker_credentials=made)
     with pytest.raises(
         NotAuthorizedError, match="worker v: this worker login may not serve v; it may serve w"
@@ -322,8 +322,8 @@ async def test_workers_with_logins_of_their_own_need_no_other(guarded_url: str) 
         ]
         nobody = guarded_url.replace("://hotmesh@", "://nobody-here@")
         async with HotMesh.init(APP, connection=nobody, engine=False, workers=workers) as serving:
-            assert serving._secured
-            assert [outpost._secured for outpost in serving.outposts] == [True]
+            assert serving._member.secured
+            assert [outpost._member.secured for outpost in serving.outposts] == [True]
             assert (await mesh.pubsub("one", {"x": 4}, timeout=10)).data == {"y": 8}
 
 

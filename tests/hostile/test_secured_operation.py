@@ -92,7 +92,7 @@ async def test_a_pause_and_its_end_are_obeyed_within_a_second(guarded_url: str) 
 
 
 def _rate_of(worker: HotMesh) -> int:
-    return worker._workers.figures()[0].rate
+    return worker._member.workers.figures()[0].rate
 
 
 def _pause_topic(mesh: HotMesh) -> Any:

@@ -52,7 +52,7 @@ class Actor:
             workers=[Worker(topic, self._work) for topic in self._order["topics"]],
             **self._order["options"],
         )
-        honest = self._mesh._plans.prepare
+        honest = self._mesh._member.plans.prepare
 
         async def prepare(version: str) -> str:
             self._note("asked", version=version)
@@ -61,7 +61,7 @@ class Actor:
             self._note("agreed", version=version)
             return checksum
 
-        self._mesh._plans.prepare = prepare  # type: ignore[method-assign]
+        self._mesh._member.plans.prepare = prepare  # type: ignore[method-assign]
         return self._mesh.guid_
 
     def _note(self, what: str, **facts: Any) -> None:
@@ -114,7 +114,7 @@ class Actor:
 
     async def callers(self) -> int:
         """How many wait for an answer here."""
-        return self.mesh._callers.waiting
+        return self.mesh._member.callers.waiting
 
     # -- listening ---------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Actor:
 
     async def freeze_at_commit(self) -> None:
         """Stand still, as by SIGSTOP, with the next step computed and not yet sent."""
-        store = self.mesh._store
+        store = self.mesh._member.store
         honest = store.commit
 
         async def commit(*arguments: Any, **options: Any) -> Any:
@@ -162,7 +162,7 @@ class Actor:
 
     async def die_at_commit(self, when: str) -> None:
         """`kill -9` with the next step computed: `before` it is sent, or `after` it is committed, with nobody told."""
-        store = self.mesh._store
+        store = self.mesh._member.store
         honest = store.commit
 
         async def commit(*arguments: Any, **options: Any) -> Any:

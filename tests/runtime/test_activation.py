@@ -69,7 +69,7 @@ async def test_row_26_and_44_alone_it_takes_no_time(mesh: HotMesh) -> None:
 
 
 async def test_no_engine_runs_a_version_that_another_has_not_loaded(mesh: HotMesh, other: HotMesh) -> None:
-    prepare = other._plans.prepare
+    prepare = other._member.plans.prepare
     asked, agreed = asyncio.Event(), asyncio.Event()
 
     async def hesitate(version: str) -> str:
@@ -77,7 +77,7 @@ async def test_no_engine_runs_a_version_that_another_has_not_loaded(mesh: HotMes
         await agreed.wait()
         return await prepare(version)
 
-    other._plans.prepare = hesitate  # type: ignore[method-assign]
+    other._member.plans.prepare = hesitate  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=30))
     await asked.wait()
     assert (await runs(mesh), await runs(other)) == ("1", "1")
@@ -85,7 +85,7 @@ async def test_no_engine_runs_a_version_that_another_has_not_loaded(mesh: HotMes
 
     agreed.set()
     assert await activation is True
-    assert other._plans.known("2") is not None
+    assert other._member.plans.known("2") is not None
     assert (await runs(other), await runs(mesh)) == ("2", "2")
 
 
@@ -125,7 +125,7 @@ async def test_an_engine_that_cannot_load_the_version_stops_it(mesh: HotMesh, ot
     async def refuse(version: str) -> str:
         raise ValueError(f"no such thing as {version}")
 
-    other._plans.prepare = refuse  # type: ignore[method-assign]
+    other._member.plans.prepare = refuse  # type: ignore[method-assign]
 
     with pytest.raises(
         ActivationError, match=f"Version 2 not activated. Engine {other.guid_} cannot load it"
@@ -137,7 +137,7 @@ async def test_an_engine_that_cannot_load_the_version_stops_it(mesh: HotMesh, ot
         await other.activate("2")
     assert await runs(mesh) == await runs(other) == "1"
 
-    del other._plans.prepare
+    del other._member.plans.prepare
     assert await mesh.activate("2") is True
 
 
@@ -158,7 +158,7 @@ async def test_row_35_a_version_that_is_not_there_leaves_nothing_behind(
 async def test_who_does_not_answer_is_away_and_finds_the_version_later(
     mesh: HotMesh, other: HotMesh, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other._quorum.on_message = lambda notice: None  # type: ignore[method-assign]
+    other._member.quorum.on_message = lambda notice: None  # type: ignore[method-assign]
     assert await runs(other) == "1"
 
     assert await mesh.activate("2", delay=0.01) is True
@@ -170,7 +170,7 @@ async def test_who_does_not_answer_is_away_and_finds_the_version_later(
 async def test_a_member_whose_connection_is_lost_is_not_waited_for(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:
-    other._quorum.on_message = lambda notice: None  # type: ignore[method-assign]
+    other._member.quorum.on_message = lambda notice: None  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
     await asyncio.sleep(0.2)
     await other.stop()
@@ -189,7 +189,7 @@ async def test_a_member_without_an_engine_may_activate_and_is_not_asked(
 
 
 async def test_a_version_deployed_anew_meanwhile_is_agreed_on_anew(mesh: HotMesh, other: HotMesh) -> None:
-    prepare, times = other._plans.prepare, 0
+    prepare, times = other._member.plans.prepare, 0
 
     async def while_it_changes(version: str) -> str:
         nonlocal times
@@ -199,7 +199,7 @@ async def test_a_version_deployed_anew_meanwhile_is_agreed_on_anew(mesh: HotMesh
             await mesh.deploy(graph("2", note="anew"))
         return checksum
 
-    other._plans.prepare = while_it_changes  # type: ignore[method-assign]
+    other._member.plans.prepare = while_it_changes  # type: ignore[method-assign]
     assert await mesh.activate("2", delay=30) is True
 
     assert times == 2
@@ -210,7 +210,7 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:
     with pytest.raises(ActivationError, match="another activation of app switched has been under way"):
-        async with activating(mesh._store, 1, 60), activating(other._store, 0.05, 60):
+        async with activating(mesh._member.store, 1, 60), activating(other._member.store, 0.05, 60):
             raise AssertionError("two at once")
     # One that says nothing for too long loses it.
     async with connected(database_url) as connection:
@@ -219,7 +219,7 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
         assert await mesh.activate("2") is True
     # Alone or not, it is waited for.
     await other.stop()
-    async with activating(mesh._store, 1, 60):
+    async with activating(mesh._member.store, 1, 60):
         waiting = asyncio.create_task(mesh.activate("1"))
         await asyncio.sleep(0.1)
         assert not waiting.done()
@@ -267,14 +267,14 @@ app:
 async def test_an_activation_that_is_cancelled_changes_nothing_and_stops_no_other(
     mesh: HotMesh, other: HotMesh
 ) -> None:
-    heard, other._quorum.on_message = other._quorum.on_message, lambda notice: None  # type: ignore[method-assign]
+    heard, other._member.quorum.on_message = other._member.quorum.on_message, lambda notice: None  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
     await asyncio.sleep(0.2)
     activation.cancel()
     await asyncio.wait([activation])
     assert await runs(mesh) == "1"
 
-    other._quorum.on_message = heard  # type: ignore[method-assign]
+    other._member.quorum.on_message = heard  # type: ignore[method-assign]
     with anyio.fail_after(10):
         assert await other.activate("2") is True
 
@@ -285,13 +285,13 @@ async def test_who_hears_nothing_finds_the_answers(
     async with HotMesh.init(APP, connection=database_url, direct_connection=False) as deaf:
         with anyio.fail_after(10):
             assert await deaf.activate("2", delay=30) is True
-        assert mesh._plans.known("2") is not None
+        assert mesh._member.plans.known("2") is not None
         assert (await runs(deaf), await runs(mesh)) == ("2", "2")
 
         async def refuse(version: str) -> str:
             raise ValueError(f"no such thing as {version}")
 
-        mesh._plans.prepare = refuse  # type: ignore[method-assign]
+        mesh._member.plans.prepare = refuse  # type: ignore[method-assign]
         with pytest.raises(ActivationError, match=f"Engine {mesh.guid_} cannot load it"):
             await deaf.activate("1", delay=30)
         await mesh.stop()

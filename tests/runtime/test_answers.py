@@ -40,7 +40,7 @@ async def test_a_refusal_harms_no_other_answer(
     ):
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
-        honest = worker._store.answer_work
+        honest = worker._member.store.answer_work
         refusals = 0
 
         async def answer_work(connection: Any, member: str, answers: Any, wake: str) -> list[bool]:
@@ -51,7 +51,7 @@ async def test_a_refusal_harms_no_other_answer(
                 raise Refusal(sqlstate)
             return await honest(connection, member, answers, wake)
 
-        monkeypatch.setattr(worker._store, "answer_work", answer_work)
+        monkeypatch.setattr(worker._member.store, "answer_work", answer_work)
         found: dict[int, int | None] = {}
         for x in range(10):
             await mesh.pub("one", {"x": x}, extended={"id": f"job-{x}"})

@@ -24,8 +24,8 @@ async def serve(message: StreamData) -> dict[str, Any]:
 
 def stop_stream(mesh: HotMesh) -> None:
     """Let the engine take nothing from the stream any more: what it still does, it does from memory."""
-    assert mesh._engine is not None
-    mesh._engine._stream.stop()
+    assert mesh._member.engine is not None
+    mesh._member.engine._stream.stop()
 
 
 async def test_the_engine_that_sent_the_work_hears_the_answer_itself(database_url: str) -> None:
@@ -62,10 +62,10 @@ async def test_an_answer_that_its_engine_does_not_take_goes_to_another(
     ):
         await first.deploy(GRAPH)
         await first.activate("1")
-        await eventually(lambda: second._plans.epoch == first._plans.epoch)
+        await eventually(lambda: second._member.plans.epoch == first._member.plans.epoch)
         stop_stream(first)
         deaf: list[Any] = []
-        monkeypatch.setattr(first._engine, "answered", deaf.append)
+        monkeypatch.setattr(first._member.engine, "answered", deaf.append)
         began = time.monotonic()
         assert (await first.pubsub("one", {"x": 1}, timeout=10)).data == {"y": 1}
         took = time.monotonic() - began
@@ -95,8 +95,8 @@ async def test_a_readonly_engine_is_told_nothing(database_url: str) -> None:
 
 async def test_an_answer_that_lay_in_memory_too_long_is_left_to_the_stream(database_url: str) -> None:
     async with HotMesh.init("direct", connection=database_url) as mesh:
-        assert mesh._engine is not None
-        memory = mesh._engine._cache
+        assert mesh._member.engine is not None
+        memory = mesh._member.engine._cache
         plain = Event("answer", "work", (0, 0))
         now = time.monotonic()
         lapsed, fresh = (

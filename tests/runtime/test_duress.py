@@ -199,14 +199,14 @@ async def slow(database_url: str) -> AsyncIterator[HotMesh]:
 async def test_row_247_a_slow_engine_slows_the_others_but_no_caller(
     slow: HotMesh, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = slow._store.commit
+    commit = slow._member.store.commit
 
     async def dragging(*arguments: Any, **options: Any) -> Any:
         await asyncio.sleep(SLOW)
         return await commit(*arguments, **options)
 
     async with HotMesh.init("strained", connection=database_url) as other:
-        monkeypatch.setattr(slow._store, "commit", dragging)
+        monkeypatch.setattr(slow._member.store, "commit", dragging)
         for number in range(3):
             await slow.pubsub("one", {"x": number}, timeout=10)
 
@@ -230,4 +230,8 @@ async def test_row_247_a_slow_engine_slows_the_others_but_no_caller(
 
 
 def is_slowed(mesh: HotMesh) -> bool:
-    return mesh._engine is not None and mesh._engine.pace.delay > 0 and mesh._engine._cache.slowed
+    return (
+        mesh._member.engine is not None
+        and mesh._member.engine.pace.delay > 0
+        and mesh._member.engine._cache.slowed
+    )

@@ -219,7 +219,7 @@ async def test_results_are_sent_to_other_processes_encoded(database_url: str) ->
         connected(database_url) as connection,
     ):
         for one in (mesh, other):
-            channel = member_channel(one._listener.channel, one.guid_)
+            channel = member_channel(one._member.listener.channel, one.guid_)
             await connection.add_listener(channel, lambda *arguments: heard.append(arguments[3]))
         await other.sub("failed", lambda topic, output: told.append(output))
         await mesh.pub("fail", INPUT)

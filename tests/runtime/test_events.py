@@ -153,7 +153,7 @@ async def test_a_job_that_is_given_up_cancels_its_rows(database_url: str) -> Non
     async with reviewing(database_url, events=sink, settings={"poison_threshold": 1}) as mesh:
         job_id = await mesh.pub("review.start", {})
         await sink.heard("created", job_id)
-        engine: Any = mesh._engine
+        engine: Any = mesh._member.engine
         handle = engine._stream._jobs_of
 
         async def fails(*_arguments: Any) -> Any:
@@ -219,9 +219,9 @@ async def test_what_is_no_sink_is_refused(database_url: str) -> None:
 async def test_without_a_sink_a_commit_is_one_statement(database_url: str) -> None:
     async with reviewing(database_url) as mesh:
         await mesh.pub("review.start", {})
-        engine: Any = mesh._engine
+        engine: Any = mesh._member.engine
         assert engine._cache.watched([]) == ()
-        assert mesh._events is None
+        assert mesh._member.events is None
 
 
 class Backwards:

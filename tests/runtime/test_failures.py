@@ -199,7 +199,7 @@ async def test_a_result_waits_for_room_in_a_full_database(database_url: str) -> 
         await eventually(lambda: calls == 1, what="the callback")
         await connection.execute(FULL.format(event="update"))
         gate.set()
-        engine = mesh._engine
+        engine = mesh._member.engine
         assert engine is not None
         await eventually(
             lambda: any(cell.failures > 1 for cell in engine._cache.cells.values()), what="a second attempt"
@@ -377,7 +377,7 @@ async def test_events_that_cannot_be_handled_are_given_up_and_the_parent_is_told
         await mesh.activate("1")
         await works(mesh)
         # As if it had not been told itself, so that all comes by the stream.
-        monkeypatch.setattr(mesh._engine, "answered", lambda _: None)
+        monkeypatch.setattr(mesh._member.engine, "answered", lambda _: None)
         with pytest.raises(JobError) as caught:
             await mesh.pubsub("parent", {"x": 13}, timeout=20)
         await works(mesh)

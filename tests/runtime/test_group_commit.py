@@ -29,8 +29,8 @@ class Turnstile:
     def __init__(self, mesh: HotMesh) -> None:
         self.all = self.waiting = self.most = 0
         self.open = asyncio.Event()
-        self._honest = mesh._store.commit
-        mesh._store.commit = self._commit  # type: ignore[method-assign]
+        self._honest = mesh._member.store.commit
+        mesh._member.store.commit = self._commit  # type: ignore[method-assign]
 
     async def _commit(self, *arguments: Any, **options: Any) -> Any:
         self.all += 1
@@ -75,7 +75,7 @@ async def test_an_engine_in_company_has_one_unless_that_is_held_up(
     ):
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
-        engine = mesh._engine
+        engine = mesh._member.engine
         assert engine is not None
         turnstile = Turnstile(mesh)
         calls = start(mesh)
@@ -149,7 +149,7 @@ async def test_what_has_an_answer_here_is_not_run_again_when_its_lease_has_lapse
         HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], settings=settings) as mesh,
         answering(mesh, gated, database_url, 1) as (turnstile, calls, connection),
     ):
-        mesh._leases._due = list  # type: ignore[method-assign]
+        mesh._member.leases._due = list  # type: ignore[method-assign]
         gated.gate.set()
 
         async def claimed_again() -> bool:

@@ -207,7 +207,7 @@ async def test_apps_and_namespaces_stand_side_by_side(database_url: str) -> None
         assert told == {name: [f"{name[0]}.{name[1]}"] for name in names}
         for name, mesh in meshes.items():
             others = [f"{a}.{b}" for a, b in names if (a, b) != name]
-            assert [await mesh._store.status(job_id) for job_id in others] == [None] * 3
+            assert [await mesh._member.store.status(job_id) for job_id in others] == [None] * 3
     assert ran == {name: [1] for name in names}
 
 
@@ -252,7 +252,7 @@ async def test_what_a_readonly_engine_leaves_is_taken_up_at_once(database_url: s
         for topic, data, expected in (("nap", {}, {"awake": True}), ("one", {"x": 4}, {"y": 8})):
             assert (await readonly.pubsub(topic, data, timeout=10)).data == expected
         assert time.monotonic() - began < 15
-        assert not readonly._engine._cache.cells  # type: ignore[union-attr]
+        assert not readonly._member.engine._cache.cells  # type: ignore[union-attr]
 
 
 async def test_a_readonly_worker_takes_nothing(database_url: str) -> None:
@@ -318,7 +318,7 @@ async def test_row_21_the_same_app_again_after_stop_all(database_url: str) -> No
 async def test_two_that_stop_it_at_once_both_wait_for_its_end(database_url: str) -> None:
     async with mesh_on(database_url) as mesh:
         await asyncio.gather(mesh.stop(), mesh.stop())
-        assert mesh._ended
+        assert mesh._member.lifetime.ended
         async with connected(database_url) as connection:
             left = "select count(*) from pg_stat_activity where application_name = 'hotmesh instances'"
             await eventually(lambda: _is(connection, left, 0))

@@ -109,16 +109,16 @@ async def test_running_callbacks_and_lost_leases_are_seen(database_url: str) -> 
     async with HotMesh.init("shop", connection=database_url, workers=[worker(waits)], lease=0.6) as mesh:
         await deployed(mesh)
         job_id = await mesh.pub("one", {})
-        await eventually(lambda: mesh._workers.running_topics() == ["w"])
+        await eventually(lambda: mesh._member.workers.running_topics() == ["w"])
         found = await mesh.metrics()
         assert found["callbacks_running"] == {"w": 1}
         assert found["queue_messages"]["worker"]["w"]["held"] == 1
         assert found["jobs_in_memory"] == 1
         async with connected(database_url) as connection:
             await connection.execute("delete from hotmesh.worker_stream where job_id = $1", job_id)
-        await eventually(lambda: mesh._leases._lost)
+        await eventually(lambda: mesh._member.leases._lost)
         free.set()
-        await eventually(lambda: mesh._metrics.lost_leases == {"w": 1})
+        await eventually(lambda: mesh._member.metrics.lost_leases == {"w": 1})
 
 
 async def test_poison_and_reconnects_are_counted(database_url: str) -> None:
@@ -133,9 +133,9 @@ async def test_poison_and_reconnects_are_counted(database_url: str) -> None:
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where application_name = 'hotmesh shop' and datname = current_database()"
             )
-        await eventually(lambda: mesh._listener.reconnects == 1)
+        await eventually(lambda: mesh._member.listener.reconnects == 1)
         async with HotMesh.init("shop", connection=database_url, workers=[worker()]) as other:
-            await eventually(lambda: other._metrics.dead_letters == {"worker": 1})
+            await eventually(lambda: other._member.metrics.dead_letters == {"worker": 1})
             await eventually(lambda: buried(other))
         assert sum((await mesh.metrics())["reconnects"].values()) >= 2
 

@@ -93,8 +93,8 @@ async def test_workers_share_an_outpost_by_connection_and_need_none_for_the_inst
         Worker("idle", double, connection={**apart(database_url, "never"), "readonly": True}),
     ]
     async with HotMesh.init(APP, connection=database_url, workers=workers) as mesh:
-        assert mesh._workers.topics == ["own", "same"]
-        assert [outpost._workers.topics for outpost in mesh.outposts] == [["one", "two"], ["three"]]
+        assert mesh._member.workers.topics == ["own", "same"]
+        assert [outpost._member.workers.topics for outpost in mesh.outposts] == [["one", "two"], ["three"]]
         assert await sessions(database_url, "never") == 0
     await pool.close()
 
@@ -108,8 +108,8 @@ async def test_without_an_engine_the_first_workers_connection_is_the_instances(d
         await deployed(mesh)
         # There is nothing else that it could connect to: the environment names no database.
         async with HotMesh.init(APP, engine=False, workers=workers) as serving:
-            assert serving._workers.topics == ["w"]
-            assert [outpost._workers.topics for outpost in serving.outposts] == [["v"]]
+            assert serving._member.workers.topics == ["w"]
+            assert [outpost._member.workers.topics for outpost in serving.outposts] == [["v"]]
             assert (await mesh.pubsub("one", {"x": 1}, timeout=10)).data == {"y": 2}
         async with HotMesh.init(APP, connection=database_url, engine=False, workers=workers) as serving:
             assert len(serving.outposts) == 2
@@ -122,7 +122,7 @@ async def test_rates_and_pauses_hold_for_outposts(database_url: str) -> None:
         [outpost] = mesh.outposts
 
         def rate() -> int:
-            return outpost._workers.figures()[0].rate
+            return outpost._member.workers.figures()[0].rate
 
         targets: list[dict[str, Any]] = [{"topic": "w"}, {}, {"guid": mesh.guid_}, {"guid": outpost.guid_}]
         for target in targets:
@@ -157,7 +157,7 @@ async def test_metrics_explanations_and_codecs_include_outposts(database_url: st
             return bool((await mesh.metrics())["callbacks_running"].get("w"))
 
         await eventually(runs)
-        assert mesh._serves("w", "one")
+        assert mesh._member.serves("w", "one")
         release.set()
         await eventually(lambda: _done(mesh, job))
         assert (await mesh.get_state("one", job)).data == {"y": 6}
@@ -186,10 +186,10 @@ async def test_a_further_worker_joins_an_outpost_that_is_there(database_url: str
     ) as mesh:
         await deployed(mesh)
         mesh.add_worker(Worker("w", double, connection=here))
-        assert mesh.outposts[0]._workers.topics == ["v", "w"]
+        assert mesh.outposts[0]._member.workers.topics == ["v", "w"]
         assert (await mesh.pubsub("one", {"x": 4}, timeout=10)).data == {"y": 8}
         mesh.add_worker(Worker("same", double, connection=database_url))
-        assert mesh._workers.topics == ["same"]
+        assert mesh._member.workers.topics == ["same"]
         with pytest.raises(
             ConfigError, match="worker u has a connection that no other worker of this instance has"
         ):
@@ -291,8 +291,8 @@ async def test_what_ends_an_outpost_ends_its_instance_and_the_other_way_round(
     mesh = await HotMesh.init(APP, connection=database_url, workers=[worker])
     [outpost] = mesh.outposts
     victim = outpost if broken == "outpost" else mesh
-    assert victim._runner is not None
-    victim._runner.cancel()
+    assert victim._member.lifetime.runner is not None
+    victim._member.lifetime.runner.cancel()
     await eventually(lambda: mesh.stopped and outpost.stopped)
     with pytest.raises(ConnectionLostError, match="has stopped"):
         await mesh.pub("one", {"x": 1})

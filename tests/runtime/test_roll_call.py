@@ -104,17 +104,17 @@ async def test_a_roll_call_ends_when_all_who_are_there_have_answered(
 
 async def test_who_has_died_is_not_waited_for(mesh: HotMesh, database_url: str) -> None:
     async with HotMesh.init(APP, connection=database_url) as other:
-        first = other._listener.session
-        assert first in (await live_members(mesh._store)).engines
+        first = other._member.listener.session
+        assert first in (await live_members(mesh._member.store)).engines
         async with connected(database_url) as connection:
             await connection.execute("select pg_terminate_backend($1)", first)
 
         async def gone() -> bool:
-            return first not in (await live_members(mesh._store)).all
+            return first not in (await live_members(mesh._member.store)).all
 
         await eventually(gone)
         # It comes back by itself.
-        await eventually(lambda: other._listener.session not in (first, None))
+        await eventually(lambda: other._member.listener.session not in (first, None))
         assert len(await mesh.roll_call(30)) == 3
 
 
@@ -143,7 +143,7 @@ async def test_row_233_engines_repeat_their_profiles(mesh: HotMesh) -> None:
     await eventually(lambda: len(heard.of("pong")) >= 2)
     # Another roll call replaces the first; with interval 0 there is one answer.
     await mesh.pub_quorum({"type": "rollcall", "interval": 0, "topic": None, "guid": mesh.guid_})
-    await eventually(lambda: not mesh._quorum.roll_calls.repeating and heard.of("rollcall")[1:])
+    await eventually(lambda: not mesh._member.quorum.roll_calls.repeating and heard.of("rollcall")[1:])
     assert all(set(pong["profile"]) == ENGINE for pong in heard.of("pong"))
 
 
@@ -201,7 +201,7 @@ async def test_a_subscriber_that_raises_stops_no_other_and_one_that_leaves_hears
 
 
 async def test_what_is_no_message_harms_nobody(mesh: HotMesh, database_url: str) -> None:
-    channel = mesh._listener.channel
+    channel = mesh._member.listener.channel
     async with connected(database_url) as connection:
         for text in (
             '{"q": 7}',

@@ -154,8 +154,8 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
 
     async def look(self: Store, connection: Any, batch: Any, *arguments: Any, **options: Any) -> Any:
         committed = await original(self, connection, batch, *arguments, **options)
-        assert mesh._engine is not None
-        jobs = [cell.job for cell in mesh._engine._cache.cells.values() if cell.job is not None]
+        assert mesh._member.engine is not None
+        jobs = [cell.job for cell in mesh._member.engine._cache.cells.values() if cell.job is not None]
         kept.extend(sum(map(len, job.records.values())) for job in jobs)
         return committed
 
@@ -312,7 +312,7 @@ async def test_memory_for_idle_jobs_is_bounded_by_what_their_records_take(databa
         assert all(output.data == {"n": 30} for output in outputs)
 
         jobs = [await mesh.pub("rest", {"n": number}) for number in range(20)]
-        engine = mesh._engine
+        engine = mesh._member.engine
         assert engine is not None
         await eventually(lambda: not any(cell.busy for cell in engine._cache.cells.values()))
         assert 0 < engine._cache.bytes <= 2 * options["cache_bytes"]

@@ -187,7 +187,7 @@ async def test_an_older_state_is_not_told_after_a_newer_one(database_url: str) -
             ("b", 2, 4),
             ("a", 3, 5),
         ):
-            mesh._on_message({"f": sender, "n": number, "j": state(seq)})
+            mesh._member.dispatcher.on_message({"f": sender, "n": number, "j": state(seq)})
         await eventually(lambda: len(told) == 4)
     assert [output.data["seq"] for _, output in told] == [1, 4, 4, 5]
 
@@ -197,7 +197,9 @@ async def test_what_is_told_of_a_job_that_is_gone(database_url: str) -> None:
     async with mesh_on(database_url) as mesh:
         await mesh.sub("t", told_by(told))
         metadata = {"jid": "j", "gid": "g", "js": 0, "err": "{}"}
-        mesh._on_message({"f": "a", "n": 1, "j": {"topic": "t", "seq": 1, "metadata": metadata, "ref": True}})
+        mesh._member.dispatcher.on_message(
+            {"f": "a", "n": 1, "j": {"topic": "t", "seq": 1, "metadata": metadata, "ref": True}}
+        )
         await eventually(lambda: told)
     assert told == [("t", JobOutput({**metadata, "_gone": True}, {}))]
 
@@ -208,7 +210,9 @@ async def test_a_result_that_cannot_be_sent_stops_no_other(database_url: str) ->
         await other.sub("t", told_by(told))
         for name, topic in (("a", "t"), ("b\ud800", "t"), ("c", "t")):
             metadata = {"jid": name, "gid": name, "js": 0}
-            mesh._publisher.notify(Notice(name, None, topic, metadata, {}, seq=1), {"t": {other.guid_}})
+            mesh._member.publisher.notify(
+                Notice(name, None, topic, metadata, {}, seq=1), {"t": {other.guid_}}
+            )
         await eventually(lambda: len(told) == 2)
     assert [output.metadata.jid for _, output in told] == ["a", "c"]
 
@@ -328,7 +332,7 @@ async def test_subscriptions_work_again_after_the_connections_broke(database_url
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
         await eventually(lambda: _rows(database_url))
-        await eventually(lambda: worker._listener.channel)
+        await eventually(lambda: worker._member.listener.channel)
 
         async def heard() -> bool:
             await caller.pub("other", {})
@@ -350,7 +354,7 @@ async def test_a_subscription_that_could_not_be_stored_is_none(database_url: str
             with pytest.raises(Exception, match="hotmesh migrate"):
                 await mesh.sub("t", told_by(told))
             await connection.execute("alter table hotmesh.gone rename to subscription")
-        assert not mesh._subscribers
+        assert not mesh._member.subscribers
     with pytest.raises(ConnectionLostError, match="sub cannot be served"):
         await mesh.sub("t", told_by(told))
     await mesh.unsub("t")
@@ -404,7 +408,7 @@ async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(
     async with mesh_on(database_url) as mesh:
         await mesh.sub("t", slow)
         for number in range(10):
-            mesh._subscribers.publish("t", 1, {"jid": "j", "gid": str(number)}, {"n": number})
+            mesh._member.subscribers.publish("t", 1, {"jid": "j", "gid": str(number)}, {"n": number})
             await asyncio.sleep(0)
         release.set()
         await eventually(lambda: len(told) == 4)
@@ -424,11 +428,11 @@ async def test_nobody_is_called_after_unsub_and_everybody_before_stop_returns(da
         await mesh.sub("t", slow)
         await mesh.sub("t", told_by(told))
         for number in range(3):
-            mesh._subscribers.publish("t", 1, {"jid": "j", "gid": str(number)}, {"n": number})
+            mesh._member.subscribers.publish("t", 1, {"jid": "j", "gid": str(number)}, {"n": number})
         await eventually(lambda: calls)
         await mesh.unsub("t", slow)
         release.set()
-        mesh._subscribers.publish("t", 1, {"jid": "j", "gid": "last"}, {"n": 3})
+        mesh._member.subscribers.publish("t", 1, {"jid": "j", "gid": "last"}, {"n": 3})
     assert calls == [0]
     assert [output.data["n"] for _, output in told] == [0, 1, 2, 3]
 
@@ -442,7 +446,7 @@ async def test_a_caller_is_answered_across_processes(database_url: str) -> None:
             *(caller.pubsub("one", {"x": "ü" * size}, timeout=20) for size in (1, 4_000, 100_000))
         )
         assert [len(output.data["y"]) for output in found] == [1, 4_000, 100_000]
-        assert caller._callers.waiting == 0
+        assert caller._member.callers.waiting == 0
 
 
 async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> None:
@@ -483,7 +487,7 @@ async def test_callers_that_leave_leave_nothing_behind(database_url: str) -> Non
         finally:
             del loop.call_later
             loop.set_exception_handler(None)
-        assert mesh._callers.waiting == 0
+        assert mesh._member.callers.waiting == 0
         assert all(handle.cancelled() or handle.when() <= loop.time() for handle in timers)
         assert await _rows(database_url) == []
         assert complaints == []

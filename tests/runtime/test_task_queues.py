@@ -59,13 +59,13 @@ async def test_instances_of_one_task_queue_share_the_connection_for_calls(databa
         await deployed(one)
         await deployed(other)
         assert shared() == {"q": (1, 3)}
-        assert one._store._link is other._store._link is third._store._link
+        assert one._member.store._link is other._member.store._link is third._member.store._link
         jobs = [await mesh.pub("one", {"x": 1}) for mesh in (one, other)]
         states = await asyncio.gather(
             *(mesh.get_status(job) for mesh, job in zip((one, other), jobs, strict=True) for _ in range(20))
         )
         assert states == [1] * 40
-        assert one._store._link.reconnects == 0
+        assert one._member.store._link.reconnects == 0
         # Whoever asks for a native connection gets none that an instance uses.
         client = await connect_client(database_url, "q")
         await client.fetchval("select 1")
@@ -105,10 +105,10 @@ async def test_workers_of_task_queues_of_their_own_have_outposts_of_their_own(da
         for topic, queue in (("w", "fast"), ("v", "fast"), ("u", "slow"), ("t", None))
     ]
     async with HotMesh.init(APP, connection=database_url, workers=workers) as mesh:
-        assert [outpost._workers.topics for outpost in mesh.outposts] == [["w", "v"], ["u"], ["t"]]
+        assert [outpost._member.workers.topics for outpost in mesh.outposts] == [["w", "v"], ["u"], ["t"]]
         assert shared() == {"fast": (1, 1), "slow": (1, 1)}
         mesh.add_worker(Worker("s", double, connection=apart, task_queue="slow"))
-        assert mesh.outposts[1]._workers.topics == ["u", "s"]
+        assert mesh.outposts[1]._member.workers.topics == ["u", "s"]
     async with HotMesh.init(APP, connection=database_url, workers=workers, task_queue="all") as mesh:
         assert len(mesh.outposts) == 1
         assert shared() == {"all": (2, 2)}

@@ -159,7 +159,7 @@ async def test_row_222_one_member_or_all(
         assert "topic" not in everybody
 
         await mesh.throttle(9, guid=other.guid_)
-        await eventually(lambda: other._engine is not None and other._engine.pace.rate == 9)
+        await eventually(lambda: other._member.engine is not None and other._member.engine.pace.rate == 9)
         assert await is_(mesh, {"w": 8, "": 8}) is False
         assert sorted(profile.throttle for profile in await mesh.roll_call()) == [8, 8, 9]
         assert len(heard) == 2
@@ -274,7 +274,7 @@ async def test_another_engine_goes_on_when_one_is_paused(mesh: HotMesh, database
 
 
 async def is_paused(mesh: HotMesh) -> bool:
-    return mesh._engine is not None and mesh._engine.pace.paused
+    return mesh._member.engine is not None and mesh._member.engine.pace.paused
 
 
 async def test_a_slowed_engine_takes_one_job_at_a_time(mesh: HotMesh) -> None:
@@ -346,7 +346,7 @@ async def test_others_take_what_a_paused_worker_leaves(
     elsewhere = Starts()
     async with HotMesh.init(APP, connection=database_url, engine=False, workers=[Worker("w", elsewhere)]):
         await mesh.pause(guid=mesh.guid_, scope="workers")
-        await eventually(lambda: -1 in [f.rate for f in mesh._workers.figures()])
+        await eventually(lambda: -1 in [f.rate for f in mesh._member.workers.figures()])
 
         outputs = await asyncio.gather(*(mesh.pubsub("one", {"x": number}, timeout=5) for number in range(5)))
 
@@ -380,7 +380,7 @@ async def test_a_rate_that_was_set_while_a_member_was_away_is_found(mesh: HotMes
             "where datname = current_database() and pid <> pg_backend_pid()"
         )
 
-    await eventually(lambda: mesh._engine is not None and mesh._engine.pace.rate == 11)
+    await eventually(lambda: mesh._member.engine is not None and mesh._member.engine.pace.rate == 11)
 
 
 async def test_who_hears_nothing_looks_for_rates(database_url: str) -> None:
@@ -389,9 +389,11 @@ async def test_who_hears_nothing_looks_for_rates(database_url: str) -> None:
         HotMesh.init(APP, connection=database_url) as mesh,
     ):
         await mesh.throttle(12, scope="engines")
-        await eventually(lambda: deaf._engine is not None and deaf._engine.pace.rate == 12, within=5)
+        await eventually(
+            lambda: deaf._member.engine is not None and deaf._member.engine.pace.rate == 12, within=5
+        )
         await deaf.throttle(13, scope="engines")
-        await eventually(lambda: mesh._engine is not None and mesh._engine.pace.rate == 13)
+        await eventually(lambda: mesh._member.engine is not None and mesh._member.engine.pace.rate == 13)
 
 
 async def test_a_lower_rate_wakes_a_sleeping_worker(mesh: HotMesh, starts: Starts) -> None:

@@ -396,11 +396,11 @@ async def test_a_topic_that_the_next_version_drops_is_still_served_by_the_one_of
 
 async def test_a_process_that_has_heard_nothing_of_a_version_decides_by_it(database_url: str) -> None:
     async with shop(database_url) as mesh, connected(database_url) as connection:
-        await mesh._plans.active()
+        await mesh._member.plans.active()
         async with shop(database_url, workers=False) as other:
             await other.deploy(flow("2").replace("{$self.input.data.id}", "{$self.input.data.number}"))
             await other.activate("2")
-            mesh._plans.epoch, mesh._plans._active = mesh._plans.epoch - 1, "1"
+            mesh._member.plans.epoch, mesh._member.plans._active = mesh._member.plans.epoch - 1, "1"
             async with connection.transaction():
                 found = await mesh.pub("named", {"id": "A", "number": "7"}, connection=connection)
             assert found == "7"
@@ -455,7 +455,9 @@ async def test_an_open_transaction_holds_up_nobody_but_who_wants_its_id(database
             await transaction.start()
             await mesh.pub("order", {"x": 1}, extended={"id": job_id}, connection=connection)
             wanted = asyncio.ensure_future(mesh.pub("order", {"x": 2}, extended={"id": job_id}))
-            await eventually(lambda: mesh._engine is not None and mesh._engine._held, what="a start put off")
+            await eventually(
+                lambda: mesh._member.engine is not None and mesh._member.engine._held, what="a start put off"
+            )
             others = [await mesh.pub("order", {"x": number}) for number in range(3)]
             assert [(await done(mesh, other))["y"] for other in others] == [0, 2, 4]
             assert not wanted.done()

@@ -18,11 +18,11 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
+from hotmesh.mesh import HotMesh
 from hotmesh.observe.apps import list_apps
 from hotmesh.observe.observer import observing
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
-from hotmesh.runtime.mesh import HotMesh
 
 app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if there are several.")
 

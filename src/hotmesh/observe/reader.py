@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from hotmesh.core.arguments import checked_text
 from hotmesh.core.mapping import Environment
 from hotmesh.observe import jobs
 from hotmesh.observe.apps import PlanOf
@@ -64,4 +65,7 @@ class JobReader:
         self, topic: str | None = None, job_id: str | None = None, limit: int = 100
     ) -> list[DeadLetter]:
         """The newest dead letters first."""
+        for name, value in (("topic", topic), ("job_id", job_id)):
+            if value is not None:
+                checked_text(value, name)
         return await list_dead_letters(self._observer, self._app_id, topic, job_id, limit)

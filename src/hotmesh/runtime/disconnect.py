@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hotmesh.core.duration import Duration
 from hotmesh.postgres.connect import sharing
-from hotmesh.runtime.mesh import HotMesh
+from hotmesh.runtime.registry import stop_all
 
 
 async def disconnect_all(grace: Duration | None = None) -> None:
@@ -12,5 +12,5 @@ async def disconnect_all(grace: Duration | None = None) -> None:
 
     What is open then is not of hotmesh: pools of yours stay open. A new `init` or `connect_client` afterwards works.
     """
-    await HotMesh.stop_all(grace)
+    await stop_all(grace)
     await sharing.close_all()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_type_hints
 
 from hotmesh.core.duration import seconds
 from hotmesh.errors import ConfigError
@@ -77,7 +77,7 @@ class Settings:
             if text is not None:
                 values[name] = _number(text, variable) * scale
                 labels[name] = f"environment variable {variable}"
-        known = {field.name: field for field in fields(cls)}
+        known = [field.name for field in fields(cls)]
         for option, value in (given or {}).items():
             name = _ALIASES.get(option, option)
             if name != option and given is not None and given.get(name) is not None:
@@ -94,8 +94,7 @@ class Settings:
                 values[name] = value
                 labels[name] = f"setting {option}"
         for name, value in values.items():
-            whole = known[name].type == "int"
-            values[name] = _checked(name, value, labels[name], whole=whole)
+            values[name] = _checked(name, value, labels[name], whole=name not in _FRACTIONS)
         return cls(**values)
 
 
@@ -145,11 +144,9 @@ LARGEST_VALUE = 10_000_000_000
 _ALIASES = {"reclaim_delay": "lease", "reclaim_count": "poison_threshold"}
 """Names that other engines have for settings."""
 
-_DURATIONS = frozenset(
-    field.name
-    for field in fields(Settings)
-    if str(field.type).startswith("float") and field.name != "duress_alpha"
-)
+_FRACTIONS = frozenset(name for name, kind in get_type_hints(Settings).items() if kind is not int)
+
+_DURATIONS = _FRACTIONS - {"duress_alpha"}
 
 
 def _checked(name: str, value: Any, label: str, *, whole: bool) -> float:

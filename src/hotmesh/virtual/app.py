@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from hotmesh.errors import ConfigError
+from hotmesh.mesh import HotMesh
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.connect.locks import alone
 from hotmesh.postgres.store import Store
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import ConnectionSource
-    from hotmesh.runtime.mesh import HotMesh
 
 VERSION: Final = 2
 """That of `app.yaml`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
+from hotmesh.core.schedule import Rhythm
 from hotmesh.errors import (
     DuplicateJobError,
     GetStateError,
@@ -16,11 +17,8 @@ from hotmesh.errors import (
     JobNotFoundError,
     JobTimeoutError,
 )
-
-if TYPE_CHECKING:
-    from hotmesh.core.schedule import Rhythm
-    from hotmesh.runtime.mesh import HotMesh
-    from hotmesh.runtime.results.output import JobOutput
+from hotmesh.mesh import HotMesh
+from hotmesh.runtime.results.output import JobOutput
 
 KEPT: Final = 1.0
 """Seconds that a result is kept if the call does not say."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -16,17 +16,15 @@ import anyio.to_thread
 
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
+from hotmesh.mesh import HotMesh
 from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
-from hotmesh.runtime.mesh import HotMesh
 from hotmesh.runtime.messages import Response, StreamData
 from hotmesh.runtime.telemetry.logs import level_number
 from hotmesh.runtime.work.worker import Worker, is_asynchronous
 from hotmesh.virtual.app import ensure_active
 from hotmesh.virtual.context import serving
-
-if TYPE_CHECKING:
-    from hotmesh.core.state.retry import RetryPolicy
 
 Callback = Callable[..., Any]
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.schedule import read_rhythm
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
+from hotmesh.mesh import HotMesh
+from hotmesh.postgres.connect.connection import ConnectionLike
 from hotmesh.virtual.calls import KEPT, Calls
 from hotmesh.virtual.context import VirtualContext, current
 from hotmesh.virtual.members import Target, members, worker_for
-
-if TYPE_CHECKING:
-    from hotmesh.core.state.retry import RetryPolicy
-    from hotmesh.postgres.connect.connection import ConnectionLike
-    from hotmesh.runtime.mesh import HotMesh
 
 OnError = Literal["stop", "continue"]
 

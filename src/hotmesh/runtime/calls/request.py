@@ -1,18 +1,21 @@
-"""What callers say about a job to be started, checked and as the core wants it."""
+"""What callers say about a job to be started or stopped, checked and as the core wants it; and what they get for it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
+from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, is_storable
 from hotmesh.core.column import has_nul
-from hotmesh.core.duration import LONGEST_TIME, seconds
+from hotmesh.core.duration import LONGEST_TIME, Duration, seconds
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, normalise
-from hotmesh.errors import ConfigError
+from hotmesh.errors import ConfigError, JobError
 from hotmesh.runtime import ids
+from hotmesh.runtime.messages import checked_code
+from hotmesh.runtime.results.output import JobOutput
 
 
 def start_request(
@@ -47,6 +50,36 @@ def start_request(
         search=_search(more, max_payload),
         pending=None if pending is None else min(seconds(pending, name="pending"), LONGEST_TIME),
     )
+
+
+def interrupt_options(
+    reason: str | None,
+    expire: Duration | None,
+    code: int,
+    stack: str | None,
+    *,
+    throw: bool,
+    descend: bool,
+) -> dict[str, Any]:
+    """What is to be said with an interrupt. Raises ConfigError."""
+    options: dict[str, Any] = {"code": checked_code(code)}
+    options |= {"throw": checked_flag(throw, "throw"), "descend": checked_flag(descend, "descend")}
+    for name, text in (("reason", reason), ("stack", stack)):
+        if text is not None and not isinstance(text, str):
+            raise ConfigError(f"{name} must be a text, not {text!r}")
+        if text is not None:
+            options[name] = text
+    if expire is not None:
+        options["expire"] = seconds(expire, name="expire")
+    return options
+
+
+def answer(output: JobOutput) -> JobOutput:
+    """What a caller gets who waits for the job. Raises JobError if it has ended with an error."""
+    error = output.metadata.get("err")
+    if error is not None:
+        raise JobError(json.loads(error), output.metadata.get("jid"))
+    return output
 
 
 def _job_id(value: Any) -> str | None:

@@ -13,33 +13,29 @@ from typing import Any
 
 from hotmesh.core.advance.advance import start
 from hotmesh.core.advance.limits import Limits
-from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import AppNotFoundError, DuplicateJobError, TopicNotFoundError
 from hotmesh.postgres.connect.caller import fetch_row
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.surroundings import Surroundings
 
 _TYPES = ("text", "text", "text", "text", "text", "text", "double precision", "text", "text", "bigint")
 
 
-async def start_within(
-    store: Store,
-    plans: Plans,
-    environment: Environment,
-    limits: Limits,
-    connection: Any,
-    request: StartRequest,
-) -> str:
+async def start_within(surroundings: Surroundings, connection: Any, request: StartRequest) -> str:
     """Create the job on the caller's connection; returns its id.
 
     Raises AppNotFoundError, TopicNotFoundError, MappingError, DuplicateJobError, ConfigError, SchemaError.
     """
+    store, plans, settings = surroundings.store, surroundings.plans, surroundings.settings
+    limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire)
+    if surroundings.telemetry is not None:
+        request = surroundings.telemetry.carried(request)
     for current in (True, True, False):
         plan = await plans.active()
         epoch = plans.epoch
-        step = start(plan, request, datetime.now(UTC), environment, limits=limits)
+        step = start(plan, request, datetime.now(UTC), surroundings.environment, limits=limits)
         job_id = step.jobs[0].job.job_id
         # By a transaction that began earlier, the definitions may be older for good: then only the topic is looked up.
         outcome, version = await _try(store, connection, request, job_id, epoch if current else None)

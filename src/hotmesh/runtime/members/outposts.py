@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, NotAuthorizedError, SchemaError
+from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.logins.roles import login_of
+from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.work.worker import Worker
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import ConnectionSource
-    from hotmesh.runtime.mesh import HotMesh
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,45 +40,58 @@ class OutpostSpec:
         return ", ".join(dict.fromkeys(worker.topic for worker in self.workers))
 
 
-StartOutpost = Callable[[OutpostSpec, str], Awaitable["HotMesh"]]
-"""Starts the member for a spec, with a guid."""
+class Outpost(Protocol):
+    """A member that serves the workers of a spec."""
+
+    lifetime: Lifetime
 
 
-class Outposts:
-    """The outposts of one instance. `start` and `stop` are called within its lifetime."""
+AnOutpost = TypeVar("AnOutpost", bound=Outpost)
 
-    def __init__(self, specs: Sequence[OutpostSpec], begin: StartOutpost, guid: str) -> None:
+
+class Outposts(Generic[AnOutpost]):
+    """The outposts of one instance. `start` and `stop` are called within its lifetime.
+
+    `begin` starts the member for a spec, with a guid.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[OutpostSpec],
+        begin: Callable[[OutpostSpec, str], Awaitable[AnOutpost]],
+        guid: str,
+    ) -> None:
         self._specs = specs
         self._begin = begin
         self._guid = guid
-        self._started: list[tuple[OutpostSpec, HotMesh]] = []
+        self._started: list[tuple[OutpostSpec, AnOutpost]] = []
 
     @property
-    def members(self) -> tuple[HotMesh, ...]:
+    def members(self) -> tuple[AnOutpost, ...]:
         """Those that have been started."""
-        return tuple(mesh for _, mesh in self._started)
+        return tuple(outpost for _, outpost in self._started)
 
-    def at(self, source: ConnectionSource, task_queue: str | None) -> HotMesh | None:
+    def at(self, source: ConnectionSource, task_queue: str | None) -> AnOutpost | None:
         """The outpost that has this connection."""
         target = source.ways, task_queue
-        return next((mesh for spec, mesh in self._started if spec.target == target), None)
+        return next((outpost for spec, outpost in self._started if spec.target == target), None)
 
     async def start(self) -> None:
         """Start them all. Raises what `HotMesh.init` raises, and then says of which worker it is."""
         for number, spec in enumerate(self._specs, start=1):
             try:
-                mesh = await self._begin(spec, f"{self._guid}.{number}")
+                outpost = await self._begin(spec, f"{self._guid}.{number}")
             except ConnectionFailedError as error:
                 raise ConnectionFailedError(f"worker {spec.topics}: {error.reason}") from error
             except (ConfigError, NotAuthorizedError, SchemaError) as error:
                 raise type(error)(f"worker {spec.topics}: {error}") from error
-            self._started.append((spec, mesh))
+            self._started.append((spec, outpost))
 
     async def stop(self, grace: float) -> None:
         """Stop them all at once, as `HotMesh.stop` does."""
         async with anyio.create_task_group() as tasks:
-            for mesh in self.members:
-                tasks.start_soon(mesh.stop, grace)
+            for outpost in self.members:
+                tasks.start_soon(outpost.lifetime.stop, grace)
 
 
 def assign_workers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -94,27 +94,6 @@ def check_task_queue(task_queue: object) -> None:
     """Raise ConfigError for what is no task queue."""
     if task_queue is not None and (not isinstance(task_queue, str) or not task_queue):
         raise ConfigError(f"task_queue must be a non-empty text, not {task_queue!r}")
-
-
-def worker_from(given: Worker | Mapping[str, Any]) -> Worker:
-    """A worker, also from a dict of its options. Raises ConfigError."""
-    if isinstance(given, Worker):
-        return given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"workers= takes workers and dicts of their options, not {given!r}")
-    known = [option.name for option in fields(Worker)]
-    for option in given:
-        if option in ("reclaim_delay", "reclaim_count", "lease", "poison_threshold"):
-            raise ConfigError(
-                f"{option} is no option of a worker: it is that of its instance, settings={{{option!r}: …}}"
-            )
-        if option not in known:
-            raise ConfigError(f"a worker has no option {option!r}; known are {', '.join(known)}")
-    if not {"topic", "callback"} <= given.keys():
-        raise ConfigError(
-            f"worker must include a callback function and topic; it has {', '.join(given) or 'nothing'}"
-        )
-    return Worker(**given)
 
 
 def retry_policy(given: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:

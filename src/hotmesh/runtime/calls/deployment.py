@@ -1,0 +1,59 @@
+"""Checks what is to be deployed, and stores it as a version."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from hotmesh.core.definition.graph import App
+from hotmesh.core.definition.manifest import app_to_json, manifest
+from hotmesh.postgres import sql
+from hotmesh.runtime.definitions.graph_files import load
+from hotmesh.runtime.surroundings import Surroundings
+from hotmesh.runtime.telemetry.logs import LogContext, logging_as
+from hotmesh.runtime.wake import DEFINITIONS
+
+logger = logging.getLogger("hotmesh")
+
+GraphLike = str | Path | Mapping[str, Any]
+"""YAML text, a path, or a dict."""
+
+
+class Deployment:
+    """Versions of one app on their way to the tables."""
+
+    def __init__(self, surroundings: Surroundings, log_context: LogContext) -> None:
+        self._store = surroundings.store
+        self._plans = surroundings.plans
+        self._events = surroundings.events
+        self._log_context = log_context
+
+    async def plan(self, source: GraphLike, base_path: str | Path | None) -> dict[str, Any]:
+        """The manifest of a version; nothing is stored. Raises CompileError."""
+        return manifest(await self._load(source, base_path))
+
+    async def deploy(self, source: GraphLike, base_path: str | Path | None) -> dict[str, Any]:
+        """Store a version; its manifest. Raises CompileError."""
+        app = await self._load(source, base_path)
+        stored = json.dumps(app_to_json(app), separators=(",", ":"), ensure_ascii=False)
+        checksum = sql.checksum(stored)
+        await self._store.deploy(app.version, stored, checksum, DEFINITIONS)
+        await self._plans.refresh()
+        if self._events is not None:
+            self._events.engine("deployed", version=app.version)
+        return manifest(app)
+
+    async def _load(self, source: GraphLike, base_path: str | Path | None) -> App:
+        def read() -> App:
+            loaded = load(source, base_path=base_path, expected_app_id=self._store.app_id)
+            for warning in loaded.warnings:
+                logger.warning("graph: %s", warning)
+            return loaded.app
+
+        with logging_as(self._log_context):
+            return await anyio.to_thread.run_sync(read)

@@ -10,6 +10,8 @@ import pytest
 
 from harness import connected, eventually, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.engine.limits import EngineLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +87,7 @@ async def _job_of(url: str, x: int) -> str:
 
 
 async def test_row_276_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotmesh.runtime.engine.engine.UNCOMMITTED_LIMIT", 20)
+    monkeypatch.setattr(Engine, "limits", EngineLimits(uncommitted_jobs=20))
     running = most = 0
 
     async def counted(message: StreamData) -> dict[str, Any]:

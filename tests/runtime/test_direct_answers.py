@@ -11,7 +11,7 @@ import pytest
 from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.core.state.job import Event, MessageReceipt
-from hotmesh.runtime.engine.cell import HandedEvent
+from hotmesh.runtime.engine.job_cache import HandedEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -96,14 +96,14 @@ async def test_a_readonly_engine_is_told_nothing(database_url: str) -> None:
 async def test_an_answer_that_lay_in_memory_too_long_is_left_to_the_stream(database_url: str) -> None:
     async with HotMesh.init("direct", connection=database_url) as mesh:
         assert mesh._member.engine is not None
-        memory = mesh._member.engine._cache
+        advances, stream_wake = mesh._member.engine._advances, mesh._member.engine._stream_wake
         plain = Event("answer", "work", (0, 0))
         now = time.monotonic()
         lapsed, fresh = (
             HandedEvent("answer", "work", (0, 0), receipt=MessageReceipt("m"), until=now + remaining)
             for remaining in (-0.1, 60.0)
         )
-        memory.stream_wake.clear()
-        assert memory.still_ours([plain, fresh]) == [plain, fresh]
-        assert memory.still_ours([plain, lapsed, fresh]) == [plain, fresh]
-        assert await memory.stream_wake.wait(0)
+        stream_wake.clear()
+        assert advances.still_ours([plain, fresh]) == [plain, fresh]
+        assert advances.still_ours([plain, lapsed, fresh]) == [plain, fresh]
+        assert await stream_wake.wait(0)

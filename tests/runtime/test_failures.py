@@ -31,8 +31,7 @@ from hotmesh import (
 )
 from hotmesh.core.advance.advance import advance
 from hotmesh.postgres import local
-from hotmesh.runtime.engine import engine as engine_module
-from hotmesh.runtime.engine import stream as stream_module
+from hotmesh.runtime.definitions import program as program_module
 
 pytestmark = pytest.mark.anyio
 
@@ -202,7 +201,7 @@ async def test_a_result_waits_for_room_in_a_full_database(database_url: str) -> 
         engine = mesh._member.engine
         assert engine is not None
         await eventually(
-            lambda: any(cell.failures > 1 for cell in engine._cache.cells.values()), what="a second attempt"
+            lambda: any(cached.failures > 1 for cached in engine._cache), what="a second attempt"
         )
         await connection.execute("drop trigger full_disk on hotmesh.job")
         output = await waiting
@@ -333,8 +332,7 @@ async def test_a_step_that_cannot_be_computed_fails_its_activity_alone(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = _BrokenAdvance(poison=13)
-    monkeypatch.setattr(engine_module, "advance", broken)
-    monkeypatch.setattr(stream_module, "advance", broken)
+    monkeypatch.setattr(program_module, "advance", broken)
     async with mesh_on(database_url) as mesh, connected(database_url) as connection:
         healthy = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=10)) for x in range(10)]
         with pytest.raises(JobError, match="a defect"):
@@ -366,8 +364,7 @@ async def test_events_that_cannot_be_handled_are_given_up_and_the_parent_is_told
 ) -> None:
     """By the stream: tried again with growing pauses, then a dead letter, and an error for whoever waits."""
     broken = _BrokenAdvance(poison=13)
-    monkeypatch.setattr(engine_module, "advance", broken)
-    monkeypatch.setattr(stream_module, "advance", broken)
+    monkeypatch.setattr(program_module, "advance", broken)
     async with (
         HotMesh.init(app_id=APP, connection=database_url, settings={"poison_threshold": 2}) as mesh,
         HotMesh.init(app_id=APP, connection=database_url, engine=False, workers=[Worker("w", double)]),

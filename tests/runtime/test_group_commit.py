@@ -13,6 +13,8 @@ import pytest
 
 from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.engine.limits import EngineLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -65,13 +67,12 @@ async def test_an_engine_alone_has_two_commits_on_their_way(database_url: str) -
         await all_done(mesh, calls, database_url)
 
 
-async def test_an_engine_in_company_has_one_unless_that_is_held_up(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hotmesh.runtime.engine.engine.HELD_UP", 6.0)
+@asynccontextmanager
+async def in_company(url: str) -> AsyncIterator[tuple[HotMesh, Turnstile]]:
+    """An engine that has found another one beside it, with nothing to do."""
     async with (
-        HotMesh.init(APP, connection=database_url, workers=[Worker("w", double)]) as mesh,
-        HotMesh.init(APP, connection=database_url),
+        HotMesh.init(APP, connection=url, workers=[Worker("w", double)]) as mesh,
+        HotMesh.init(APP, connection=url),
     ):
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
@@ -79,14 +80,24 @@ async def test_an_engine_in_company_has_one_unless_that_is_held_up(
         assert engine is not None
         turnstile = Turnstile(mesh)
         calls = start(mesh)
-        await eventually(lambda: engine._company, what="a look around")
+        await eventually(lambda: engine._group_commit.in_company, what="a look around")
         turnstile.open.set()
-        await all_done(mesh, calls, database_url)
+        await all_done(mesh, calls, url)
+        yield mesh, turnstile
+
+
+async def test_an_engine_in_company_has_one(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "limits", EngineLimits(held_up_after=6.0))
+    async with in_company(database_url) as (_, turnstile):
         assert turnstile.most == 1
 
-        # What stands in the way of the first is not in the way of the second.
+
+async def test_what_holds_up_the_first_is_not_in_the_way_of_the_second(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "limits", EngineLimits(held_up_after=0.2))
+    async with in_company(database_url) as (mesh, turnstile):
         turnstile.open.clear()
-        monkeypatch.setattr("hotmesh.runtime.engine.engine.HELD_UP", 0.2)
         calls = [*start(mesh)]
         await eventually(lambda: turnstile.waiting == 1)
         calls += start(mesh)

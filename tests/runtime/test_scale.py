@@ -14,8 +14,7 @@ import pytest
 from harness import eventually
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.postgres.store import Store
-from hotmesh.runtime.engine.job_cache import RECORD_LIMIT
-from hotmesh.runtime.engine.stream import EVENT_LIMIT
+from hotmesh.runtime.engine.limits import EngineLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +154,7 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
     async def look(self: Store, connection: Any, batch: Any, *arguments: Any, **options: Any) -> Any:
         committed = await original(self, connection, batch, *arguments, **options)
         assert mesh._member.engine is not None
-        jobs = [cell.job for cell in mesh._member.engine._cache.cells.values() if cell.job is not None]
+        jobs = [cached.job for cached in mesh._member.engine._cache if cached.job is not None]
         kept.extend(sum(map(len, job.records.values())) for job in jobs)
         return committed
 
@@ -164,8 +163,8 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
 
     assert output.data == {"n": 400}
     assert calls["commit"] <= 402
-    assert max(kept) <= RECORD_LIMIT
-    assert calls["load_records"] <= 400 * 3 / RECORD_LIMIT + 2
+    assert max(kept) <= EngineLimits().cached_records
+    assert calls["load_records"] <= 400 * 3 / EngineLimits().cached_records + 2
 
 
 async def test_a_late_pass_is_loaded_with_as_few_pages_as_an_early_one(database: asyncpg.Connection) -> None:
@@ -296,7 +295,7 @@ async def test_many_children_that_end_elsewhere_are_heard_in_bounded_steps(
             output = await parent
 
     assert output.metadata.js == 0
-    assert max(most) <= EVENT_LIMIT
+    assert max(most) <= EngineLimits().events_per_step
 
 
 async def test_memory_for_idle_jobs_is_bounded_by_what_their_records_take(database_url: str) -> None:
@@ -314,6 +313,6 @@ async def test_memory_for_idle_jobs_is_bounded_by_what_their_records_take(databa
         jobs = [await mesh.pub("rest", {"n": number}) for number in range(20)]
         engine = mesh._member.engine
         assert engine is not None
-        await eventually(lambda: not any(cell.busy for cell in engine._cache.cells.values()))
+        await eventually(lambda: not any(cached.busy for cached in engine._cache))
         assert 0 < engine._cache.bytes <= 2 * options["cache_bytes"]
-        assert 0 < len(engine._cache.cells) < len(jobs)
+        assert 0 < len(engine._cache) < len(jobs)

@@ -456,7 +456,8 @@ async def test_an_open_transaction_holds_up_nobody_but_who_wants_its_id(database
             await mesh.pub("order", {"x": 1}, extended={"id": job_id}, connection=connection)
             wanted = asyncio.ensure_future(mesh.pub("order", {"x": 2}, extended={"id": job_id}))
             await eventually(
-                lambda: mesh._member.engine is not None and mesh._member.engine._held, what="a start put off"
+                lambda: mesh._member.engine is not None and mesh._member.engine._starts.waiting_for_id,
+                what="a start put off",
             )
             others = [await mesh.pub("order", {"x": number}) for number in range(3)]
             assert [(await done(mesh, other))["y"] for other in others] == [0, 2, 4]

@@ -330,9 +330,12 @@ class Store:
         )
         return {rows[row["position"] - 1] for row in found}
 
-    async def free_expired_ids(self, job_ids: Sequence[str]) -> int:
-        """Remove jobs of these ids whose time is over; how many there were."""
-        return int(await self._value("select mesh.free_expired_ids($1, $2)", self.app_id, list(job_ids)))
+    async def free_expired_ids(self, job_ids: Sequence[str], *, connection: Driver | None = None) -> int:
+        """Remove jobs of these ids whose time is over; how many there were. `connection`: in its transaction."""
+        statement, ids = "select mesh.free_expired_ids($1, $2)", list(job_ids)
+        if connection is None:
+            return int(await self._value(statement, self.app_id, ids))
+        return int(await connection.fetchval(self.bound(statement), self.app_id, ids))
 
     async def lock_due_jobs(self, connection: Driver, limit: int) -> list[DueJob]:
         """Lock jobs that have messages or due timers, in the caller's transaction."""

@@ -161,21 +161,14 @@ class Member:
         return SecuredStore(*at, login, codec, patience=patience, task_queue=task_queue)
 
     def _make_engine(self) -> Engine:
-        around, readonly = self.surroundings, self.options.readonly
+        readonly = self.options.readonly
         engine = Engine(
-            around.store,
-            around.plans,
-            around.member,
-            around.settings,
-            around.environment,
+            self.surroundings,
             self.workers.slots,
             self.publisher.notify,
             self.callers.recheck,
             lambda: self.listener.own_channel,
             readonly=readonly,
-            metrics=around.metrics,
-            events=around.events,
-            telemetry=around.telemetry,
         )
         # An engine that processes nothing does not go on with answers, either: they go to the others.
         self.workers.deliver_to(None if readonly else engine.deliver, engine.slot_free, engine.behind)

@@ -1,20 +1,18 @@
-"""The versions of an app as compiled plans, one per process and version, never older than the database's."""
+"""The versions of an app as programs with their plans, one per process and version, never older than the database's."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import anyio
 
 from hotmesh.core.definition.manifest import app_from_json
 from hotmesh.core.mapping import compile_expression
 from hotmesh.core.plan.compile import HookPlan, Plan, compile_app
+from hotmesh.core.state.job import Job
 from hotmesh.errors import AppNotFoundError, VersionNotFoundError
-
-if TYPE_CHECKING:
-    from hotmesh.core.state.job import Job
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.store import Store
+from hotmesh.runtime.definitions.program import GraphProgram, Program
 
 
 class Plans:
@@ -29,38 +27,79 @@ class Plans:
         self._pinned = pinned
         self._rules: dict[str, list[HookPlan]] = {}
         self._lock = anyio.Lock()
-        self._plans: dict[str, tuple[str, Plan]] = {}
+        self._programs: dict[str, tuple[str, GraphProgram]] = {}
+        """Version → checksum of its definition, and the program."""
         self.epoch = -1
         self._active: str | None = None
 
     async def refresh(self) -> None:
-        """Read epoch and active version, and forget plans whose definition was replaced."""
+        """Read epoch and active version, and forget versions whose definition was replaced."""
         async with self._lock:
             state = await self._store.app_state()
             if state is None:
                 self.epoch, self._active = -1, None
-                self._plans.clear()
+                self._programs.clear()
                 return
             if state[0] != self.epoch:
                 self._rules.clear()
                 checksums = await self._store.checksums()
-                self._plans = {
-                    version: (checksum, plan)
-                    for version, (checksum, plan) in self._plans.items()
+                self._programs = {
+                    version: (checksum, program)
+                    for version, (checksum, program) in self._programs.items()
                     if checksums.get(version) == checksum
                 }
             self.epoch, self._active = state
 
-    async def active(self) -> Plan:
-        """The plan that new jobs start on. Raises AppNotFoundError if no version is active."""
+    # -- programs ----------------------------------------------------------------------------------------
+
+    async def active_program(self) -> GraphProgram:
+        """The program that new jobs start on. Raises AppNotFoundError if no version is active."""
         version = self._active
         if version is None:
             await self.refresh()
             version = self._active
             if version is None:
                 raise AppNotFoundError(self._store.app_id)
-        known = self._plans.get(version)
-        return known[1] if known is not None else await self.version(version)
+        known = self._programs.get(version)
+        return known[1] if known is not None else await self._load(version)
+
+    def known_program(self, job: Job) -> Program | None:
+        """The program of a job, if this process has it already.
+
+        That of the version it started on; or, if jobs are not pinned, of the active one, as long as that serves the
+        job's topic.
+        """
+        if not self._pinned and self._active is not None:
+            active = self._programs.get(self._active)
+            if active is None:
+                return None
+            if active[1].serves(job.topic):
+                return active[1]
+        found = self._programs.get(job.version)
+        return None if found is None else found[1]
+
+    async def program(self, job: Job) -> Program:
+        """The program of a job, loaded if need be. Raises VersionNotFoundError."""
+        if not self._pinned:
+            active = await self.active_program()
+            if active.serves(job.topic):
+                return active
+        return await self._load(job.version)
+
+    # -- plans -------------------------------------------------------------------------------------------
+
+    async def active(self) -> Plan:
+        """The plan that new jobs start on. Raises AppNotFoundError if no version is active."""
+        return (await self.active_program()).plan
+
+    async def version(self, version: str) -> Plan:
+        """The plan of a version, loaded if need be. Raises VersionNotFoundError."""
+        return (await self._load(version)).plan
+
+    def known(self, version: str) -> Plan | None:
+        """The plan of a version if this process has it already."""
+        found = self._programs.get(version)
+        return None if found is None else found[1].plan
 
     async def prepare(self, version: str) -> str:
         """Load and compile a version as it is deployed now; returns the checksum of its definition.
@@ -68,33 +107,8 @@ class Plans:
         Raises VersionNotFoundError, and whatever is wrong with a definition that cannot be compiled.
         """
         await self.refresh()
-        await self.version(version)
-        return self._plans[version][0]
-
-    def known(self, version: str) -> Plan | None:
-        """The plan of a version if this process has it already."""
-        found = self._plans.get(version)
-        return None if found is None else found[1]
-
-    def known_for(self, job: Job) -> Plan | None:
-        """The plan a job runs on, if this process has it already.
-
-        That of the version it started on; or, if jobs are not pinned, of the active one, as long as it has a graph
-        on the job's topic.
-        """
-        if not self._pinned and self._active is not None:
-            active = self.known(self._active)
-            if active is None or job.topic in active.graphs:
-                return active
-        return self.known(job.version)
-
-    async def for_job(self, job: Job) -> Plan:
-        """The plan a job runs on, loaded if need be. Raises VersionNotFoundError."""
-        if not self._pinned:
-            active = await self.active()
-            if job.topic in active.graphs:
-                return active
-        return await self.version(job.version)
+        await self._load(version)
+        return self._programs[version][0]
 
     async def rules(self, topic: str) -> list[HookPlan]:
         """How a signal on the topic computes its key: by the active version, then by others that differ from it.
@@ -113,16 +127,15 @@ class Plans:
             rule for rule in self._rules[topic] if (rule.to, repr(rule.actual.source)) not in known
         ]
 
-    async def version(self, version: str) -> Plan:
-        """The plan of a version, loaded if need be. Raises VersionNotFoundError."""
+    async def _load(self, version: str) -> GraphProgram:
         async with self._lock:
-            known = self._plans.get(version)
+            known = self._programs.get(version)
             if known is not None:
                 return known[1]
             stored = await self._store.graph(version)
             if stored is None:
                 raise VersionNotFoundError(self._store.app_id, version)
             text, checksum = stored
-            plan = compile_app(app_from_json(json.loads(text)))
-            self._plans[version] = (checksum, plan)
-            return plan
+            program = GraphProgram(compile_app(app_from_json(json.loads(text))))
+            self._programs[version] = (checksum, program)
+            return program

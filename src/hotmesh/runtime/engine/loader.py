@@ -1,59 +1,195 @@
-"""Jobs with those of their records that their events may need."""
+"""Loads jobs with those of their records that their events may need."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
-from hotmesh.core.plan.compile import Plan
-from hotmesh.core.state.job import Address, Event, Job
-from hotmesh.errors import VersionNotFoundError
-
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Driver
-    from hotmesh.postgres.store import Store
-    from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.core.state.job import Address, Event, Job, WorkReceipt
+from hotmesh.core.values import UNDEFINED
+from hotmesh.errors import CodecError, NoConnectionError, VersionNotFoundError
+from hotmesh.postgres.connect.connection import Driver
+from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
+from hotmesh.runtime.service import Flag, forever
+from hotmesh.runtime.surroundings import Surroundings
+from hotmesh.runtime.wake import EVENTS
+from hotmesh.runtime.work.slots import Slots
 
 logger = logging.getLogger("hotmesh.engine")
 
 
-class Loader:
+class RecordLoader:
     """Reads what the activities of jobs left, as far as a step needs it."""
 
-    def __init__(self, store: Store, plans: Plans) -> None:
-        self._store = store
-        self._plans = plans
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._store = surroundings.store
+        self._plans = surroundings.plans
 
     async def load(self, connection: Driver, wanted: Sequence[tuple[Job, Sequence[Event]]]) -> dict[str, Job]:
-        """The jobs with the records that their events may need."""
-        places = []
+        """The jobs, by generation, with the records that their events may need; without those of unknown versions."""
+        needed: list[tuple[str, str, tuple[int, ...]]] = []
         covered: dict[str, frozenset[Address]] = {}
         for job, events in wanted:
-            plan = await self.plan_of(job)
-            if plan is None:
+            program = await self.program(job)
+            if program is None:
                 continue
             for event in events:
-                activity = plan.activities.get(event.activity_id)
-                if activity is not None:
-                    places += [(job.generation, need, event.dimension) for need in activity.needs]
+                needed += [(job.generation, need, event.dimension) for need in program.needs(event)]
             covered[job.generation] = frozenset((event.activity_id, event.dimension) for event in events)
-        records = await self._store.load_records(connection, places)
+        records = await self._store.load_records(connection, needed)
         return {
-            job.generation: _with(job, records.get(job.generation, {}), covered[job.generation])
+            job.generation: replace(
+                job, records=records.get(job.generation, {}), covered=covered[job.generation]
+            )
             for job, _ in wanted
             if job.generation in covered
         }
 
-    async def plan_of(self, job: Job) -> Plan | None:
+    async def program(self, job: Job) -> Program | None:
+        """The program of a job; None if its version is gone."""
         try:
-            return self._plans.known_for(job) or await self._plans.for_job(job)
+            return self._plans.known_program(job) or await self._plans.program(job)
         except VersionNotFoundError:
             logger.error("job of an unknown version", extra={"job_id": job.job_id, "version": job.version})
             return None
 
 
-def _with(job: Job, records: Any, covered: frozenset[Address]) -> Job:
-    return msgspec.structs.replace(job, records=records, covered=covered)
+class JobLoader:
+    """Loads the jobs that have events but are not in memory, all that wait at once. `run` is its lifetime.
+
+    `on_loaded` takes a job that can be advanced now; `recheck` is told, by generation, of one that has ended.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        slots: Slots,
+        cache: JobCache,
+        records: RecordLoader,
+        recheck: Callable[[str], None],
+        on_loaded: Callable[[CachedJob], None],
+    ) -> None:
+        self._store = surroundings.store
+        self._member = surroundings.member
+        self._settings = surroundings.settings
+        self._slots = slots
+        self._cache = cache
+        self._records = records
+        self._recheck = recheck
+        self._on_loaded = on_loaded
+        self._link = surroundings.store.link("load")
+        self._wanted: list[CachedJob] = []
+        self._news = Flag()
+        self._in_load = 0
+        """Jobs that are being loaded just now."""
+
+    def add(self, cached: CachedJob) -> None:
+        """Load a job."""
+        self._wanted.append(cached)
+        self._news.set()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait to be loaded, or are being loaded."""
+        return len(self._wanted) + self._in_load
+
+    async def run(self) -> None:
+        await forever(
+            self.run_once,
+            logger,
+            lost=None,
+            failed="job could not be loaded",
+            longest_pause=self._settings.reconnect_max,
+        )
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def run_once(self) -> None:
+        """Wait until there are jobs to load, and load them."""
+        if not self._wanted:
+            self._news.clear()
+            await self._news.wait()
+        wanted, self._wanted = self._wanted, []
+        self._in_load = len(wanted)
+        try:
+            await self._load(wanted)
+        except NoConnectionError:
+            self._wanted = [*(cached for cached in wanted if cached.busy and cached.events), *self._wanted]
+            raise
+        except Exception as error:
+            logger.error("jobs could not be loaded, loading them one by one", exc_info=error)
+            await self._load_singly(wanted)
+        finally:
+            self._in_load = 0
+
+    async def _load(self, wanted: Sequence[CachedJob]) -> None:
+        async with self._link.use() as connection:
+            jobs = await self._store.load_jobs(connection, {cached.job_id for cached in wanted})
+            loaded = await self._records.load(
+                connection,
+                [(jobs[cached.generation], cached.events) for cached in wanted if cached.generation in jobs],
+            )
+        for cached in wanted:
+            job = loaded.get(cached.generation)
+            if job is None or not job.live:
+                # Ended, scrubbed or replaced: the rows that these events came from went with it. If that was by a
+                # commit of this process whose answer was lost, nobody here has been told yet.
+                self._recheck(cached.generation)
+                self._drop(cached)
+            else:
+                cached.job = job
+                self._on_loaded(cached)
+
+    async def _load_singly(self, wanted: Sequence[CachedJob]) -> None:
+        """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again."""
+        for cached in wanted:
+            try:
+                await self._load([cached])
+            except NoConnectionError:
+                self._wanted.append(cached)
+            except CodecError as error:
+                await self._leave(cached, error)
+            except Exception as error:
+                logger.error("job could not be loaded", extra={"job_id": cached.job_id}, exc_info=error)
+                self._drop(cached)
+
+    async def _leave(self, cached: CachedJob, error: CodecError) -> None:
+        """A job that this process cannot decode is for another one; answers of workers here become rows for it."""
+        logger.error("job cannot be decoded", extra={"job_id": cached.job_id, "error": str(error)})
+        answers = [event for event in cached.events if isinstance(event.receipt, WorkReceipt)]
+        cached.events, cached.job = [], None
+        self._cache.forget(cached)
+        try:
+            if answers:
+                await self._hand_on(cached, answers)
+        finally:
+            self._slots.answers_committed(cached.generation, answers)
+            self._cache.vacate(cached)
+
+    async def _hand_on(self, cached: CachedJob, answers: Sequence[Event]) -> None:
+        dumps = self._store.payload.dumps
+        try:
+            async with self._link.use() as connection:
+                await self._store.answer_work(
+                    connection,
+                    self._member,
+                    [
+                        (cached.generation, e.activity_id, e.dimension, e.status, e.code, dumps(e.data))
+                        for e in answers
+                        if e.data is not UNDEFINED
+                    ],
+                    EVENTS,
+                )
+        except (NoConnectionError, CodecError) as failure:
+            # Their leases lapse, and the work is done again.
+            logger.error("answers not handed on", extra={"job_id": cached.job_id, "error": str(failure)})
+
+    def _drop(self, cached: CachedJob) -> None:
+        """There is nothing to advance: the events mean nothing any more, or come again from their rows."""
+        self._slots.answers_committed(cached.generation, cached.events)
+        cached.events, cached.job = [], None
+        self._cache.vacate(cached)

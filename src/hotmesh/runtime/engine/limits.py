@@ -1,0 +1,29 @@
+"""How much an engine takes at once, and how long it waits for what; nobody has to set any of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds of an engine; times in seconds."""
+
+    events_per_step: int = 500
+    """Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
+    due_jobs: int = 100
+    """Jobs that one look at the engine stream takes."""
+    cached_records: int = 256
+    """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
+    uncommitted_jobs: int = 300
+    """Jobs whose events may wait for a commit before workers claim more: enough for the next commits."""
+    second_commit: int = 8
+    """Ready tickets from which a second commit runs beside the first."""
+    held_up_after: float = 1.0
+    """From then on, a commit is held up by something."""
+    company_known_for: float = 5.0
+    """Between two looks, under load, whether the app has other engines."""
+    id_held_retry: float = 0.5
+    """Between two tries to create a job whose id is taken by a transaction that is still open."""
+    unreadable_retry: float = 1.0
+    """For so long a process leaves alone what it cannot decode, so that one with the right codec gets it."""

@@ -1,0 +1,284 @@
+"""Begins jobs: a step is computed at once, and its caller waits until it is committed.
+
+A start is computed again when the definitions have changed, or when it has to know that an id is taken. While a transaction of
+somebody's holds its id, it waits for the end of that; for as long as there may be no connection, too, and no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from hotmesh.core.advance.limits import Limits
+from hotmesh.core.state.job import Job, StartRequest
+from hotmesh.core.state.step import Consumed, Step
+from hotmesh.errors import ConnectionLostError, DuplicateJobError, HotMeshError, NoConnectionError
+from hotmesh.postgres.connect.connection import id_is_held
+from hotmesh.postgres.steps import Committed
+from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.engine.after_commit import AfterCommit
+from hotmesh.runtime.engine.group_commit import GroupCommit
+from hotmesh.runtime.engine.in_flight import InFlight
+from hotmesh.runtime.engine.job_cache import JobCache
+from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.engine.recovery import found_written
+from hotmesh.runtime.engine.ticket import STOPPED, Attempt, Ticket
+from hotmesh.runtime.service import Flag, forever
+from hotmesh.runtime.surroundings import Surroundings
+
+logger = logging.getLogger("hotmesh.engine")
+
+
+class StartTicket(Ticket):
+    """The step that creates a job, for a caller who waits."""
+
+    __slots__ = ("_starts", "held_until", "lost", "over", "request", "set_aside_at", "taken", "verdict")
+
+    def __init__(self, starts: Starts, request: StartRequest, step: Step, epoch: int) -> None:
+        super().__init__(step)
+        self.epoch = epoch
+        self.request = request
+        self._starts = starts
+        self.verdict: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        """A bare future: the commit loop answers some thousand of these a second."""
+        self.taken: frozenset[str] = frozenset()
+        """Ids that commits have found in other hands."""
+        self.lost = False
+        """The answer to a commit of it was lost; it may yet come through."""
+        self.over = False
+        """The caller has been told."""
+        self.held_until: float | None = None
+        """Until when to wait for its id, which is in an open transaction, by `time.monotonic`."""
+        self.set_aside_at = 0.0
+        """When it was last put off until it can be computed again, likewise."""
+
+    def tell(self, result: Job | BaseException) -> None:
+        """Tell the caller; what comes second is nothing to anybody."""
+        self._starts.settled(self)
+        if self.verdict.done():
+            return
+        if isinstance(result, BaseException):
+            self.verdict.set_exception(result)
+        else:
+            self.verdict.set_result(result)
+
+    def recompute(self) -> None:
+        self._starts.again(self)
+
+    def applied(self, attempt: Attempt, committed: Committed) -> None:
+        self._starts.applied(self, attempt, committed)
+        self.tell(self.step.jobs[0].job)
+
+    async def refused(self, reason: str, taken: str) -> None:
+        del reason  # that an id is taken is all there can be: it changes no job
+        try:
+            if self.lost and await self._starts.is_written(self):
+                # The commit whose answer was lost came through after all.
+                self.local = [False] * len(self.step.work)
+                self.applied(Attempt(self.epoch), found_written(self.epoch))
+                return
+            freed = await self._starts.free_expired(taken)
+        except NoConnectionError:
+            # The other steps of the batch are settled; this one is refused again, and then asks again.
+            freed = True
+        if not freed and self.step.jobs[0].job.job_id == taken:
+            self.tell(DuplicateJobError(taken))
+            return
+        if not freed:
+            # A child's id is in other hands: the step is computed again with that fact.
+            self.taken |= {taken}
+        self._starts.again(self)
+
+    def unwritten(self) -> None:
+        self.lost = True
+        if not self.over:
+            self._starts.resubmit(self)
+
+    def rejected(self, error: BaseException) -> None:
+        if id_is_held(error):
+            self._starts.wait_for_id(self)
+            return
+        job_id = self.step.jobs[0].job.job_id
+        logger.error("step could not be stored", extra={"job_id": job_id}, exc_info=error)
+        self.tell(error)
+
+    def without(self, gone: Collection[Consumed]) -> None:
+        raise AssertionError("a start answers no row")
+
+    def give_up(self, error: BaseException) -> bool:
+        self.tell(ConnectionLostError(str(error)))
+        return True
+
+    def abandon(self, error: BaseException) -> None:
+        self.tell(error)
+
+
+class Starts:
+    """The starts of one engine. `run` computes those again that need it."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        group_commit: GroupCommit,
+        after_commit: AfterCommit,
+        cache: JobCache,
+        in_flight: InFlight,
+        step_limits: Limits,
+        limits: EngineLimits,
+    ) -> None:
+        self._store = surroundings.store
+        self._plans = surroundings.plans
+        self._settings = surroundings.settings
+        self._environment = surroundings.environment
+        self._group_commit = group_commit
+        self._after_commit = after_commit
+        self._cache = cache
+        self._in_flight = in_flight
+        self._step_limits = step_limits
+        self._id_held_retry = limits.id_held_retry
+        self._again: list[StartTicket] = []
+        self._news = Flag()
+        self._held: set[StartTicket] = set()
+        """Starts that wait because their id is in an open transaction."""
+        self._closed = False
+
+    async def run(self) -> None:
+        """Compute again what was set aside for that; the definitions may have to be read first."""
+        await forever(
+            self.run_once,
+            logger,
+            lost=None,
+            failed="step could not be computed",
+            longest_pause=self._settings.reconnect_max,
+        )
+
+    def close(self) -> None:
+        """Abandon what waits here, and take no more."""
+        self._closed = True
+        for ticket in (*self._again, *self._held):
+            ticket.abandon(HotMeshError(STOPPED))
+        self._again.clear()
+        self._held.clear()
+
+    async def start(self, request: StartRequest) -> Job:
+        """Create a job; returns once it is durable.
+
+        Raises TopicNotFoundError, MappingError, DuplicateJobError, AppNotFoundError, ConnectionLostError.
+        """
+        if self._closed:
+            raise HotMeshError(STOPPED)
+        program = await self._plans.active_program()
+        step = program.start(request, _now(), self._environment, taken=frozenset(), limits=self._step_limits)
+        ticket = StartTicket(self, request, step, self._plans.epoch)
+        self._in_flight.begin()
+        self._group_commit.submit(ticket)
+        return await ticket.verdict
+
+    async def run_once(self) -> None:
+        """Wait until there is something to compute again, and do that."""
+        if not self._again:
+            self._news.clear()
+            await self._news.wait()
+        try:
+            program = await self._plans.active_program()
+        except NoConnectionError as error:
+            self._again = [ticket for ticket in self._again if self._is_patient(ticket, error)]
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the callers'
+            for ticket in self._take_again():
+                ticket.tell(error)
+            return
+        for ticket in self._take_again():
+            self._compute_again(program, ticket)
+
+    @property
+    def waiting_for_id(self) -> int:
+        """Starts that wait for the end of somebody's transaction."""
+        return len(self._held)
+
+    def give_up(self, error: BaseException) -> None:
+        """There has been no connection for as long as a caller waits."""
+        for ticket in self._take_again():
+            ticket.give_up(error)
+
+    # -- verdicts ----------------------------------------------------------------------------------------
+
+    def applied(self, ticket: StartTicket, attempt: Attempt, committed: Committed) -> None:
+        self._after_commit.apply(ticket, attempt, committed)
+        self._cache.evict()
+
+    def settled(self, ticket: StartTicket) -> None:
+        if not ticket.over:
+            ticket.over = True
+            if ticket not in self._held:
+                self._in_flight.end()
+
+    def resubmit(self, ticket: StartTicket) -> None:
+        """Commit the same step once more."""
+        self._group_commit.submit(ticket)
+
+    async def is_written(self, ticket: StartTicket) -> bool:
+        """Whether the job that a start should create is the one that an earlier commit of it created."""
+        job = ticket.step.jobs[0].job
+        async with self._store.connection() as connection:
+            written = await self._store.written(connection, [job.job_id])
+        return written.get(job.job_id, ("",))[0] == job.generation
+
+    async def free_expired(self, job_id: str) -> bool:
+        """Whether the job that has the id was one whose time is over, and is gone now."""
+        return await self._store.free_expired_ids([job_id]) > 0
+
+    # -- once more ---------------------------------------------------------------------------------------
+
+    def again(self, ticket: StartTicket) -> None:
+        """Compute a start again; the active version may have to be read first."""
+        ticket.set_aside_at = time.monotonic()
+        self._again.append(ticket)
+        self._news.set()
+
+    def wait_for_id(self, ticket: StartTicket) -> None:
+        """A transaction of somebody's has the id and is still open: whether it is taken is known when that ends."""
+        now = time.monotonic()
+        if ticket.held_until is None:
+            ticket.held_until = now + self._settings.connect_timeout
+        elif now >= ticket.held_until:
+            ticket.tell(DuplicateJobError(ticket.step.jobs[0].job.job_id))
+            return
+        self._held.add(ticket)
+        # How long that takes is up to others: an engine that is to stop does not wait for it.
+        self._in_flight.end()
+        asyncio.get_running_loop().call_later(self._id_held_retry, self._try_id_again, ticket)
+
+    def _try_id_again(self, ticket: StartTicket) -> None:
+        if ticket in self._held:
+            self._held.remove(ticket)
+            self._in_flight.begin()
+            self.again(ticket)
+
+    def _take_again(self) -> list[StartTicket]:
+        taken, self._again = self._again, []
+        return taken
+
+    def _is_patient(self, ticket: StartTicket, error: BaseException) -> bool:
+        """Whether the start has not waited for `connect_timeout` yet; if it has, its caller is told."""
+        if time.monotonic() - ticket.set_aside_at < self._settings.connect_timeout:
+            return True
+        return not ticket.give_up(error)
+
+    def _compute_again(self, program: Program, ticket: StartTicket) -> None:
+        try:
+            step = program.start(
+                ticket.request, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
+            )
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            ticket.tell(error)
+            return
+        ticket.step, ticket.epoch = step, self._plans.epoch
+        self._group_commit.submit(ticket)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,144 @@
+"""Writes steps: the one commit, for steps from memory and for those of the engine stream.
+
+Work for a worker of this process is reserved as it is written, and a slot is kept for it meanwhile. Whose slots they are is
+settled with the answer: the callback starts, or the slot is free again. As long as an answer is missing, they are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from hotmesh.core.state.step import Step, Work, WorkKey
+from hotmesh.errors import NoConnectionError
+from hotmesh.postgres.connect.connection import Driver, translated
+from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
+from hotmesh.runtime.surroundings import Surroundings
+from hotmesh.runtime.telemetry.events import touched
+from hotmesh.runtime.telemetry.metrics import add
+from hotmesh.runtime.wake import with_events
+from hotmesh.runtime.work.slots import Slots
+
+
+class CommitWriter:
+    """Writes a batch of steps with one statement.
+
+    `reply_channel` says where this process hears of answers by others (None: it does not); `send_delay`, by generation, for how
+    long others leave a message that this process means to handle. `readonly`: it handles nothing, and tells the others.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        slots: Slots,
+        reply_channel: Callable[[], str | None],
+        send_delay: Callable[[str | None], float],
+        *,
+        readonly: bool,
+    ) -> None:
+        self._store = surroundings.store
+        self._plans = surroundings.plans
+        self._member = surroundings.member
+        self._lease = surroundings.settings.lease
+        self._metrics = surroundings.metrics
+        self._events = surroundings.events
+        self._slots = slots
+        self._reply_channel = reply_channel
+        self._send_delay = send_delay
+        self._readonly = readonly
+
+    async def write(
+        self, connection: Driver, steps: Sequence[UncommittedStep], attempt: Attempt
+    ) -> Committed:
+        """Write the steps, and reserve the rows of the attempt's overflow. Raises AnsweredElsewhereError.
+
+        After NoConnectionError it is not known whether they are written: the slots that were kept for them still are.
+        """
+        try:
+            with translated():
+                wake = self._encode(steps, attempt)
+                return await self._store.commit(
+                    connection,
+                    attempt.arguments,
+                    self._member,
+                    attempt.epoch,
+                    attempt.token,
+                    self._lease,
+                    wake,
+                    watched=self.watched(steps),
+                )
+        except NoConnectionError:
+            raise
+        except BaseException:
+            self.free_slots(steps)
+            raise
+
+    async def is_current(
+        self, steps: Sequence[UncommittedStep], attempt: Attempt, committed: Committed
+    ) -> bool:
+        """Whether the steps were computed under the definitions that hold. If not, none was written.
+
+        The definitions are then read again, and nothing is reserved or kept any more.
+        """
+        if committed.epoch == attempt.epoch:
+            self._metrics.committed(len(steps), time.monotonic() - attempt.since, committed.refused.values())
+            return True
+        self.free_slots(steps)
+        self.return_overflow(attempt)
+        add(self._metrics.refused, "definitions", len(steps))
+        await self._plans.refresh()
+        return False
+
+    def watched(self, steps: Sequence[UncommittedStep]) -> Sequence[str]:
+        """The jobs of whose work items somebody wants to hear; none without a sink."""
+        return () if self._events is None else touched([item.step for item in steps])
+
+    def free_slots(self, steps: Iterable[UncommittedStep]) -> None:
+        """Give back the slots that were kept in local workers for steps that did not commit."""
+        for item in steps:
+            for work, local in zip(item.step.work, item.local, strict=False):
+                if local:
+                    self._slots.free_slot(work)
+            item.local = []
+
+    def free_slots_but(self, item: UncommittedStep, held: Collection[WorkKey]) -> None:
+        """Of the slots kept for a step whose commit was not answered, keep those whose work this process holds."""
+        for index, (work, local) in enumerate(zip(item.step.work, item.local, strict=True)):
+            if local and work.key not in held:
+                self._slots.free_slot(work)
+                item.local[index] = False
+
+    def is_unanswered(self, steps: Iterable[UncommittedStep], attempt: Attempt) -> None:
+        """Whether the attempt was committed is not known: what it may have reserved for this process is given back."""
+        if any(True in item.local for item in steps):
+            self._slots.lost_reservations.add(attempt.token)
+
+    def return_overflow(self, attempt: Attempt) -> None:
+        """The rows of the attempt's overflow were not reserved."""
+        self._slots.overflow_refused(attempt.overflow)
+        attempt.overflow = []
+
+    def _encode(self, steps: Sequence[UncommittedStep], attempt: Attempt) -> str | None:
+        """Keep slots, and put everything into the arguments of the attempt; the hint for work that is left to others."""
+        arguments = attempt.arguments = Batch(self._reply_channel(), self._store.payload)
+        hold_slot = self._slots.hold_slot
+        left: list[Work] = []
+        for number, item in enumerate(steps):
+            step = item.step
+            item.local = [hold_slot(work) for work in step.work]
+            for work, local in zip(step.work, item.local, strict=True):
+                if not local:
+                    left.append(work)
+            arguments.add(number, step, local=item.local, send_delay=self._send_delay)
+        for held in attempt.overflow:
+            arguments.reserve(held.generation, held.activity_id, held.dimension)
+        wake = self._slots.wake_text(left)
+        if self._readonly and any(_for_engines(item.step) for item in steps):
+            wake = with_events(wake)
+        return wake
+
+
+def _for_engines(step: Step) -> bool:
+    """Whether a step leaves something that an engine has to handle; one that handles nothing has to tell the others."""
+    return bool(step.messages or step.signals or step.timers or step.broadcasts)

@@ -216,7 +216,7 @@ class GroupCommit:
 
     async def _settle(self, batch: Sequence[Ticket], attempt: Attempt, committed: Committed) -> None:
         """Postgres has answered: tell each ticket what became of it."""
-        if not await self._writer.is_current(batch, attempt, committed):
+        if not await self._writer.check_epoch(batch, attempt, committed):
             for ticket in batch:
                 ticket.recompute()
             return

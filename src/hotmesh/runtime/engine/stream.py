@@ -212,7 +212,7 @@ class EngineStream:
         except BaseException as error:
             for attempt, steps in transaction.attempts:
                 if isinstance(error, NoConnectionError):
-                    self._writer.is_unanswered(steps, attempt)
+                    self._writer.note_lost(steps, attempt)
                 self._writer.free_slots(steps)
             raise
 
@@ -265,7 +265,7 @@ class EngineStream:
         attempt = Attempt(epoch)
         transaction.attempts.append((attempt, steps))
         committed = await self._writer.write(connection, steps, attempt)
-        if not await self._writer.is_current(steps, attempt, committed):
+        if not await self._writer.check_epoch(steps, attempt, committed):
             return [item.step.jobs[0].job.generation for item in steps]
         again = []
         for number, item in enumerate(steps):

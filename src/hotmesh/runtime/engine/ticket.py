@@ -1,16 +1,17 @@
 """What travels through the group commit: tickets, and the attempts to commit them.
 
-A ticket is a step on its way to a commit, together with what its owner does about each thing that can become of it. It ends
-in exactly one of `applied`, `give_up` and `abandon`; after any other verdict its owner has submitted it again, or set it aside
-in order to do so, or made it into another one.
+A ticket is a step on its way to a commit, together with what its owner does about each thing that can become of it:
 
-    gather ──▶ attempt ──▶ applied      the step is committed
-      ▲           ├──────▶ refused      the job has moved on, or an id is taken: this step alone was not written
-      │           ├──────▶ recompute    the definitions have changed: none of the batch was written
-      │           ├──────▶ without      somebody else was first with some of its events
-      │           ├──────▶ unwritten    the answer was lost, and nothing was written so far
-      │           ├──────▶ rejected     Postgres refuses the statement, and it is this step's fault
-      └───────────┘
+    submit ──▶ gather ──▶ attempt ──▶ applied      the step is committed
+      ▲                     ├───────▶ refused      the job has moved on, or an id is taken: this step alone was not written
+      │                     ├───────▶ recompute    the definitions have changed: none of the batch was written
+      │                     ├───────▶ without      somebody else was first with some of its events
+      │                     ├───────▶ unwritten    the answer was lost, and nothing is written so far
+      │                     ├───────▶ rejected     Postgres refuses the statement, and it is this step's fault
+      └─────────────────────┘
+
+Each attempt ends in one of these. After `applied`, the ticket is settled; after any other, its owner submits it again, or another
+one in its place, or settles it by telling whoever waits. `give_up` and `abandon` may come at any time before.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class CommitWriter:
             self.free_slots(steps)
             raise
 
-    async def is_current(
+    async def check_epoch(
         self, steps: Sequence[UncommittedStep], attempt: Attempt, committed: Committed
     ) -> bool:
         """Whether the steps were computed under the definitions that hold. If not, none was written.
@@ -109,8 +109,8 @@ class CommitWriter:
                 self._slots.free_slot(work)
                 item.local[index] = False
 
-    def is_unanswered(self, steps: Iterable[UncommittedStep], attempt: Attempt) -> None:
-        """Whether the attempt was committed is not known: what it may have reserved for this process is given back."""
+    def note_lost(self, steps: Iterable[UncommittedStep], attempt: Attempt) -> None:
+        """Whether the attempt was committed will never be known: what it may have reserved is looked for and given back."""
         if any(True in item.local for item in steps):
             self._slots.lost_reservations.add(attempt.token)
 

@@ -9,7 +9,6 @@ import pytest
 
 from harness import connected, eventually, settled
 from hotmesh import ConfigError, HotMesh, JobError, MappingError, Response, StreamData, Worker
-from hotmesh.core.advance.advance import advance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -138,7 +137,7 @@ async def test_an_error_with_a_code_beyond_all_has_code_500(database_url: str) -
 async def test_the_ids_of_further_answers_are_bounded_and_go_with_the_last(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advance, "SEEN_LIMIT", 4)
+    monkeypatch.setattr("hotmesh.core.advance.outcomes.SEEN_LIMIT", 4)
     requests: list[StreamData] = []
 
     def begin(message: StreamData) -> Response:

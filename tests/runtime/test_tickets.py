@@ -13,9 +13,9 @@ import pytest
 
 from harness import Doubler, connected, eventually, one_worker
 from hotmesh import HotMesh, Worker
-from hotmesh.core.advance.advance import DEFAULT_LIMITS, Limits, StartRequest
-from hotmesh.core.mapping import ENVIRONMENT, Environment
-from hotmesh.core.state.job import Event, Job
+from hotmesh.core.advance.limits import DEFAULT_LIMITS, Limits
+from hotmesh.core.mapping import Environment
+from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime import ids
@@ -78,7 +78,7 @@ async def noted(mesh: HotMesh, job_id: str) -> Noted:
     """A ticket that creates a job of this id."""
     program = await mesh._plans.active_program()
     request = StartRequest("one", {"x": 1}, ids.generation(), ids.guid(), job_id=job_id)
-    step = program.start(request, datetime.now(UTC), ENVIRONMENT, taken=(), limits=DEFAULT_LIMITS)
+    step = program.start(request, datetime.now(UTC), mesh._environment, taken=(), limits=DEFAULT_LIMITS)
     return Noted(step, mesh._plans.epoch)
 
 

@@ -203,7 +203,7 @@ class EngineStream:
 
     @asynccontextmanager
     async def _transaction(self, connection: Driver) -> AsyncIterator[_Transaction]:
-        """A transaction of steps. If it fails, the slots that local workers kept for them are free again."""
+        """A transaction of steps. If it fails, the slots that were held for them are free again."""
         transaction = _Transaction()
         try:
             with translated():

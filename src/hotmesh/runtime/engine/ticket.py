@@ -39,7 +39,7 @@ class UncommittedStep:
         self.step = step
         self.events = events
         self.local: list[bool] = []
-        """For each piece of work of the step: whether a slot of a local worker is kept for it. Set by the writer."""
+        """For each piece of work of the step: whether a slot of a local worker is held for it. Set by the writer."""
 
     @property
     def reserved(self) -> set[WorkKey]:

@@ -1,7 +1,7 @@
 """Writes steps: the one commit, for steps from memory and for those of the engine stream.
 
-Work for a worker of this process is reserved as it is written, and a slot is kept for it meanwhile. Whose slots they are is
-settled with the answer: the callback starts, or the slot is free again. As long as an answer is missing, they are kept.
+Work for a worker of this process is reserved as it is written, and a slot is held for it meanwhile (`work/slots.py`). With the
+answer, the callback starts, or the slot is free again. As long as the answer is missing, it stays held.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CommitWriter:
     ) -> Committed:
         """Write the steps, and reserve the rows of the attempt's overflow. Raises AnsweredElsewhereError.
 
-        After NoConnectionError it is not known whether they are written: the slots that were kept for them still are.
+        After NoConnectionError it is not known whether they are written: the slots for their work are still held.
         """
         try:
             with translated():
@@ -79,7 +79,7 @@ class CommitWriter:
     ) -> bool:
         """Whether the steps were computed under the definitions that hold. If not, none was written.
 
-        The definitions are then read again, and nothing is reserved or kept any more.
+        The definitions are then read again, and no slot is held any more.
         """
         if committed.epoch == attempt.epoch:
             self._metrics.committed(len(steps), time.monotonic() - attempt.since, committed.refused.values())
@@ -95,7 +95,7 @@ class CommitWriter:
         return () if self._events is None else touched([item.step for item in steps])
 
     def free_slots(self, steps: Iterable[UncommittedStep]) -> None:
-        """Give back the slots that were kept in local workers for steps that did not commit."""
+        """Free the slots that are held for steps that did not commit."""
         for item in steps:
             for work, local in zip(item.step.work, item.local, strict=False):
                 if local:
@@ -103,7 +103,7 @@ class CommitWriter:
             item.local = []
 
     def free_slots_but(self, item: UncommittedStep, held: Collection[WorkKey]) -> None:
-        """Of the slots kept for a step whose commit was not answered, keep those whose work this process holds."""
+        """Free the slots of a step whose commit was not answered, but for the work that this process holds."""
         for index, (work, local) in enumerate(zip(item.step.work, item.local, strict=True)):
             if local and work.key not in held:
                 self._slots.free_slot(work)
@@ -120,7 +120,7 @@ class CommitWriter:
         attempt.overflow = []
 
     def _encode(self, steps: Sequence[UncommittedStep], attempt: Attempt) -> str | None:
-        """Keep slots, and put everything into the arguments of the attempt; the hint for work that is left to others."""
+        """Hold slots, and put everything into the arguments of the attempt; the hint for work that is left to others."""
         arguments = attempt.arguments = Batch(self._reply_channel(), self._store.payload)
         hold_slot = self._slots.hold_slot
         left: list[Work] = []

@@ -70,16 +70,18 @@ async def deployed(url: str, *workers: Worker) -> AsyncIterator[tuple[HotMesh, E
     async with HotMesh.init(APP, connection=url, workers=list(workers)) as mesh:
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
-        assert mesh._engine is not None
-        yield mesh, mesh._engine
+        assert mesh._member.engine is not None
+        yield mesh, mesh._member.engine
 
 
 async def noted(mesh: HotMesh, job_id: str) -> Noted:
     """A ticket that creates a job of this id."""
-    program = await mesh._plans.active_program()
+    program = await mesh._member.plans.active_program()
     request = StartRequest("one", {"x": 1}, ids.generation(), ids.guid(), job_id=job_id)
-    step = program.start(request, datetime.now(UTC), mesh._environment, taken=(), limits=DEFAULT_LIMITS)
-    return Noted(step, mesh._plans.epoch)
+    step = program.start(
+        request, datetime.now(UTC), mesh._member.surroundings.environment, taken=(), limits=DEFAULT_LIMITS
+    )
+    return Noted(step, mesh._member.plans.epoch)
 
 
 async def test_a_ticket_is_told_what_becomes_of_its_step(database_url: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from hotmesh.observe.observer import Observer
 from hotmesh.postgres.store import Store
 
 
@@ -27,3 +29,12 @@ class QueueDepth:
 async def queue_depths(store: Store) -> list[QueueDepth]:
     """Every queue of the app that is not empty, and those of engines and timers; none for a worker login, which sees none."""
     return [QueueDepth(**row) for row in await store.queue_depth()]
+
+
+async def stream_depths(
+    observer: Observer, app_id: str, topics: Collection[str]
+) -> tuple[int, dict[str, int]]:
+    """How many messages are on the engine stream, and how much work of each topic that has any, waiting or reserved."""
+    row = await observer.row("engine_depth", app_id)
+    rows = await observer.rows("work_depths", app_id, list(topics))
+    return int(row["depth"]), {row["topic"]: row["depth"] for row in rows}

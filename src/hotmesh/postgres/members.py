@@ -123,23 +123,6 @@ async def stored_answers(store: Store, question: str) -> list[str]:
     return [row["message"] for row in rows]
 
 
-async def stream_depths(store: Store, topics: Collection[str]) -> tuple[int, dict[str, int]]:
-    """How many messages are on the engine stream, and how much work of each topic, waiting or reserved."""
-    async with store.connection() as connection:
-        events = await connection.fetchval(
-            store.bound("select count(*) from mesh.engine_stream where app_id = $1"), store.app_id
-        )
-        rows = await connection.fetch(
-            store.bound(
-                "select topic, count(*) as depth from mesh.worker_stream "
-                "where app_id = $1 and topic = any($2) group by topic"
-            ),
-            store.app_id,
-            list(topics),
-        )
-    return int(events), {row["topic"]: row["depth"] for row in rows}
-
-
 async def read_rates(store: Store) -> Rates:
     """The rates that are stored for the app."""
     async with store.connection() as connection:

@@ -16,7 +16,9 @@ from typing import Final
 import anyio
 from msgspec import UNSET
 
-from hotmesh.postgres.members import live_members, stream_depths
+from hotmesh.observe.observer import Observer
+from hotmesh.observe.queues import stream_depths
+from hotmesh.postgres.members import live_members
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.members.ballot import Ballots
 from hotmesh.runtime.members.bus import Bus
@@ -72,7 +74,7 @@ class RollCalls:
 
     async def _add_depths(self, profiles: Iterable[QuorumProfile]) -> None:
         topics = {profile["worker_topic"] for profile in profiles if "worker_topic" in profile}
-        events, work = await stream_depths(self._store, topics)
+        events, work = await stream_depths(Observer(self._store), self._store.app_id, topics)
         for profile in profiles:
             topic = profile.get("worker_topic")
             profile["stream_depth"] = events if topic is None else work.get(topic, 0)

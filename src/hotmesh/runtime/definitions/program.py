@@ -1,7 +1,8 @@
 """What decides: one version of an app as the engine uses it, whatever its jobs are written in.
 
-The engine takes a job and what happened to it, asks the job's program for a step, and commits that. A program decides and
-does nothing else: the same job, events and moment give the same step, so that a step which lost a race is computed again.
+The engine takes a job and what happened to it, asks the job's program for a step, and commits that. A program decides
+and does nothing else: the same job, events and moment give the same step, so that a step which lost a race is
+computed again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Advances jobs that are in memory: what happens to one becomes a step as soon as there is a batch for it.
 
-All events that a job has by the time a batch is gathered become one step, and while that is on its way, further ones wait. A
-job that is not in memory with what its events need is loaded first.
+All events that a job has by the time a batch is gathered become one step, and while that is on its way, further ones
+wait. A job that is not in memory with what its events need is loaded first.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class EventsTicket(Ticket):
 
 
 class Advances:
-    """The jobs of one engine that are in memory, as far as something happens to them. `run` loads those that are not."""
+    """Advances the jobs that are in memory. `run` loads those that are not."""
 
     def __init__(
         self,

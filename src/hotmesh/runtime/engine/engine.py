@@ -35,8 +35,9 @@ logger = logging.getLogger("hotmesh.engine")
 class Engine:
     """Advances the jobs of an app. `run` is its lifetime.
 
-    `notify` is called after each commit with what is announced; `recheck`, by generation, with a job that has ended unnoticed.
-    `reply_channel` is where this process hears of answers by others. `readonly`: it starts jobs, and leaves the rest to others.
+    `notify` is called after each commit with what is announced; `recheck`, by generation, with a job that has ended
+    unnoticed. `reply_channel` is where this process hears of answers by others. `readonly`: it starts jobs, and
+    leaves the rest to others.
     """
 
     limits: ClassVar[EngineLimits] = EngineLimits()

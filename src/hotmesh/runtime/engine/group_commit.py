@@ -1,17 +1,18 @@
 """The group commit: whatever is ready goes out with one statement; what becomes ready meanwhile goes with the next.
 
-It serves tickets (`ticket.py`) and knows nothing of what their steps are about. Who has a step hands it in with `submit`; the
-loops *gather* what is ready into a batch, *attempt* to commit it, and *settle* each ticket by what became of it.
+It serves tickets (`ticket.py`) and knows nothing of what their steps are about. Who has a step hands it in with
+`submit`; the loops *gather* what is ready into a batch, *attempt* to commit it, and *settle* each ticket by what
+became of it.
 
-States of a ticket: ready (in the queue), in a batch, settled. What commits together: all steps of an attempt, in one statement
-and one transaction; each counts by itself, as a whole or not at all. A batch that fails as a whole is divided, so that a step
-which cannot be stored harms no other.
+States of a ticket: ready (in the queue), in a batch, settled. What commits together: all steps of an attempt, in one
+statement and one transaction; each counts by itself, as a whole or not at all. A batch that fails as a whole is
+divided, so that a step which cannot be stored harms no other.
 
 A crash leaves          because
 nothing of a batch      before its statement, or in the middle of it: no row names its token, and all that it would have
                         consumed is still there
-all of a batch          after the statement: work that is reserved for this process is found when its lease lapses, and a
-                        caller who was not told reads the job's row
+all of a batch          after the statement: work that is reserved for this process is found when its lease lapses, and
+                        a caller who was not told reads the job's row
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ class GroupCommit:
     async def _loop(self, number: int, link: Link) -> None:
         """Commit whatever is ready, all of it at once.
 
-        The second loop joins only when there is enough for a batch of its own: two small commits cost more than one. And
-        it leaves everything to the first where other engines keep the database busy meanwhile, unless that is held up.
+        The second loop joins only when there is enough for a batch of its own: two small commits cost more than one.
+        And it leaves everything to the first where other engines keep the database busy meanwhile, unless that is
+        held up.
         """
         enough = 1 if number == 0 else self._limits.second_commit
         while True:

@@ -19,7 +19,7 @@ from hotmesh.runtime.settings import Settings
 
 
 class HandedEvent(Event, frozen=True):
-    """An event whose row other engines may take from some moment on: after that it is theirs, or found by the stream."""
+    """An event whose row other engines may take from some moment on: then it is theirs, or found by the stream."""
 
     until: float = 0.0
     """By `time.monotonic`."""
@@ -61,7 +61,7 @@ class CachedJob:
 
 
 class JobCache:
-    """Jobs in memory by generation, bounded by their number and their bytes. `readonly`: only those with events here."""
+    """Jobs in memory by generation, bounded by number and bytes. `readonly`: only those with events here."""
 
     def __init__(
         self, settings: Settings, in_flight: InFlight, limits: EngineLimits, *, readonly: bool

@@ -1,4 +1,4 @@
-"""How fast an engine takes what happens to jobs: its rate, the floor that duress puts under it, and what follows from both.
+"""How fast an engine takes what happens to jobs: its rate, the floor that duress puts under it, and what follows.
 
 An engine that is slowed leaves its memory out: what it may not take must be where others find it, on the stream.
 """

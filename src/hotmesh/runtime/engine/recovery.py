@@ -1,8 +1,8 @@
 """What becomes of a commit that had no answer, and of one whose events somebody else was first with.
 
 A commit is written as a whole or not at all, and each job's row names the commit that wrote it last. So after a lost
-connection one look tells which steps are through; the others go out again, and if the lost commit comes through after all, they
-are refused and settled then.
+connection one look tells which steps are through; the others go out again, and if the lost commit comes through after
+all, they are refused and settled then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Written = Mapping[str, tuple[str, int, int]]
 class Recovery:
     """Settles attempts that failed as a whole.
 
-    `give_up_waiting` is called when there has been no connection for `connect_timeout`, for the tickets that are in no attempt.
+    `give_up_waiting` is called when there has been no connection for `connect_timeout`: it is for the tickets that are in
+    no attempt.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Recovery:
         reserved: Collection[WorkKey],
         error: BaseException,
     ) -> tuple[Written, set[WorkKey]]:
-        """The rows of the batch's jobs, and of the reserved work what this process holds; asked until there is an answer."""
+        """The rows of the batch's jobs, and what this process holds of the reserved work; asks until there is an answer."""
         failures = 0
         while True:
             try:

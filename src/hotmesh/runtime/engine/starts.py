@@ -1,7 +1,8 @@
 """Begins jobs: a step is computed at once, and its caller waits until it is committed.
 
-A start is computed again when the definitions have changed, or when it has to know that an id is taken. While a transaction of
-somebody's holds its id, it waits for the end of that; for as long as there may be no connection, too, and no longer.
+A start is computed again when the definitions have changed, or when it has to know that an id is taken. While a
+transaction of somebody's holds its id, it waits for the end of that; for as long as there may be no connection, too,
+and no longer.
 """
 
 from __future__ import annotations

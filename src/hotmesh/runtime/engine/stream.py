@@ -182,7 +182,7 @@ class EngineStream:
             loaded = await self._jobs_of(connection, due)
             todo = [generation for generation in jobs if generation in loaded]
             while todo:
-                # What is read meanwhile counts from the next round on: the commit is refused, and all is computed again.
+                # What changes meanwhile counts from the next round on: the commit is refused, and all computed again.
                 epoch = self._plans.epoch
                 batch = [
                     await self._advance(loaded[generation], jobs[generation], transaction)

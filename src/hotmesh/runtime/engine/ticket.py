@@ -3,15 +3,16 @@
 A ticket is a step on its way to a commit, together with what its owner does about each thing that can become of it:
 
     submit ──▶ gather ──▶ attempt ──▶ applied      the step is committed
-      ▲                     ├───────▶ refused      the job has moved on, or an id is taken: this step alone was not written
+      ▲                     ├───────▶ refused      the job has moved on, or an id is taken: only this step was not written
       │                     ├───────▶ recompute    the definitions have changed: none of the batch was written
       │                     ├───────▶ without      somebody else was first with some of its events
       │                     ├───────▶ unwritten    the answer was lost, and nothing is written so far
       │                     ├───────▶ rejected     Postgres refuses the statement, and it is this step's fault
       └─────────────────────┘
 
-Each attempt ends in one of these. After `applied`, the ticket is settled; after any other, its owner submits it again, or another
-one in its place, or settles it by telling whoever waits. `give_up` and `abandon` may come at any time before.
+Each attempt ends in one of these. After `applied`, the ticket is settled; after any other, its owner submits it
+again, or another one in its place, or settles it by telling whoever waits. `give_up` and `abandon` may come at any
+time before.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Ticket(UncommittedStep, ABC):
 
     @abstractmethod
     async def refused(self, reason: str, taken: str) -> None:
-        """Of its batch, the step was not written: `reason` as of `commit_steps`; `taken`: the id of a job that is in use."""
+        """Only this step was not written. `reason` as of `commit_steps`; `taken`: the id of a job that is in use."""
 
     @abstractmethod
     def unwritten(self) -> None:

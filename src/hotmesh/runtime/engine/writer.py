@@ -1,7 +1,7 @@
 """Writes steps: the one commit, for steps from memory and for those of the engine stream.
 
-Work for a worker of this process is reserved as it is written, and a slot is held for it meanwhile (`work/slots.py`). With the
-answer, the callback starts, or the slot is free again. As long as the answer is missing, it stays held.
+Work for a worker of this process is reserved as it is written, and a slot is held for it meanwhile (`work/slots.py`).
+With the answer, the callback starts, or the slot is free again. As long as the answer is missing, it stays held.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from hotmesh.runtime.work.slots import Slots
 class CommitWriter:
     """Writes a batch of steps with one statement.
 
-    `reply_channel` says where this process hears of answers by others (None: it does not); `send_delay`, by generation, for how
-    long others leave a message that this process means to handle. `readonly`: it handles nothing, and tells the others.
+    `reply_channel` says where this process hears of answers by others (None: it does not); `send_delay`, by
+    generation, for how long others leave a message that this process means to handle. `readonly`: it handles nothing,
+    and tells the others.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class CommitWriter:
                 item.local[index] = False
 
     def note_lost(self, steps: Iterable[UncommittedStep], attempt: Attempt) -> None:
-        """Whether the attempt was committed will never be known: what it may have reserved is looked for and given back."""
+        """Whether the attempt is committed stays unknown: what it may have reserved is looked for and given back."""
         if any(True in item.local for item in steps):
             self._slots.lost_reservations.add(attempt.token)
 
@@ -120,7 +121,7 @@ class CommitWriter:
         attempt.overflow = []
 
     def _encode(self, steps: Sequence[UncommittedStep], attempt: Attempt) -> str | None:
-        """Hold slots, and put everything into the arguments of the attempt; the hint for work that is left to others."""
+        """Hold slots, and put everything into the attempt's arguments; the hint for work that is left to others."""
         arguments = attempt.arguments = Batch(self._reply_channel(), self._store.payload)
         hold_slot = self._slots.hold_slot
         left: list[Work] = []

@@ -22,7 +22,7 @@ Rooms, the upper ones use the lower:
     upkeep       what has to be done now and then
     telemetry    metrics, spans, events, log records
 
-What they share: `surroundings` (what all services of a member have in common), `service` (a flag, and the loop that outlives
-lost connections), `wake` (hints), `messages` (what a callback gets and returns), `pace` (the least time between two starts), `ids`. Apart from these:
-`metrics_snapshot` (the figures of a member), `aes` (a codec).
+What they share: `surroundings` (what all services of a member have in common), `service` (a flag, and the loop that outlives lost
+connections), `wake` (hints), `messages` (what a callback gets and returns), `pace` (the least time between two starts), `ids`.
+Apart from these: `metrics_snapshot` (the figures of a member), `aes` (a codec).
 """

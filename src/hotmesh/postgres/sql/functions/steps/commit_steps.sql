@@ -1,6 +1,13 @@
 -- commit_steps: write any number of steps in one statement; each counts as a whole or not at all.
 --
--- Steps are numbered from 0 within the call; every array element says which step it belongs to.
+-- Steps are numbered from 0 within the call; every array element says which step it belongs to. Whatever is written is
+-- written for all steps at once, in this order:
+--   1. Refuse   under other definitions, every step; then those whose job is in other hands, whose new job's id is
+--               taken, whose job has moved. Jobs are created and changed on the way.
+--   2. Consume  what the steps answer is deleted; work is reserved (reserve_work); what waited for it is released.
+--   3. Add      records, work, messages, timers, waits, signals.
+--   4. End      what jobs drop that end before they are done (drop_jobs); what few steps have (commit_extras).
+--   5. Tell     who listens (find_listeners), and a hint to other processes (wake).
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
 -- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in
 --          key order, then stream rows by key.
@@ -13,12 +20,13 @@
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
 --          held: of the rows to reserve, the positions (from 0) of those that p_member now holds.
 --          listeners, heard: members elsewhere, and for each a topic of p_published that it wants.
---          woken: whether a signal or interrupt put a message on the engine stream, to be claimed.
+--          woken: whether there is something new for the engines: a signal that met its waiter, an interrupt, a broadcast.
 -- Plans    are made once, maybe while the tables are empty, when all jobs of an app look like one. So jobs are found by
 --          their ids, each in a lateral subquery or from an array, and never by a join that could also begin with
 --          the app.
--- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered): the caller then
---          commits the steps one by one, and drops the one that raises.
+-- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered); nothing is written then.
+--          The caller asks which rows are gone, drops those events, and commits all the rest.
+-- The parameters are those that sections.py declares.
 create or replace function mesh.commit_steps(
     p_app text, p_member text, p_epoch bigint, p_token bigint, p_lease double precision,
     -- jobs to create
@@ -73,6 +81,7 @@ declare
     v_all     boolean := true;
     v_patience text;
 begin
+    -- 1. Refuse, and create and change jobs on the way.
     refused := '{}'; reasons := '{}'; taken := '{}'; woken := false; committed_at := v_now;
     select a.epoch into epoch from mesh.app as a where a.app_id = p_app;
     if epoch is distinct from p_epoch then
@@ -208,6 +217,7 @@ begin
            and j.generation = w.generation and j.token = p_token;
     end if;
 
+    -- 2. Consume.
     if d_step is not null then
         with wanted as materialized (
             select w.step, w.what, w.generation, w.activity, w.dimension::integer[] as dimension
@@ -237,29 +247,7 @@ begin
             raise exception sqlstate 'MS002' using message = 'work or timer was handled by another process';
         end if;
         if 'reserve' = any (d_what) then
-            with wanted as materialized (
-                select w.generation, w.activity, w.dimension::integer[] as dimension,
-                       row_number() over (order by w.ordinal) as position
-                  from unnest(d_what, d_generation, d_activity, d_dimension) with ordinality
-                       as w(what, generation, activity, dimension, ordinal)
-                 where w.what = 'reserve'
-            ), free as materialized (
-                select s.generation, s.activity_id, s.dimension, w.position
-                  from wanted as w
-                  join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
-                       and s.dimension = w.dimension
-                 where s.reserved_by is null and s.visible_at <= v_now
-                   for update of s skip locked
-            ), reserved as (
-                update mesh.worker_stream as s
-                   set reserved_by = p_member, reservation = p_token,
-                       visible_at = v_now + p_lease * interval '1 second',
-                       delivery = s.delivery + 1
-                  from free as f
-                 where s.generation = f.generation and s.activity_id = f.activity_id and s.dimension = f.dimension
-                returning f.position
-            )
-            select array_agg(r.position - 1) into held from reserved as r;
+            held := mesh.reserve_work(p_member, p_token, p_lease, d_what, d_generation, d_activity, d_dimension, v_now);
         end if;
         if 'release' = any (d_what) then
             with wanted as materialized (
@@ -281,6 +269,7 @@ begin
              where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension;
         end if;
     end if;
+
     if x_step is not null then
         with gone as (
             delete from mesh.engine_stream as s
@@ -294,6 +283,7 @@ begin
         end if;
     end if;
 
+    -- 3. Add.
     if a_step is not null then
         insert into mesh.activity (
             generation, activity_id, dimension, type, state, code, output, hook, error, seen, started_at, ended_at,
@@ -384,6 +374,7 @@ begin
         end if;
     end if;
 
+    -- 4. End.
     if o_step is not null and mesh.drop_jobs(p_app, o_step, o_generation, o_descend, o_job_id, refused, v_now) then
         woken := true;
     end if;
@@ -394,16 +385,10 @@ begin
         end if;
     end if;
 
+    -- 5. Tell.
     if p_published is not null then
-        select array_agg(f.member), array_agg(f.topic) into listeners, heard
-          from (select s.member, s.topic from mesh.subscription as s
-                 where s.app_id = p_app and s.topic = any (p_published) and not s.by_pattern
-                   and s.expires_at > v_now and s.member <> p_member
-                 union
-                select s.member, t.topic
-                  from mesh.subscription as s
-                  join unnest(p_published) as t(topic) on t.topic like mesh.like_pattern(s.topic)
-                 where s.app_id = p_app and s.by_pattern and s.expires_at > v_now and s.member <> p_member) as f;
+        select f.listeners, f.heard into listeners, heard
+          from mesh.find_listeners(p_app, p_member, p_published, v_now) as f;
     end if;
     if p_wake is not null then
         perform mesh.wake(p_app, p_wake);

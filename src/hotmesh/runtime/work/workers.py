@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
@@ -18,6 +17,7 @@ from hotmesh.postgres.store import Store
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.runtime.telemetry.tracing import Telemetry
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers, Deliver
@@ -28,9 +28,6 @@ from hotmesh.runtime.work.running import Callbacks
 from hotmesh.runtime.work.served import Served, ServedWorker
 from hotmesh.runtime.work.slots import Slots
 from hotmesh.runtime.work.worker import Worker, as_coroutine, is_asynchronous, retry_policy
-
-if TYPE_CHECKING:
-    from hotmesh.runtime.telemetry.tracing import Telemetry  # needs an optional package
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.migrate import grant
 
 if TYPE_CHECKING:

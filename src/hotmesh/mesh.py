@@ -18,7 +18,7 @@ from hotmesh.enums import PAUSED, Code
 from hotmesh.errors import ConfigError
 from hotmesh.observe.dead_letters import DeadLetter
 from hotmesh.observe.explain.model import Explanation
-from hotmesh.postgres.connect.connection import ConnectionLike
+from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins import roles
 from hotmesh.runtime import ids, registry
 from hotmesh.runtime.calls.deployment import GraphLike

@@ -18,7 +18,9 @@ from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import local
-from hotmesh.postgres.connect.connection import ConnectionSource, Link, backoff
+from hotmesh.postgres.connect.failures import backoff
+from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.connect.source import ConnectionSource
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -218,7 +220,7 @@ async def test_work_that_a_lost_transaction_of_the_stream_reserved_is_run_at_onc
 async def test_a_blocked_event_loop_is_no_silent_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotmesh.postgres.connect.connection.STOOD_STILL", 0.1)
+    monkeypatch.setattr("hotmesh.postgres.connect.link.STOOD_STILL", 0.1)
     link = Link(ConnectionSource(database_url), patience=0.3)
     async with link.use() as connection:
         before = connection.get_server_pid()

@@ -29,7 +29,7 @@ from hotmesh.core.state.step import (
     Wait,
     Work,
 )
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, Store
 

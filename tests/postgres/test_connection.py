@@ -19,7 +19,9 @@ from hotmesh.errors import (
     NotAuthorizedError,
     SchemaError,
 )
-from hotmesh.postgres.connect.connection import ConnectionSource, Link, StatementError, translate, translated
+from hotmesh.postgres.connect.failures import StatementError, translate, translated
+from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.connect.source import ConnectionSource
 
 pytestmark = pytest.mark.anyio
 

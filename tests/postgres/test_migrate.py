@@ -16,7 +16,7 @@ from harness import connected
 from hotmesh.errors import HotMeshError, NotAuthorizedError, SchemaError
 from hotmesh.postgres import migrate as module
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.local import LocalServer
 from hotmesh.postgres.migrate import Migration, Pending, grant, migrate, migrations, script, verify
 

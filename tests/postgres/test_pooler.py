@@ -13,8 +13,8 @@ from bouncer import Bouncer, run_bouncer
 from harness import connected, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.connect.pooler import hears, keeps_statements
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.local import LocalServer
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from harness import connected
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.store import Store
 
 if TYPE_CHECKING:

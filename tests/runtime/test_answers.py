@@ -8,7 +8,7 @@ import pytest
 
 from harness import one_worker
 from hotmesh import HotMesh, JobError, StreamData, Worker
-from hotmesh.postgres.connect.connection import StatementError
+from hotmesh.postgres.connect.failures import StatementError
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,8 @@ from hotmesh import (
     StreamData,
     Worker,
 )
-from hotmesh.postgres.connect.connection import ConnectionSource, Link
+from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.connect.source import ConnectionSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

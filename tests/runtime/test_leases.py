@@ -11,7 +11,7 @@ import pytest
 
 from harness import eventually
 from hotmesh.errors import ConnectionLostError
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.runtime.work.lease import LeaseKeeper
 from memory_queue import MemoryQueue, row
 

@@ -10,7 +10,7 @@ import pytest
 from harness import connected, eventually
 from hotmesh import ConfigError, HotMesh
 from hotmesh.postgres import pruning
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.pruning import take_turn
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.settings import Settings

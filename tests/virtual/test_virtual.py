@@ -13,7 +13,7 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import ConfigError, DuplicateJobError, HotMesh, HotMeshError, JobError, JobTimeoutError, Virtual
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.virtual.app import VERSION, ensure_active
 from hotmesh.virtual.calls import Calls
 

@@ -19,7 +19,7 @@ from hotmesh.cli.common import connection_option, json_option, listing, namespac
 from hotmesh.evaluate import system_environment
 from hotmesh.observe.dead_letters import DeadLetter, list_dead_letters
 from hotmesh.observe.observer import observing
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans

@@ -31,7 +31,7 @@ from hotmesh.observe.jobs import JobSummary, count_by_fields, find_jobs
 from hotmesh.observe.obligations import count_open
 from hotmesh.observe.observer import observing
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.operations import forget_ended_jobs
 from hotmesh.postgres.store import Store

@@ -8,7 +8,7 @@ import anyio.to_thread
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.migrate import Pending, grant, pending, script
 from hotmesh.postgres.migrate import migrate as bring_up_to_date
 

@@ -13,7 +13,7 @@ from anyio.abc import ObjectReceiveStream
 from hotmesh import HotMesh, JobError, StreamData
 from hotmesh.demo.handlers import verdict, workers
 from hotmesh.demo.orders import APP_ID, Order, flow, outcome
-from hotmesh.postgres.connect.connection import ConnectionLike
+from hotmesh.postgres.connect.options import ConnectionLike
 
 LONGEST = 60.0
 """Seconds after which a caller stops waiting for an order."""

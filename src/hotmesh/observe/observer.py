@@ -10,8 +10,10 @@ import anyio.to_thread
 
 from hotmesh.core.codec import OPAQUE, Payload
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionSource, Driver, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import translated
 from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.connect.source import ConnectionSource
 
 
 class Observed(Protocol):

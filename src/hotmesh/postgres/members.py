@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from hotmesh.errors import ActivationError
-from hotmesh.postgres.connect.connection import Driver
+from hotmesh.postgres.connect.driver import Driver
 from hotmesh.postgres.store import Store
 
 LOCK_NOT_AVAILABLE = "55P03"

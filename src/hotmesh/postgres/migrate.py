@@ -13,7 +13,9 @@ from typing import Any
 
 from hotmesh.errors import SchemaError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionSource, Driver, StatementError, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import StatementError, translated
+from hotmesh.postgres.connect.source import ConnectionSource
 
 _LEDGER = """
 create schema if not exists {schema};

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hotmesh.postgres.connect.connection import Driver
+    from hotmesh.postgres.connect.driver import Driver
     from hotmesh.postgres.store import Store
 
 

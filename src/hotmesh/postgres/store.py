@@ -19,7 +19,10 @@ from hotmesh.errors import CodecError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import sql
 from hotmesh.postgres.arrays import array, text_array
 from hotmesh.postgres.connect import sharing
-from hotmesh.postgres.connect.connection import ConnectionSource, Driver, Link, StatementError
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import StatementError
+from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.rows import DueEvent, HeldWork, events_from, job_from, records_from, work_from
 from hotmesh.postgres.sections import COMMIT
 from hotmesh.postgres.steps import NOBODY, Batch, Committed

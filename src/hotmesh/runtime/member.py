@@ -18,7 +18,7 @@ from hotmesh.errors import ConfigError, EngineRequiredError, GetStateError, JobN
 from hotmesh.evaluate import system_environment
 from hotmesh.observe.observer import Observer
 from hotmesh.observe.reader import JobReader
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.calls.deployment import Deployment

@@ -11,7 +11,7 @@ from hotmesh.core.arguments import checked_flag, checked_mapping, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError
-from hotmesh.postgres.connect.connection import ConnectionLike
+from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins.roles import Credentials, login_of
 from hotmesh.postgres.logins.secured import WorkerLogin
 from hotmesh.runtime import ids

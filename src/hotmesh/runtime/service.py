@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.connection import backoff
+from hotmesh.postgres.connect.failures import backoff
 
 
 class Flag:

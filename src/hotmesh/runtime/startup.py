@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 import anyio.to_thread
 
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.roles import login_of
 from hotmesh.postgres.logins.secured import WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify

@@ -7,8 +7,8 @@ from typing import Final
 
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
-from hotmesh.postgres.connect.connection import ConnectionSource
 from hotmesh.postgres.connect.locks import alone
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.store import Store
 
 VERSION: Final = 2

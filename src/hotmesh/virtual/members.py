@@ -19,7 +19,8 @@ from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
-from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.connect.source import LIBPQ, ConnectionSource
 from hotmesh.runtime.messages import Response, StreamData
 from hotmesh.runtime.telemetry.logs import level_number
 from hotmesh.runtime.work.worker import Worker, is_asynchronous
@@ -37,8 +38,6 @@ RETRY: Final[Mapping[str, Any]] = {
     "maximum_interval": 30,
 }
 """How often a callback is tried, unless `retry` says otherwise."""
-
-_LIBPQ: Final = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Target:
         if self.connection is not None:
             return (ConnectionSource(self.connection).key, self.namespace, self.app_id, self.log_level)
         # What it comes to depends on the environment, and takes a while to find out.
-        found = tuple(os.environ.get(name) for name in ("HOTMESH_DATABASE_URL", *_LIBPQ))
+        found = tuple(os.environ.get(name) for name in ("HOTMESH_DATABASE_URL", *LIBPQ))
         return (found, self.namespace, self.app_id, self.log_level)
 
 

@@ -11,7 +11,7 @@ from hotmesh.core.schedule import read_rhythm
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
-from hotmesh.postgres.connect.connection import ConnectionLike
+from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.virtual.calls import KEPT, Calls
 from hotmesh.virtual.context import VirtualContext, current
 from hotmesh.virtual.members import Target, members, worker_for

@@ -9,7 +9,9 @@ import anyio.to_thread
 
 from hotmesh.errors import DatabaseError
 from hotmesh.postgres.connect import sharing
-from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource, Driver, is_closed
+from hotmesh.postgres.connect.driver import Driver, is_closed
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.connect.source import ConnectionSource
 
 
 class PostgresConnection:

@@ -10,12 +10,10 @@ None of these questions may use a prepared statement; the status of a plain one 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 import anyio
 
-if TYPE_CHECKING:
-    import asyncpg
+from hotmesh.postgres.connect.driver import Driver
 
 LONGEST_WAY = 5.0
 """Seconds after which a notification that has not arrived is lost."""
@@ -23,13 +21,13 @@ LONGEST_WAY = 5.0
 _REPEAT = 0.5
 
 
-async def is_behind_pooler(connection: asyncpg.Connection) -> bool:
+async def is_behind_pooler(connection: Driver) -> bool:
     """Whether somebody else holds the session: a pooler answers with process ids of its own."""
     told = int(connection.get_server_pid())
     return not await _found(connection, f"select 1 where pg_backend_pid() = {told}")
 
 
-async def keeps_statements(connection: asyncpg.Connection) -> bool:
+async def keeps_statements(connection: Driver) -> bool:
     """Whether a pooler looks after prepared statements: then it gives them names of its own at the server."""
     name = f"hotmesh_{secrets.token_hex(8)}"
     async with connection.transaction():  # one session for all of it
@@ -41,7 +39,7 @@ async def keeps_statements(connection: asyncpg.Connection) -> bool:
         return False
 
 
-async def hears(listener: asyncpg.Connection, sender: asyncpg.Connection) -> bool:
+async def hears(listener: Driver, sender: Driver) -> bool:
     """Whether what is sent through one connection arrives at the other: same database, and a session that is kept."""
     channel = f"hotmesh:{secrets.token_hex(16)}"
     arrived = anyio.Event()
@@ -62,5 +60,5 @@ async def hears(listener: asyncpg.Connection, sender: asyncpg.Connection) -> boo
     return arrived.is_set()
 
 
-async def _found(connection: asyncpg.Connection, query: str) -> bool:
+async def _found(connection: Driver, query: str) -> bool:
     return await connection.execute(query) != "SELECT 0"

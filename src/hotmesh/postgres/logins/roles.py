@@ -27,7 +27,10 @@ from hotmesh.core.arguments import checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError, WorkerRoleNotFoundError
 from hotmesh.postgres import sql
-from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource, Driver, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import translated
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.scram import verifier
 
 PREFIX = "hmsh_wrk"

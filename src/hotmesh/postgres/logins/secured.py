@@ -16,7 +16,9 @@ from hotmesh.core.wire import dumps_text
 from hotmesh.errors import NotAuthorizedError
 from hotmesh.postgres import sql
 from hotmesh.postgres.arrays import array, text_array
-from hotmesh.postgres.connect.connection import ConnectionSource, Driver, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import translated
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.rows import HeldWork, work_from
 from hotmesh.postgres.store import Store
 

@@ -12,7 +12,7 @@ from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import GraphPlan, Plan
 from hotmesh.errors import CodecError, ConfigError, MappingError, SignalNotFoundError
 from hotmesh.observe.statistics import resolve_query
-from hotmesh.postgres.connect.connection import Driver
+from hotmesh.postgres.connect.driver import Driver
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.wake import EVENTS
 

@@ -17,7 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, MessageReceipt
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.connection import backoff, passing
+from hotmesh.postgres.connect.failures import backoff, passing
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program

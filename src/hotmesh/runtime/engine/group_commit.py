@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.errors import HotMeshError, NoConnectionError
-from hotmesh.postgres.connect.connection import Link
+from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.members import live_members
 from hotmesh.postgres.steps import Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, Store

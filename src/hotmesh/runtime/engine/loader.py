@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from hotmesh.core.state.job import Address, Event, Job, WorkReceipt
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import CodecError, NoConnectionError, VersionNotFoundError
-from hotmesh.postgres.connect.connection import Driver
+from hotmesh.postgres.connect.driver import Driver
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.service import Flag, forever

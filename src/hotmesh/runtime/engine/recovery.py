@@ -15,7 +15,8 @@ import anyio
 
 from hotmesh.core.state.step import Consumed, WorkKey
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.connection import Link, backoff
+from hotmesh.postgres.connect.failures import backoff
+from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.engine.ticket import Attempt, Ticket
 from hotmesh.runtime.engine.writer import CommitWriter

@@ -17,7 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Job, StartRequest
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import ConnectionLostError, DuplicateJobError, HotMeshError, NoConnectionError
-from hotmesh.postgres.connect.connection import id_is_held
+from hotmesh.postgres.connect.failures import id_is_held
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.after_commit import AfterCommit

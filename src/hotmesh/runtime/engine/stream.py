@@ -14,7 +14,8 @@ import anyio
 from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, Job
 from hotmesh.errors import CodecError, NoConnectionError
-from hotmesh.postgres.connect.connection import Driver, id_is_held, passing, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import id_is_held, passing, translated
 from hotmesh.postgres.steps import Committed
 from hotmesh.postgres.store import AnsweredElsewhereError, DueJob
 from hotmesh.runtime.calls.broadcasts import carry_out

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from hotmesh.core.state.step import Step, Work, WorkKey
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.connection import Driver, translated
+from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres.connect.failures import translated
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings

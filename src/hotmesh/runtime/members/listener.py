@@ -17,14 +17,9 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from hotmesh.core.wire import loads
 from hotmesh.errors import ConfigError, ConnectionLostError, HotMeshError
-from hotmesh.postgres.connect.connection import (
-    ConnectionSource,
-    Driver,
-    backoff,
-    is_closed,
-    terminate,
-    translated,
-)
+from hotmesh.postgres.connect.driver import Driver, is_closed, terminate
+from hotmesh.postgres.connect.failures import backoff, translated
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.service import Flag

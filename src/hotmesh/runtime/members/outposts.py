@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import anyio
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, NotAuthorizedError, SchemaError
-from hotmesh.postgres.connect.connection import ConnectionSource
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.roles import login_of
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.work.worker import Worker

@@ -16,7 +16,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from hotmesh.errors import CodecError, DatabaseError
-from hotmesh.postgres.connect.connection import backoff
+from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.results.subscribers import Subscribers
 from hotmesh.runtime.results.waiting import Callers, ReadJob

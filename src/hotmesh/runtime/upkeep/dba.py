@@ -13,7 +13,8 @@ import anyio.to_thread
 from hotmesh.core.arguments import checked_flag, checked_text, checked_texts
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.pruning import Pruned, Selection, prune_batch
 from hotmesh.postgres.store import Store

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.errors import DatabaseError
-from hotmesh.postgres.connect.connection import Link
+from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.store import Store
 
 logger = logging.getLogger("hotmesh.security")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hotmesh.core.wire import dumps_text
-from hotmesh.postgres.connect.connection import StatementError, passing
+from hotmesh.postgres.connect.failures import StatementError, passing
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.store import Store
 from hotmesh.runtime.service import Flag, forever

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from hotmesh.errors import DatabaseError, NoConnectionError
-from hotmesh.postgres.connect.connection import backoff
+from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.store import Store
 from hotmesh.runtime import ids

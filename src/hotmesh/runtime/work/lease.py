@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 
 from hotmesh.core.state.step import WorkKey
-from hotmesh.postgres.connect.connection import Link
+from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.store import Store
 

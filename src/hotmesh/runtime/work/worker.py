@@ -15,8 +15,8 @@ from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError
-from hotmesh.postgres.connect.connection import ConnectionLike, ConnectionSource
-from hotmesh.postgres.connect.options import is_readonly
+from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.roles import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import StreamData

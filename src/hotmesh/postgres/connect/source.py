@@ -1,61 +1,29 @@
-"""Connections to Postgres: how they are made, and what their errors mean.
-
-The engine keeps dedicated connections, because handing one back to a pool costs more than most statements. Each is a
-`Link`: one connection, opened when first used, opened again after a loss. Driver errors are turned into ours here
-and nowhere else, by type and SQLSTATE.
-"""
+"""Where connections come from: found, opened, and looked at once for a pooler in the way."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
-import random
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import anyio
 import asyncpg
 
-from hotmesh.errors import (
-    CodecError,
-    ConfigError,
-    ConnectionFailedError,
-    ConnectionLostError,
-    DatabaseError,
-    HotMeshError,
-    NotAuthorizedError,
-    SchemaError,
-)
+from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
+from hotmesh.postgres.connect.driver import Driver, keep_alive, statement_cache, terminate
+from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
 from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
 from hotmesh.postgres.connect.pooler import hears, is_behind_pooler, keeps_statements
 
-Driver = asyncpg.Connection
-"""The driver's connection; only this package uses it."""
-
-_LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
-
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError)
+LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
+"""Variables that say where a database is, for every program of Postgres."""
 
 TIMEOUT = 10.0
 """Seconds to wait for a new connection."""
 
 OLDEST_SERVER = 14
 """The oldest major version of Postgres that has all that the stored functions use."""
-
-_LOST = (
-    asyncpg.exceptions.PostgresConnectionError,
-    asyncpg.exceptions.AdminShutdownError,
-    asyncpg.exceptions.CrashShutdownError,
-    asyncpg.exceptions.CannotConnectNowError,
-    asyncpg.exceptions.IdleSessionTimeoutError,
-    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a failover made this server a replica: connect again
-    OSError,  # with all that the system says about a broken line, and TimeoutError
-    EOFError,
-)
 
 
 class ConnectionSource:
@@ -123,7 +91,7 @@ class ConnectionSource:
         url = os.environ.get("HOTMESH_DATABASE_URL")
         if url:
             return cls(url, direct=direct, application_name=application_name)
-        if any(os.environ.get(name) for name in _LIBPQ):
+        if any(os.environ.get(name) for name in LIBPQ):
             return cls({}, direct=direct, application_name=application_name)
         if direct is not None:
             raise ConfigError(
@@ -200,7 +168,7 @@ class ConnectionSource:
         sender = await self.connect()
         try:
             heard = await self._hears(sender)
-            caches = _statement_cache(sender) > 0
+            caches = statement_cache(sender) > 0
         finally:
             await self.release(sender)
         if self.direct is self and heard:
@@ -280,7 +248,7 @@ class ConnectionSource:
                 connection = await asyncpg.connect(**self._arguments(timeout))
         except ConfigError:
             raise
-        except (OSError, TimeoutError, EOFError, ValueError, OverflowError, *_DRIVER_ERRORS) as error:
+        except (OSError, TimeoutError, EOFError, ValueError, OverflowError, *DRIVER_ERRORS) as error:
             raise ConnectionFailedError(self._why(error, timeout)) from error
         keep_alive(connection)
         return connection
@@ -312,190 +280,11 @@ class ConnectionSource:
         else:
             try:
                 await connection.close(timeout=2)
-            except (OSError, TimeoutError, *_DRIVER_ERRORS):
+            except (OSError, TimeoutError, *DRIVER_ERRORS):
                 terminate(connection)
             except BaseException:
                 terminate(connection)
                 raise
-
-
-class Link:
-    """One dedicated connection, used by one task at a time; made when needed, and made again after a loss.
-
-    `patience`: seconds after which a connection that does not answer counts as lost, so that a half-open one is found
-    out; None: it may take any time. `wait`: how long to try when there is no connection; 0: once, because whoever
-    uses it has a pause of its own.
-    """
-
-    def __init__(
-        self, source: ConnectionSource, *, name: str = "", patience: float | None = None, wait: float = 0.0
-    ) -> None:
-        self._source = source
-        self._lock = anyio.Lock()
-        self._connection: Driver | None = None
-        self._patience = patience
-        self._wait = wait
-        self._failed_at = float("-inf")
-        self._failure: ConnectionFailedError | None = None
-        self._silent = False
-        self.used_at = float("-inf")
-        """When it was last used, by the event loop's clock."""
-        self.name = name
-        self.reconnects = 0
-        """How often the connection had to be made again."""
-        self._made = False
-
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[Driver]:
-        """The connection, for the length of the block. Errors leave it as ours; a broken one is thrown away."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        async with self._lock:
-            connection = self._connection
-            if connection is None or is_closed(connection):
-                connection = self._connection = await self._connected(since)
-                self.reconnects += self._made
-                self._made = True
-            self._silent = False
-            guard = self._guard(loop, connection)
-            try:
-                with translated():
-                    yield connection
-            except ConnectionLostError as error:
-                self._drop(connection)
-                if self._silent:
-                    raise ConnectionLostError(
-                        f"Postgres did not answer within {self._patience:g} s: the connection counts as lost"
-                    ) from error
-                raise
-            except anyio.get_cancelled_exc_class():
-                # Cancelled in the middle of a statement, its state is unknown: a fresh one is safer than a reset.
-                self._drop(connection)
-                raise
-            finally:
-                self.used_at = loop.time()
-                if guard is not None:
-                    guard.cancel()
-
-    async def _connected(self, since: float) -> Driver:
-        """A new connection. Who waited in line while the one before tried in vain does not try as long again."""
-        loop = asyncio.get_running_loop()
-        if self._failure is not None and since < self._failed_at:
-            raise self._failed(self._failure)
-        failures = 0
-        while True:
-            try:
-                return await self._source.connect(timeout=min(self._patience or TIMEOUT, TIMEOUT))
-            except ConnectionFailedError as error:
-                delay = backoff(failures, longest=1.0)
-                failures += 1
-                if not self._source.reached or loop.time() + delay - since >= self._wait:
-                    self._failed_at, self._failure = loop.time(), error
-                    raise self._failed(error) from error
-                await anyio.sleep(delay)
-
-    def _failed(self, error: ConnectionFailedError) -> DatabaseError:
-        """A place that was reached before has been lost; one that never was could not be reached."""
-        if not self._source.reached:
-            return ConnectionFailedError(error.reason)
-        return ConnectionLostError(
-            f"the connection to Postgres is lost, and a new one could not be made: {error.reason}"
-        )
-
-    def _guard(self, loop: asyncio.AbstractEventLoop, connection: Driver) -> _Guard | None:
-        return None if self._patience is None else _Guard(loop, self._patience, self._give_up, connection)
-
-    def _give_up(self, connection: Driver) -> None:
-        self._silent = True
-        terminate(connection)
-
-    def _drop(self, connection: Driver) -> None:
-        self._connection = None
-        terminate(connection)
-
-    async def close_if_idle(self, idle: float) -> None:
-        """Close the connection if nobody has used it for `idle` seconds; the next use opens another."""
-        loop = asyncio.get_running_loop()
-        if self._connection is not None and not self._lock.locked() and loop.time() - self.used_at >= idle:
-            async with self._lock:
-                await self.close()
-                self._made = False  # no loss
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and not is_closed(connection):
-            await self._source.release(connection)
-
-
-class _Guard:
-    """Calls `give_up(connection)` after `patience` seconds, unless cancelled before.
-
-    An event loop that stood still may have the answer at hand, unread: it gets a moment to read it.
-    """
-
-    __slots__ = ("_connection", "_due", "_give_up", "_handle", "_loop")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        patience: float,
-        give_up: Callable[[Driver], None],
-        connection: Driver,
-    ) -> None:
-        self._loop = loop
-        self._give_up = give_up
-        self._connection = connection
-        self._due = loop.time() + patience
-        self._handle = loop.call_at(self._due, self._over)
-
-    def _over(self) -> None:
-        now = self._loop.time()
-        if now - self._due > STOOD_STILL:
-            self._due = now + STOOD_STILL
-            self._handle = self._loop.call_at(self._due, self._over)
-        else:
-            self._give_up(self._connection)
-
-    def cancel(self) -> None:
-        self._handle.cancel()
-
-
-STOOD_STILL = 1.0
-"""Seconds by which a timer of a blocked event loop is late."""
-
-
-def backoff(failures: int, *, longest: float) -> float:
-    """Seconds to pause after so many failures in a row: from 0.1 doubled to `longest`, up to a fifth less by chance.
-
-    By chance, so that processes that lost the same server do not come back to it in step.
-    """
-    return float(min(0.1 * 2.0 ** min(failures, 16), longest) * (1 - random.random() / 5))  # noqa: S311 - no secret
-
-
-def _statement_cache(connection: Driver) -> int:
-    """How many prepared statements the driver keeps on a connection."""
-    return int(getattr(getattr(connection, "_config", None), "statement_cache_size", 0))
-
-
-def keep_alive(connection: Driver) -> None:
-    """Let the system look after the peer of a TCP connection: one that is silent for half a minute has gone."""
-    transport = getattr(connection, "_transport", None)
-    found = None if transport is None else transport.get_extra_info("socket")
-    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(socket, name):
-            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-_KEEPALIVE = (
-    ("TCP_KEEPIDLE", 15),
-    ("TCP_KEEPINTVL", 5),
-    ("TCP_KEEPCNT", 3),
-    ("TCP_USER_TIMEOUT", 30_000),
-)
-"""Seconds, but for the last: milliseconds that sent bytes may stay unacknowledged."""
 
 
 async def _made(factory: Factory) -> Driver:
@@ -509,94 +298,3 @@ async def _made(factory: Factory) -> Driver:
             "that returns a connection of asyncpg"
         )
     return connection
-
-
-def is_closed(connection: Driver) -> bool:
-    """Whether a connection has ended. One of a pool went back there when it did, and says so by an error."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True
-
-
-def terminate(connection: Driver) -> None:
-    """End a connection at once, whatever it is doing."""
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()
-
-
-class translated:  # noqa: N801 - reads as a statement: `with translated():`
-    """Turns the driver's errors into ours, chained. Cheap: it is around every statement."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None or isinstance(error, HotMeshError):
-            return
-        translation = translate(error)
-        if translation is not None:
-            raise translation from error
-
-
-def translate(error: BaseException) -> HotMeshError | None:
-    """Our error for one of the driver's, or None if it is none of the driver's."""
-    if isinstance(error, asyncpg.exceptions.InsufficientPrivilegeError):
-        return NotAuthorizedError(
-            f"{error}; grant the role what it needs (`hotmesh migrate --grant ROLE`), or connect as another one"
-        )
-    if isinstance(error, _LOST):
-        return ConnectionLostError(
-            f"the connection to Postgres was lost: {str(error) or type(error).__name__}"
-        )
-    # The driver's own state may be confused by an end at the wrong moment, too; a new connection starts afresh.
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.exceptions.InternalClientError):
-        return ConnectionLostError(f"the connection to Postgres cannot be used: {error}")
-    if isinstance(error, asyncpg.exceptions.UndefinedTableError | asyncpg.exceptions.UndefinedFunctionError):
-        return SchemaError(
-            f"the tables of hotmesh are missing or incomplete ({error}); run `hotmesh migrate`"
-        )
-    if isinstance(error, asyncpg.PostgresError):
-        return StatementError(error)
-    return None
-
-
-class StatementError(DatabaseError):
-    """Postgres refused a statement; `sqlstate` tells why."""
-
-    def __init__(self, error: asyncpg.PostgresError) -> None:
-        self.sqlstate: str = error.sqlstate or ""
-        super().__init__(f"Postgres refused a statement ({self.sqlstate}): {error}")
-
-
-def passing(error: BaseException) -> bool:
-    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out; or
-    the codec, which may have no key at the moment.
-    """
-    if isinstance(error, CodecError):
-        return True
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
-
-
-def id_is_held(error: BaseException) -> bool:
-    """Whether the id of a job to be created is in a transaction of somebody's that has not ended yet."""
-    return getattr(error, "sqlstate", None) == "55P03"
-
-
-__all__ = [
-    "ConnectionLike",
-    "ConnectionSource",
-    "Driver",
-    "Link",
-    "StatementError",
-    "backoff",
-    "is_closed",
-    "terminate",
-    "translate",
-    "translated",
-]

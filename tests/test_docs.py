@@ -172,6 +172,22 @@ def test_the_glossary_names_every_table() -> None:
     assert {name for name in tables if f"`{name}`" not in text} == set()
 
 
+def test_the_tour_of_the_code_names_what_is_there() -> None:
+    text = (DOCS / "code-tour.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "hotmesh"
+    sources = [path for path in package.rglob("*") if path.suffix in (".py", ".sql")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+
+    for name in re.findall(r"`([\w/.]+\.(?:py|sql))`", text):
+        assert any(path.as_posix().endswith(f"/{name}") for path in sources), name
+    for name in re.findall(r"`([\w/]+/)`", text):
+        assert (package / name).is_dir(), name
+    for name in re.findall(r"`((?:[A-Z]\w+)(?:\.\w+)?|_\w+)`", text):
+        for part in name.split("."):
+            assert re.search(rf"\b(?:class|def) {part}\b", code), name
+    assert len(text.splitlines()) <= 100, "a tour on two screens"
+
+
 def test_the_number_of_functions_is_right() -> None:
     assert f"{len(FUNCTIONS)} functions" in README
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from hotmesh.errors import Problem
 from hotmesh.runtime.definitions.graph_files import inspect
 from hotmesh.schema import graph_schema_text
-
-if TYPE_CHECKING:
-    from hotmesh.errors import Problem
 
 
 @click.command()

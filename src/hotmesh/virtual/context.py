@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hotmesh.errors import HotMeshError
-
-if TYPE_CHECKING:
-    from hotmesh.runtime.messages import StreamData
+from hotmesh.runtime.messages import StreamData
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yaml.nodes import MappingNode
 
 from hotmesh.core.definition.build import build_app
 from hotmesh.core.definition.check import check_app, check_app_id
+from hotmesh.core.definition.graph import App, Document
 from hotmesh.core.definition.manifest import manifest
 from hotmesh.core.definition.parse import Read, parse, parse_data
 from hotmesh.core.definition.yaml_document import compose
 from hotmesh.errors import CompileError, Problem
-
-if TYPE_CHECKING:
-    from hotmesh.core.definition.graph import App, Document
 
 GraphSource = str | Path | Mapping[str, Any]
 """A graph document: its text, the path of a file, or the data itself."""

@@ -206,6 +206,34 @@ async def test_a_version_deployed_anew_meanwhile_is_agreed_on_anew(mesh: HotMesh
     assert (await other.pubsub("start", timeout=5)).data == {"ran": "anew"}
 
 
+async def test_a_start_that_waits_for_the_old_version_begins_on_the_new_one(
+    mesh: HotMesh, other: HotMesh
+) -> None:
+    """The other member, which has loaded nothing yet, reads what has changed while a start there loads the version."""
+    plans = other._member.plans
+    read, gate = asyncio.Event(), asyncio.Event()
+    checksums = plans._store.checksums
+
+    async def held() -> dict[str, str]:
+        read.set()
+        await gate.wait()
+        return await checksums()
+
+    await plans.refresh()
+    assert plans.known("1") is None
+    plans._store.checksums = held  # type: ignore[method-assign]
+    other._member.quorum.on_message = lambda notice: None  # type: ignore[method-assign]
+    assert await mesh.activate("2", delay=0.01) is True
+    reading = asyncio.create_task(plans.refresh())
+    await asyncio.wait_for(read.wait(), 5)
+    starting = asyncio.create_task(other.pubsub("start", timeout=5))
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert (await starting).data == {"ran": "2"}
+    await reading
+
+
 async def test_the_right_to_activate_ends_with_whoever_has_it(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:

@@ -54,14 +54,20 @@ class Plans:
 
     async def active_program(self) -> GraphProgram:
         """The program that new jobs start on. Raises AppNotFoundError if no version is active."""
-        version = self._active
-        if version is None:
-            await self.refresh()
+        while True:
             version = self._active
             if version is None:
-                raise AppNotFoundError(self._store.app_id)
-        known = self._programs.get(version)
-        return known[1] if known is not None else await self._load(version)
+                await self.refresh()
+                version = self._active
+                if version is None:
+                    raise AppNotFoundError(self._store.app_id)
+            known = self._programs.get(version)
+            if known is not None:
+                return known[1]
+            program = await self._load(version)
+            # Loading waits: by now the epoch may be that of another version.
+            if version == self._active:
+                return program
 
     def known_program(self, job: Job) -> Program | None:
         """The program of a job, if this process has it already.

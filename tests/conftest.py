@@ -29,8 +29,9 @@ import guard
 import tools
 from bouncer import Bouncer, run_bouncer
 from hotmesh.postgres import local
+from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.local import LocalServer, lock
-from hotmesh.postgres.migrate import migrate_template
+from hotmesh.postgres.migrate import migrate
 
 TEMPLATE = "hotmesh_template"
 
@@ -184,7 +185,7 @@ def _template(server: LocalServer) -> str:
         if _administer(server, ready) is None:
             _administer(server, f"drop database if exists {TEMPLATE} with (force)")
             _administer(server, f"create database {TEMPLATE}")
-            migrate_template(server.url(TEMPLATE))
+            asyncio.run(migrate(ConnectionSource(server.url(TEMPLATE)), "hotmesh"))
             _administer(server, f"alter database {TEMPLATE} with is_template true allow_connections false")
     return TEMPLATE
 

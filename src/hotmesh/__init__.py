@@ -40,9 +40,8 @@ from hotmesh.mesh import HotMesh
 from hotmesh.observe.dead_letters import DeadLetter
 from hotmesh.observe.explain.model import Explanation
 from hotmesh.postgres.connect.native import PostgresConnection, connect_client
+from hotmesh.postgres.logins.credentials import WorkerCredential, WorkerRole
 from hotmesh.postgres.logins.roles import (
-    WorkerCredential,
-    WorkerRole,
     list_worker_roles,
     provision_worker_role,
     revoke_worker_role,

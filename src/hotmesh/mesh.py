@@ -20,6 +20,7 @@ from hotmesh.observe.dead_letters import DeadLetter
 from hotmesh.observe.explain.model import Explanation
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins import roles
+from hotmesh.postgres.logins.credentials import Credentials
 from hotmesh.runtime import ids, registry
 from hotmesh.runtime.calls.deployment import GraphLike
 from hotmesh.runtime.calls.request import answer, interrupt_options, start_request
@@ -63,7 +64,7 @@ class HotMesh:
         pin_versions: bool = True,
         migrate: Migrate = "auto",
         secured: bool | None = None,
-        worker_credentials: roles.Credentials | None = None,
+        worker_credentials: Credentials | None = None,
         name: str | None = None,
         logger: logging.Logger | None = None,
         log_level: str | int | None = None,

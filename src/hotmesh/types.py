@@ -9,7 +9,7 @@ from hotmesh.observe.dead_letters import DeadLetter
 from hotmesh.observe.explain.model import Branch, Explanation, Reason
 from hotmesh.postgres.connect.options import ConnectionLike, Factory
 from hotmesh.postgres.connect.sharing import ConnectionStatistics
-from hotmesh.postgres.logins.roles import Credentials, WorkerCredential, WorkerRole
+from hotmesh.postgres.logins.credentials import Credentials, WorkerCredential, WorkerRole
 from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile

@@ -31,7 +31,7 @@ from hotmesh import (
     revoke_worker_role,
     rotate_worker_password,
 )
-from hotmesh.postgres.logins.roles import default_role_name
+from hotmesh.postgres.logins.credentials import default_role_name
 
 pytestmark = pytest.mark.anyio
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.postgres.logins import roles
+from hotmesh.postgres.logins.credentials import WorkerCredential, WorkerRole
 
 role_argument = click.argument("role_name", metavar="ROLE")
 password_option = click.option(
@@ -135,7 +136,7 @@ def _password(from_stdin: bool) -> str | None:
     return sys.stdin.readline().rstrip("\n") if from_stdin else None
 
 
-def _show(made: roles.WorkerCredential, as_json: bool, *, tell: bool) -> None:
+def _show(made: WorkerCredential, as_json: bool, *, tell: bool) -> None:
     shown: dict[str, Any] = {"role_name": made.role_name}
     if tell:
         shown["password"] = made.password
@@ -146,7 +147,7 @@ def _show(made: roles.WorkerCredential, as_json: bool, *, tell: bool) -> None:
         click.echo(f"{name}: {value}")
 
 
-def _listed(found: list[roles.WorkerRole]) -> Table:
+def _listed(found: list[WorkerRole]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("role", "app", "topics", "created (UTC)", "state", "sessions"):
         table.add_column(name, overflow="fold")

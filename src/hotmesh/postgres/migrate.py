@@ -17,6 +17,8 @@ from hotmesh.postgres.connect.driver import Driver
 from hotmesh.postgres.connect.failures import StatementError, translated
 from hotmesh.postgres.connect.source import ConnectionSource
 
+# Not in files, in which `mesh.` stands for what a schema holds, and nothing for the schema itself.
+
 _LEDGER = """
 create schema if not exists {schema};
 create table if not exists mesh.schema_migration (
@@ -123,9 +125,7 @@ async def pending(connection: Driver, schema: str) -> Pending:
     with translated():
         if not await _has_ledger(connection, schema):
             return Pending(tuple(known), functions=True)
-        rows = await connection.fetch(
-            sql.bind("select version, name, checksum from mesh.schema_migration", schema)
-        )
+        rows = await connection.fetch(sql.query("list_migrations", schema))
     applied: dict[int, Any] = {row["version"]: row for row in rows}
     newest = max(applied, default=0)
     if newest > known[-1].version:
@@ -203,19 +203,12 @@ async def _take_turn(connection: Driver, schema: str) -> bool:
         certain = False
     await connection.execute("set local lock_timeout = 0")
     if await _has_ledger(connection, schema):
-        await connection.execute(sql.bind("lock table mesh.schema_migration in exclusive mode", schema))
+        await connection.execute(sql.query("lock_ledger", schema))
     return certain
 
 
 async def _has_ledger(connection: Driver, schema: str) -> bool:
-    # Not to_regclass: while this session waited for the lock, its caches still said what was true before.
-    return bool(
-        await connection.fetchval(
-            "select exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n "
-            "on n.oid = c.relnamespace where n.nspname = $1 and c.relname = 'schema_migration')",
-            schema,
-        )
-    )
+    return bool(await connection.fetchval(sql.query("has_ledger", schema), schema))
 
 
 async def verify(source: ConnectionSource, schema: str) -> None:
@@ -245,17 +238,11 @@ async def _apply(connection: Driver, schema: str, wanted: Pending) -> None:
 
 
 def _record_sql(schema: str, migration: Migration) -> str:
-    # Version, name and checksum come from our own file names and hashes: nothing in them needs quoting.
+    # Without parameters, for psql. Version, name and checksum come from our own file names and hashes: nothing in them
+    # needs quoting.
     return sql.bind(
         "insert into mesh.schema_migration (version, name, checksum) "  # noqa: S608
         f"values ({migration.version}, '{migration.name}', '{migration.checksum}') "
         "on conflict (version) do update set checksum = excluded.checksum, applied_at = now();",
         schema,
     )
-
-
-def migrate_template(dsn: str, schema: str = "hotmesh") -> None:
-    """Migrate from synchronous code, for test fixtures."""
-    import anyio
-
-    anyio.run(migrate, ConnectionSource(dsn), schema)

@@ -12,7 +12,7 @@ from hotmesh.core.codec import Codec
 from hotmesh.core.duration import seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError
 from hotmesh.postgres.connect.options import ConnectionLike
-from hotmesh.postgres.logins.roles import Credentials, login_of
+from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.logins.secured import WorkerLogin
 from hotmesh.runtime import ids
 from hotmesh.runtime.registry import check_codec

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.logins.roles import login_of
+from hotmesh.postgres.logins.credentials import login_of
 from hotmesh.postgres.logins.secured import WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.runtime.member import Member

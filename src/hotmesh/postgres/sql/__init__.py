@@ -55,6 +55,12 @@ def read(folder: str) -> dict[str, str]:
     return collect(files(__name__).joinpath(folder))
 
 
+@cache
+def query(name: str, schema: str) -> str:
+    """The query of that name, bound to the schema."""
+    return bind(read("queries")[name], schema)
+
+
 def collect(folder: Traversable) -> dict[str, str]:
     """As `read`, of any folder. Raises ValueError if two files have one name: it would be chance which one is meant."""
     found: dict[str, str] = {}

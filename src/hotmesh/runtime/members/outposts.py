@@ -15,7 +15,7 @@ import anyio
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, NotAuthorizedError, SchemaError
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.logins.roles import login_of
+from hotmesh.postgres.logins.credentials import login_of
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.work.worker import Worker
 

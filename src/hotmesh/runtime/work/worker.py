@@ -17,7 +17,7 @@ from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.logins.roles import Credentials, login_of
+from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import StreamData
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from hotmesh.core.state.job import Dimension
 
@@ -18,3 +19,9 @@ def text_array(values: Sequence[str]) -> str:
     """Texts as the text of a text[]."""
     quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
     return "{" + ",".join(quoted) + "}"
+
+
+def columns(rows: Iterable[tuple[str, str, Dimension, *tuple[Any, ...]]]) -> list[Any]:
+    """Rows of a generation, an activity, an address and what else there is as columns: the arrays of a statement."""
+    generations, activities, dimensions, *others = zip(*rows, strict=True)
+    return [generations, activities, [array(dimension) for dimension in dimensions], *others]

@@ -1,0 +1,96 @@
+"""What waits for engines: messages for jobs, and timers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hotmesh.core.codec import OPAQUE, Payload
+from hotmesh.core.state.job import Dimension, Job
+from hotmesh.errors import CodecError
+from hotmesh.postgres.arrays import array
+from hotmesh.postgres.database import Connection, Database
+from hotmesh.postgres.rows import DueEvent, events_from, job_from
+
+
+class DueJob:
+    """A job locked in the current transaction, with the events that are due.
+
+    One that cannot be decoded here has none, and `unreadable` says why.
+    """
+
+    __slots__ = ("events", "job", "unreadable")
+
+    def __init__(self, job: Job, events: list[DueEvent], unreadable: CodecError | None = None) -> None:
+        self.job = job
+        self.events = events
+        self.unreadable = unreadable
+
+
+async def next_event_at(database: Database, connection: Connection) -> tuple[float | None, bool]:
+    """Seconds until the next message or timer is due, and whether there are broadcasts to carry out."""
+    row = await connection.fetchrow(database.query("next_event_at"), database.app_id)
+    if row is None:
+        raise AssertionError("a select without from answers with one row")
+    return row["due"], row["broadcasts"]
+
+
+async def lock_due_jobs(database: Database, connection: Connection, limit: int) -> list[DueJob]:
+    """Lock jobs that have messages or due timers, in the caller's transaction."""
+    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit)
+    payload = database.payload
+    return [_due_job(row, payload) for row in rows]
+
+
+def _due_job(row: Any, payload: Payload) -> DueJob:
+    try:
+        return DueJob(job_from(row, payload), events_from(row["events"], payload) if row["events"] else [])
+    except CodecError as error:
+        return DueJob(job_from(row, OPAQUE), [], error)
+
+
+async def postpone_events(
+    database: Database, connection: Connection, generation: str, delay: float, reason: str, limit: int
+) -> str:
+    """Handling the job's events failed: try again after `delay`, or, past `limit` tries, give the job up."""
+    return str(
+        await connection.fetchval(
+            database.query("postpone_events"), database.app_id, generation, delay, reason, limit
+        )
+    )
+
+
+async def delay_events(database: Database, connection: Connection, generation: str, delay: float) -> None:
+    """Leave the job's due events alone for a while; no failure is counted."""
+    await connection.execute(database.query("delay_events"), database.app_id, generation, delay)
+
+
+async def send_message(
+    database: Database,
+    job_id: str,
+    generation: str | None,
+    message_id: str,
+    kind: str,
+    activity_id: str,
+    dimension: Dimension,
+    status: str,
+    code: int,
+    data: str,
+    wake: str,
+) -> str:
+    """Put a message for a live job on the engine stream: sent, duplicate, missing or closed."""
+    return str(
+        await database.value(
+            "send_message",
+            database.app_id,
+            job_id,
+            generation,
+            message_id,
+            kind,
+            activity_id,
+            array(dimension),
+            status,
+            code,
+            data,
+            wake,
+        )
+    )

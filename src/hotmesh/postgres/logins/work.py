@@ -1,0 +1,150 @@
+"""The work of an app for a worker login: the same calls, through the procedures that are made for such logins.
+
+They read no table and write none. What the login may do is told by `worker_hello`, and enforced by the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from hotmesh.core.state.job import Dimension
+from hotmesh.core.state.step import WorkKey
+from hotmesh.core.wire import dumps_text
+from hotmesh.postgres.arrays import array, columns, text_array
+from hotmesh.postgres.database import Connection, Database
+from hotmesh.postgres.logins.login import WorkerLogin
+from hotmesh.postgres.rows import HeldWork, work_from
+from hotmesh.postgres.work import OrdinaryWork, Wanted, WorkQueue
+
+
+def work_queue(database: Database) -> WorkQueue:
+    """The work of the app, as the login of this database may take it."""
+    return OrdinaryWork(database) if database.login is None else LoginWork(database, database.login)
+
+
+class LoginWork:
+    """See WorkQueue. Who is to be woken is known to the procedures themselves."""
+
+    def __init__(self, database: Database, login: WorkerLogin) -> None:
+        self.database = database
+        self._login = login
+
+    async def claim(
+        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+    ) -> list[HeldWork]:
+        topics, names, others, limits = zip(*wanted, strict=True)
+        rows = await connection.fetch(
+            self.database.query("worker_claim"),
+            member,
+            topics,
+            names,
+            [text_array(other) for other in others],
+            limits,
+            lease,
+            reservation,
+        )
+        payload = self.database.payload
+        return [work_from(row, payload) for row in rows]
+
+    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
+        topics, names, others, _ = zip(*wanted, strict=True)
+        value = await connection.fetchval(
+            self.database.query("worker_next_at"), topics, names, [text_array(other) for other in others]
+        )
+        return None if value is None else float(value)
+
+    async def extend(
+        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
+    ) -> list[bool]:
+        return list(
+            await connection.fetchval(self.database.query("worker_extend"), member, *columns(held), lease)
+        )
+
+    async def answer(
+        self,
+        connection: Connection,
+        member: str,
+        answers: Sequence[tuple[str, str, Dimension, str, int, str | None]],
+        wake: str,
+    ) -> list[bool]:
+        del wake
+        return list(
+            await connection.fetchval(self.database.query("worker_answer"), member, *columns(answers))
+        )
+
+    async def add_answer(
+        self,
+        job_id: str,
+        generation: str,
+        activity_id: str,
+        dimension: Dimension,
+        guid: str,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        del wake
+        return str(
+            await self.database.value(
+                "worker_add", job_id, generation, activity_id, array(dimension), guid, status, code, data
+            )
+        )
+
+    async def postpone(
+        self,
+        connection: Connection,
+        member: str,
+        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        wake: str | None,
+    ) -> int:
+        del wake
+        *keys, delays, retries = columns(postponed)
+        return int(
+            await connection.fetchval(
+                self.database.query("worker_postpone"),
+                member,
+                *keys,
+                [min(delay, self._login.longest_delay) for delay in delays],
+                retries,
+            )
+        )
+
+    async def give_back(
+        self,
+        connection: Connection,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
+        del topics
+        return int(
+            await connection.fetchval(
+                self.database.query("worker_give_back"),
+                member,
+                None if reservations is None else list(reservations),
+            )
+        )
+
+    async def bury(
+        self,
+        connection: Connection,
+        member: str,
+        work: HeldWork,
+        reason: str,
+        error: dict[str, Any],
+        wake: str,
+    ) -> bool:
+        del wake
+        return bool(
+            await connection.fetchval(
+                self.database.query("worker_bury"),
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                reason,
+                dumps_text(error),
+            )
+        )

@@ -1,0 +1,257 @@
+"""What waits for workers: the queue of an app's work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from hotmesh.core.state.job import Dimension
+from hotmesh.core.state.step import WorkKey
+from hotmesh.core.wire import dumps_text
+from hotmesh.postgres import engine_stream
+from hotmesh.postgres.arrays import array, columns, text_array
+from hotmesh.postgres.database import Connection, Database
+from hotmesh.postgres.rows import HeldWork, work_from
+
+
+class Wanted(NamedTuple):
+    """What one worker takes of a topic: work of one workflow name; or any, but for the names that others here take."""
+
+    topic: str
+    workflow_name: str | None = None
+    others: Sequence[str] = ()
+    limit: int = 1
+    """At most so much at a time."""
+
+
+class WorkQueue(Protocol):
+    """The work of one app, for those who do it. `member`: who holds it; a reservation lasts `lease` seconds."""
+
+    @property
+    def database(self) -> Database:
+        """Where it is."""
+        ...
+
+    async def claim(
+        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+    ) -> list[HeldWork]:
+        """Reserve visible work, the oldest first. `reservation`: by which it can be given back."""
+        ...
+
+    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
+        """Seconds until the next of such work becomes visible; None: there is none."""
+        ...
+
+    async def extend(
+        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
+    ) -> list[bool]:
+        """Prolong reservations (generation, activity, address) to now + `lease`; which are still held."""
+        ...
+
+    async def answer(
+        self,
+        connection: Connection,
+        member: str,
+        answers: Sequence[tuple[str, str, Dimension, str, int, str | None]],
+        wake: str,
+    ) -> list[bool]:
+        """Exchange held work for answers (generation, activity, address, status, code, data); which were held."""
+        ...
+
+    async def add_answer(
+        self,
+        job_id: str,
+        generation: str,
+        activity_id: str,
+        dimension: Dimension,
+        guid: str,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        """Add an answer to an activity that waits for one: sent, duplicate, missing or closed.
+
+        A worker login may do so where it gave a pending answer; held: where it has still to give it.
+        """
+        ...
+
+    async def postpone(
+        self,
+        connection: Connection,
+        member: str,
+        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        wake: str | None,
+    ) -> int:
+        """Give held work back: (generation, activity, address, delay in seconds, whether it counts as a failure)."""
+        ...
+
+    async def give_back(
+        self,
+        connection: Connection,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
+        """Let everybody have the work of these topics that the member holds, all or by these reservations; how much."""
+        ...
+
+    async def bury(
+        self,
+        connection: Connection,
+        member: str,
+        work: HeldWork,
+        reason: str,
+        error: dict[str, Any],
+        wake: str,
+    ) -> bool:
+        """Move held work to the dead letters and answer its activity with the error."""
+        ...
+
+
+class OrdinaryWork:
+    """The work of an app, by the app's own login. See WorkQueue."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def claim(
+        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+    ) -> list[HeldWork]:
+        topics, names, others, limits = zip(*wanted, strict=True)
+        rows = await connection.fetch(
+            self.database.query("claim_work"),
+            self.database.app_id,
+            member,
+            topics,
+            limits,
+            lease,
+            reservation,
+            names,
+            [text_array(other) for other in others],
+        )
+        payload = self.database.payload
+        return [work_from(row, payload) for row in rows]
+
+    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
+        topics, names, others, _ = zip(*wanted, strict=True)
+        value = await connection.fetchval(
+            self.database.query("next_work_at"),
+            self.database.app_id,
+            topics,
+            names,
+            [text_array(other) for other in others],
+        )
+        return None if value is None else float(value)
+
+    async def extend(
+        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
+    ) -> list[bool]:
+        return list(
+            await connection.fetchval(self.database.query("extend_work"), member, *columns(held), lease)
+        )
+
+    async def answer(
+        self,
+        connection: Connection,
+        member: str,
+        answers: Sequence[tuple[str, str, Dimension, str, int, str | None]],
+        wake: str,
+    ) -> list[bool]:
+        return list(
+            await connection.fetchval(
+                self.database.query("answer_work"), self.database.app_id, member, *columns(answers), wake
+            )
+        )
+
+    async def add_answer(
+        self,
+        job_id: str,
+        generation: str,
+        activity_id: str,
+        dimension: Dimension,
+        guid: str,
+        status: str,
+        code: int,
+        data: str,
+        wake: str,
+    ) -> str:
+        message_id = f"{LATER}{guid}"
+        return await engine_stream.send_message(
+            self.database,
+            job_id,
+            generation,
+            message_id,
+            "added",
+            activity_id,
+            dimension,
+            status,
+            code,
+            data,
+            wake,
+        )
+
+    async def postpone(
+        self,
+        connection: Connection,
+        member: str,
+        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        wake: str | None,
+    ) -> int:
+        return int(
+            await connection.fetchval(
+                self.database.query("postpone_work"), self.database.app_id, member, *columns(postponed), wake
+            )
+        )
+
+    async def give_back(
+        self,
+        connection: Connection,
+        member: str,
+        topics: Collection[str],
+        reservations: Collection[int] | None = None,
+    ) -> int:
+        return int(
+            await connection.fetchval(
+                self.database.query("give_back_work"),
+                self.database.app_id,
+                member,
+                list(topics),
+                None if reservations is None else list(reservations),
+            )
+        )
+
+    async def bury(
+        self,
+        connection: Connection,
+        member: str,
+        work: HeldWork,
+        reason: str,
+        error: dict[str, Any],
+        wake: str,
+    ) -> bool:
+        return bool(
+            await connection.fetchval(
+                self.database.query("bury_work"),
+                self.database.app_id,
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                reason,
+                dumps_text(error),
+                wake,
+            )
+        )
+
+
+LATER: Final = "later:"
+"""How the message with an added answer is named. Of two that are due at once it comes after the first, `answer:…`."""
+
+
+async def queue_depth(database: Database) -> list[Any]:
+    """What waits, by `stream` (worker, engine, timer; dead) and `topic`: `ready`, `held`, `delayed`, `oldest` (seconds).
+
+    Nothing by a worker login, which sees no queues.
+    """
+    return [] if database.login is not None else await database.rows("queue_depth", database.app_id)

@@ -5,7 +5,7 @@ Statements fail with the errors of `failing`, one after the other, and are noted
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.state.step import Work, WorkKey
 from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.work import Wanted
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.wake import Wake
@@ -28,10 +29,11 @@ from hotmesh.runtime.work.worker import Callback, Worker, as_coroutine, retry_po
 
 @dataclass
 class MemoryQueue:
-    """Stands for the store. `rows` are visible and for everybody."""
+    """Stands for the work queue, and for the database where it is. `rows` are visible and for everybody."""
 
     rows: list[HeldWork] = field(default_factory=list)
-    next_at: float | None = None
+    due: float | None = None
+    """When the next is visible."""
     failing: list[Exception] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answered: list[tuple[str, str, int, str | None]] = field(default_factory=list)
@@ -50,6 +52,10 @@ class MemoryQueue:
     payload: Payload = CLEAR
     keeps_sessions: bool = False
     source: Any = None
+
+    @property
+    def database(self) -> MemoryQueue:
+        return self
 
     def link(self, name: str) -> MemoryQueue:
         del name
@@ -70,42 +76,28 @@ class MemoryQueue:
         if self.failing:
             raise self.failing.pop(0)
 
-    def _take(
-        self, topic: str, limit: int, name: str | None = None, others: Sequence[str] = ()
-    ) -> list[HeldWork]:
+    def _take(self, wanted: Wanted) -> list[HeldWork]:
+        name = wanted.workflow_name
         found = [
             row
             for row in self.rows
-            if row.topic == topic
-            and (row.workflow_name == name if name is not None else row.workflow_name not in others)
-        ][:limit]
+            if row.topic == wanted.topic
+            and (row.workflow_name == name if name is not None else row.workflow_name not in wanted.others)
+        ][: wanted.limit]
         self.rows = [row for row in self.rows if row not in found]
         return found
 
-    async def claim_work(
-        self, connection: None, member: str, limits: Mapping[str, int], lease: float, reservation: int
+    async def claim(
+        self, connection: None, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
     ) -> list[HeldWork]:
         self._ask("claim")
-        return [row for topic, limit in limits.items() for row in self._take(topic, limit)]
+        return [row for one in wanted for row in self._take(one)]
 
-    async def claim_named_work(
-        self,
-        connection: None,
-        member: str,
-        wanted: Sequence[tuple[str, str | None, Sequence[str], int]],
-        lease: float,
-        reservation: int,
-    ) -> list[HeldWork]:
-        self._ask("claim")
-        return [
-            row for topic, name, others, limit in wanted for row in self._take(topic, limit, name, others)
-        ]
-
-    async def next_work_at(self, connection: None, topics: Collection[str]) -> float | None:
+    async def next_at(self, connection: None, wanted: Sequence[Wanted]) -> float | None:
         self._ask("next")
-        return self.next_at
+        return self.due
 
-    async def answer_work(
+    async def answer(
         self, connection: None, member: str, answers: Sequence[tuple[Any, ...]], wake: str
     ) -> list[bool]:
         self._ask("answer")
@@ -116,21 +108,21 @@ class MemoryQueue:
             for generation, activity, dimension, *_ in answers
         ]
 
-    async def postpone_work(
+    async def postpone(
         self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None
     ) -> int:
         self._ask("postpone")
         self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure in postponed]
         return len(postponed)
 
-    async def bury_work(
+    async def bury(
         self, connection: None, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
     ) -> bool:
         self._ask("bury")
         self.buried.append(work.generation)
         return True
 
-    async def give_back_work(
+    async def give_back(
         self,
         connection: None,
         member: str,
@@ -142,9 +134,7 @@ class MemoryQueue:
         found, self.found = self.found, 0
         return found
 
-    async def extend_work(
-        self, connection: Any, member: str, held: Sequence[WorkKey], lease: float
-    ) -> list[bool]:
+    async def extend(self, connection: Any, member: str, held: Sequence[WorkKey], lease: float) -> list[bool]:
         self._ask("extend")
         self.extended.append(list(held))
         return [key not in self.lost for key in held]
@@ -169,24 +159,24 @@ class Room:
         self.settings = Settings(**settings)
         self.metrics = Metrics()
         self.served = Served(Wake(60))
-        store: Any = self.queue
-        self.leases = LeaseKeeper(store, member, self.settings.lease)
+        queue: Any = self.queue
+        self.leases = LeaseKeeper(queue, member, self.settings.lease)
         self.announced: list[None] = []
         """One for each time that found work was announced."""
         self.lost_reservations = LostReservations(
-            store,
+            queue,
             member,
             self.settings.lease,
             lambda: self.served.topics,
             lambda: self.announced.append(None),
         )
-        self.writer = AnswerWriter(store, member, self.settings, self.metrics, self.leases, self.served)
-        self.answers = Answers(store, self.settings, self.metrics, self.writer)
+        self.writer = AnswerWriter(queue, member, self.settings, self.metrics, self.leases, self.served)
+        self.answers = Answers(queue, self.settings, self.metrics, self.writer)
         self.callbacks = Callbacks(
             "app", self.settings, self.metrics, self.served, self.leases, self.answers, self.writer
         )
         self.claims = Claims(
-            store,
+            queue,
             member,
             self.settings,
             self.served,

@@ -25,7 +25,9 @@ from member import FLOW, RECORDS, TOPICS, expected
 from harness import connected, eventually, owed
 from hotmesh import DuplicateJobError, HotMesh, StreamData, Worker
 from hotmesh.errors import ConnectionLostError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import commits
+from hotmesh.postgres.database import Database
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -46,8 +48,7 @@ class Saboteur:
         self.death: Callable[[], object] | None = None
 
     def arm(self, mesh: HotMesh) -> None:
-        store: Store = mesh._member.store
-        honest = store.commit
+        database = database_of(mesh)
         runner = mesh._member.lifetime.runner
         assert runner is not None
         self.death = runner.cancel
@@ -67,7 +68,7 @@ class Saboteur:
                     if connection.is_in_transaction():
                         await honest(connection, *arguments, **options)
                     else:
-                        self._execute_late(store, partial(honest, **options), arguments)
+                        self._execute_late(database, partial(honest, **options), arguments)
                     raise ConnectionLostError("the answer was lost")
                 case "killed":
                     return await self._killed(connection, honest(connection, *arguments, **options))
@@ -76,20 +77,21 @@ class Saboteur:
             runner.cancel()
             return await asyncio.get_running_loop().create_future()
 
-        store.commit = commit  # type: ignore[method-assign]
+        honest = intercept(database, commits.commit, commit)
 
-    def _execute_late(self, store: Store, honest: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def _execute_late(
+        self, database: Database, honest: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> None:
         """Let the commit be executed as soon as the engine has found that it was not."""
-        look = store.written
 
         async def written(connection: Any, job_ids: Any) -> Any:
             found = await look(connection, job_ids)
-            store.written = look  # type: ignore[method-assign]
+            intercept(database, commits.written, None)
             async with connected(self._url) as other:
                 await honest(other, *arguments)
             return found
 
-        store.written = written  # type: ignore[method-assign]
+        look = intercept(database, commits.written, written)
 
     async def _killed(self, connection: asyncpg.Connection, committing: Any) -> Any:
         """Let the statement wait for a lock, and end its session there."""

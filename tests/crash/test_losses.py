@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from asyncpg.transaction import Transaction
 from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
-from hotmesh.postgres import local
+from hotmesh.postgres import commits, local
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.connect.source import ConnectionSource
+from interception import database_of, intercept, work_of
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -41,9 +42,28 @@ async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIte
         yield mesh
 
 
-def lose_one_answer(mesh: HotMesh, call: str, *, when: Callable[[Any], bool]) -> asyncio.Event:
-    """Let the first answer of a call to the database that is like this get lost; set once it was."""
-    honest = getattr(mesh._member.store, call)
+def lose_one_claim(mesh: HotMesh, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let the first answer of a claim that reserved something get lost; set once it was."""
+    answer, lost = losing(work_of(mesh).claim, when=bool)
+    monkeypatch.setattr(work_of(mesh), "claim", answer)
+    return lost
+
+
+def lose_one_commit(mesh: HotMesh) -> asyncio.Event:
+    """Likewise of a commit that reserved work."""
+
+    async def commit(*arguments: Any, **options: Any) -> Any:
+        return await honest(*arguments, **options)
+
+    answer, lost = losing(commit, when=lambda committed: bool(committed.held))
+    honest = intercept(database_of(mesh), commits.commit, answer)
+    return lost
+
+
+def losing(
+    honest: Callable[..., Awaitable[Any]], *, when: Callable[[Any], bool]
+) -> tuple[Callable[..., Awaitable[Any]], asyncio.Event]:
+    """The call, but that its first answer like this gets lost; and what is set once it was."""
     lost = asyncio.Event()
 
     async def answer(*arguments: Any, **options: Any) -> Any:
@@ -53,8 +73,7 @@ def lose_one_answer(mesh: HotMesh, call: str, *, when: Callable[[Any], bool]) ->
         lost.set()
         raise ConnectionLostError("the answer was lost")
 
-    setattr(mesh._member.store, call, answer)
-    return lost
+    return answer, lost
 
 
 async def succeeds(mesh: HotMesh) -> bool:
@@ -138,7 +157,9 @@ async def test_lines_cut_under_load_lose_nothing_and_repeat_nothing(database_url
     assert proxy.accepted > 5
 
 
-async def test_work_that_a_lost_claim_reserved_is_run_at_once(database_url: str) -> None:
+async def test_work_that_a_lost_claim_reserved_is_run_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     double = Doubler()
     double.gate.set()
     async with (
@@ -150,7 +171,7 @@ async def test_work_that_a_lost_claim_reserved_is_run_at_once(database_url: str)
     ):
         await mesh.throttle(-1, topic="w", guid=mesh.guid_)
         await eventually(lambda: mesh._member.workers.figures()[0].rate == -1, what="the pause")
-        lost = lose_one_answer(other, "claim_work", when=bool)
+        lost = lose_one_claim(other, monkeypatch)
         output = await mesh.pubsub("one", {"x": 4}, timeout=10)
         assert lost.is_set()
         await settled(connection, APP)
@@ -174,7 +195,7 @@ async def test_overflowed_work_that_a_lost_commit_reserved_is_run_at_once(databa
         await mesh.activate("1")
         calls = [asyncio.create_task(mesh.pubsub("one", {"x": x}, timeout=10)) for x in range(20)]
         await eventually(lambda: len(double.runs) == 2, what="two callbacks")
-        lost = lose_one_answer(mesh, "commit", when=lambda committed: bool(committed.held))
+        lost = lose_one_commit(mesh)
         double.gate.set()
         outputs = await asyncio.gather(*calls)
         assert lost.is_set()

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from harness import app_login, connected, eventually, one_worker, settled
 from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
 from hotmesh.errors import ConnectionLostError
-from hotmesh.postgres.logins.secured import SecuredStore
+from hotmesh.postgres.logins.work import LoginWork
 from hotmesh.runtime.upkeep import stalled_logins
 from proxy import proxied
 
@@ -374,7 +374,7 @@ async def test_stopping_without_patience_gives_back_what_runs(guarded_url: str) 
 
 def lose_one(monkeypatch: pytest.MonkeyPatch, name: str) -> asyncio.Event:
     """Let the first answer of a procedure that says something get lost, for all secured workers; set once it was."""
-    honest = getattr(SecuredStore, name)
+    honest = getattr(LoginWork, name)
     lost = asyncio.Event()
 
     async def answer(*arguments: Any, **options: Any) -> Any:
@@ -384,7 +384,7 @@ def lose_one(monkeypatch: pytest.MonkeyPatch, name: str) -> asyncio.Event:
         lost.set()
         raise ConnectionLostError("the answer was lost")
 
-    monkeypatch.setattr(SecuredStore, name, answer)
+    monkeypatch.setattr(LoginWork, name, answer)
     return lost
 
 
@@ -392,7 +392,7 @@ async def test_what_a_lost_claim_reserved_is_run_at_once(
     guarded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Doubler()
-    lost = lose_one(monkeypatch, "claim_work")
+    lost = lose_one(monkeypatch, "claim")
     async with shop(guarded_url) as (mesh, url), secured(url, double, lease=60):
         began = time.monotonic()
         assert await call(mesh) == 8
@@ -405,7 +405,7 @@ async def test_an_answer_whose_receipt_is_lost_counts_once(
     guarded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Doubler()
-    lost = lose_one(monkeypatch, "answer_work")
+    lost = lose_one(monkeypatch, "answer")
     async with shop(guarded_url) as (mesh, url), secured(url, double):
         assert await call(mesh) == 8
         assert await call(mesh, 5) == 10

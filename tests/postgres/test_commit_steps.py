@@ -29,9 +29,12 @@ from hotmesh.core.state.step import (
     Wait,
     Work,
 )
+from hotmesh.postgres import commits, engine_stream, loading
+from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.steps import Batch, Committed
-from hotmesh.postgres.store import AnsweredElsewhereError, Store
+from hotmesh.postgres.work import OrdinaryWork, Wanted
 
 pytestmark = pytest.mark.anyio
 
@@ -90,13 +93,14 @@ def everything(change: JobChange) -> Step:
 TABLES = ("activity", "worker_stream", "engine_stream", "timer", "wait")
 
 
-class Database:
-    """A store on one connection, with the app registered."""
+class Tables:
+    """One connection to a database with the app registered."""
 
     def __init__(self, connection: asyncpg.Connection, url: str) -> None:
         self.connection = connection
         self.url = url
-        self.store = Store(ConnectionSource(url), "hotmesh", APP)
+        self.database = Database(ConnectionSource(url), "hotmesh", APP)
+        self.work = OrdinaryWork(self.database)
 
     async def commit(
         self,
@@ -108,8 +112,8 @@ class Database:
         batch = Batch()
         for number, step in enumerate(steps):
             batch.add(number, step, local=[local] * len(step.work), send_delay=lambda _: 0.0)
-        return await self.store.commit(
-            connection or self.connection, batch, member, 0, random.getrandbits(60), 30.0, None
+        return await commits.commit(
+            self.database, connection or self.connection, batch, member, 0, random.getrandbits(60), 30.0, None
         )
 
     async def rows(self, generation: str) -> dict[str, int]:
@@ -130,145 +134,145 @@ class Database:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def tables(database_url: str) -> AsyncIterator[Tables]:
     async with connected(database_url) as connection:
         await connection.execute("insert into hotmesh.app (app_id) values ($1)", APP)
-        yield Database(connection, database_url)
+        yield Tables(connection, database_url)
 
 
 NONE = dict.fromkeys(TABLES, 0)
 ONE = dict.fromkeys(TABLES, 1)
 
 
-async def test_a_step_that_lost_writes_nothing_and_its_neighbours_go_through(database: Database) -> None:
+async def test_a_step_that_lost_writes_nothing_and_its_neighbours_go_through(tables: Tables) -> None:
     stale, fresh, other = make_job("b"), make_job("a"), make_job("c")
-    await database.commit(*(Step((created(job),)) for job in (stale, fresh, other)))
-    await database.commit(Step((moved(stale),)))
+    await tables.commit(*(Step((created(job),)) for job in (stale, fresh, other)))
+    await tables.commit(Step((moved(stale),)))
 
-    verdict = await database.commit(
+    verdict = await tables.commit(
         everything(moved(fresh)), everything(moved(stale)), everything(moved(other))
     )
 
     assert verdict.refused == {1: ("lost", "")}
-    assert [await database.rows(job.generation) for job in (fresh, stale, other)] == [ONE, NONE, ONE]
-    assert [await database.column(name, "seq") for name in "abc"] == [2, 2, 2]
-    assert await database.connection.fetchval("select count(*) from hotmesh.signal where key = 'b'") == 0
+    assert [await tables.rows(job.generation) for job in (fresh, stale, other)] == [ONE, NONE, ONE]
+    assert [await tables.column(name, "seq") for name in "abc"] == [2, 2, 2]
+    assert await tables.connection.fetchval("select count(*) from hotmesh.signal where key = 'b'") == 0
 
 
-async def test_a_step_whose_job_exists_is_a_duplicate_and_writes_nothing(database: Database) -> None:
-    await database.commit(Step((created(make_job("taken", data={"first": True})),)))
+async def test_a_step_whose_job_exists_is_a_duplicate_and_writes_nothing(tables: Tables) -> None:
+    await tables.commit(Step((created(make_job("taken", data={"first": True})),)))
     late, fresh = make_job("taken"), make_job("free")
 
-    verdict = await database.commit(everything(created(late)), everything(created(fresh)))
+    verdict = await tables.commit(everything(created(late)), everything(created(fresh)))
 
     assert verdict.refused == {0: ("duplicate", "taken")}
-    assert [await database.rows(job.generation) for job in (late, fresh)] == [NONE, ONE]
+    assert [await tables.rows(job.generation) for job in (late, fresh)] == [NONE, ONE]
 
 
-async def test_of_two_starts_with_one_id_in_a_batch_the_first_counts(database: Database) -> None:
+async def test_of_two_starts_with_one_id_in_a_batch_the_first_counts(tables: Tables) -> None:
     one, two = make_job("same"), make_job("same")
 
-    verdict = await database.commit(everything(created(one)), everything(created(two)))
+    verdict = await tables.commit(everything(created(one)), everything(created(two)))
 
     assert verdict.refused == {1: ("duplicate", "same")}
-    assert [await database.rows(job.generation) for job in (one, two)] == [ONE, NONE]
+    assert [await tables.rows(job.generation) for job in (one, two)] == [ONE, NONE]
 
 
 async def test_a_parent_whose_childs_id_is_taken_does_not_move_and_creates_no_other_child(
-    database: Database,
+    tables: Tables,
 ) -> None:
     parent, taken = make_job("parent"), make_job("taken")
-    await database.commit(Step((created(parent),)), Step((created(taken),)))
+    await tables.commit(Step((created(parent),)), Step((created(taken),)))
 
-    verdict = await database.commit(
+    verdict = await tables.commit(
         Step((moved(parent), created(make_job("child")), created(make_job("taken"))))
     )
 
     assert verdict.refused == {0: ("duplicate", "taken")}
-    assert await database.column("parent", "seq") == 1
-    assert await database.job("child") is None
-    assert str(await database.column("taken", "generation")) == taken.generation
+    assert await tables.column("parent", "seq") == 1
+    assert await tables.job("child") is None
+    assert str(await tables.column("taken", "generation")) == taken.generation
 
 
-async def test_a_refused_step_leaves_the_child_that_another_engine_created(database: Database) -> None:
+async def test_a_refused_step_leaves_the_child_that_another_engine_created(tables: Tables) -> None:
     """Two engines compute the same step: the child has the same id and generation in both."""
     parent, child = make_job("parent"), make_job("child")
-    await database.commit(Step((created(parent),)))
-    await database.commit(Step((moved(parent), created(child))))
+    await tables.commit(Step((created(parent),)))
+    await tables.commit(Step((moved(parent), created(child))))
 
-    verdict = await database.commit(Step((moved(parent), created(child))))
+    verdict = await tables.commit(Step((moved(parent), created(child))))
 
     assert verdict.refused == {0: ("lost", "")}
-    assert str(await database.column("child", "generation")) == child.generation
+    assert str(await tables.column("child", "generation")) == child.generation
 
 
-async def test_a_step_that_lost_creates_no_children(database: Database) -> None:
+async def test_a_step_that_lost_creates_no_children(tables: Tables) -> None:
     parent = make_job("parent")
-    await database.commit(Step((created(parent),)))
-    await database.commit(Step((moved(parent),)))
+    await tables.commit(Step((created(parent),)))
+    await tables.commit(Step((moved(parent),)))
 
-    verdict = await database.commit(
+    verdict = await tables.commit(
         Step((moved(parent), created(make_job("child")))), everything(created(make_job("x")))
     )
 
     assert verdict.refused == {0: ("lost", "")}
-    assert await database.job("child") is None
-    assert await database.job("x") is not None
+    assert await tables.job("child") is None
+    assert await tables.job("x") is not None
 
 
 @pytest.mark.parametrize(
     "receipt", [WorkReceipt("a", (0, 9)), MessageReceipt("gone")], ids=["work", "message"]
 )
 async def test_a_consumed_row_that_is_gone_raises_and_nothing_is_written(
-    database: Database, receipt: Any
+    tables: Tables, receipt: Any
 ) -> None:
     job, neighbour = make_job("a"), make_job("b")
-    await database.commit(Step((created(job),)), Step((created(neighbour),)))
+    await tables.commit(Step((created(job),)), Step((created(neighbour),)))
     answer = Step((moved(job),), consumed=(Consumed(job.generation, receipt),))
 
     with pytest.raises(AnsweredElsewhereError):
-        await database.commit(answer, everything(moved(neighbour)))
+        await tables.commit(answer, everything(moved(neighbour)))
 
-    assert [await database.column(name, "seq") for name in "ab"] == [1, 1]
-    assert await database.rows(neighbour.generation) == NONE
+    assert [await tables.column(name, "seq") for name in "ab"] == [1, 1]
+    assert await tables.rows(neighbour.generation) == NONE
 
 
-async def test_work_that_another_member_holds_cannot_be_answered(database: Database) -> None:
+async def test_work_that_another_member_holds_cannot_be_answered(tables: Tables) -> None:
     job = make_job("a")
     work = Work("a", job.generation, "call", (0, 0), "topic", {}, "name")
-    await database.commit(Step((created(job),), work=(work,)), member="holder", local=True)
+    await tables.commit(Step((created(job),), work=(work,)), member="holder", local=True)
     answer = Step((moved(job),), consumed=(Consumed(job.generation, WorkReceipt("call", (0, 0))),))
 
     with pytest.raises(AnsweredElsewhereError):
-        await database.commit(answer, member="other")
-    verdict = await database.commit(answer, member="holder")
+        await tables.commit(answer, member="other")
+    verdict = await tables.commit(answer, member="holder")
 
     assert not verdict.refused
-    assert await database.rows(job.generation) == NONE
+    assert await tables.rows(job.generation) == NONE
 
 
-async def test_everything_is_refused_under_an_old_epoch(database: Database) -> None:
-    await database.connection.execute("update hotmesh.app set epoch = 7")
+async def test_everything_is_refused_under_an_old_epoch(tables: Tables) -> None:
+    await tables.connection.execute("update hotmesh.app set epoch = 7")
     job = make_job("a")
 
-    verdict = await database.commit(everything(created(job)))
+    verdict = await tables.commit(everything(created(job)))
 
     assert verdict.epoch == 7
-    assert await database.job("a") is None
-    assert await database.rows(job.generation) == NONE
+    assert await tables.job("a") is None
+    assert await tables.rows(job.generation) == NONE
 
 
-async def test_a_dropped_job_takes_everything_open_with_it(database: Database) -> None:
+async def test_a_dropped_job_takes_everything_open_with_it(tables: Tables) -> None:
     job, neighbour = make_job("a"), make_job("b")
-    await database.commit(everything(created(job)), everything(created(neighbour)))
+    await tables.commit(everything(created(job)), everything(created(neighbour)))
     end = JobChange(
         make_job("a", generation=job.generation, seq=2, status=0), False, 1, ended=True, dropped=True
     )
 
-    await database.commit(Step((end,)))
+    await tables.commit(Step((end,)))
 
-    assert await database.rows(job.generation) == NONE | {"activity": 1}
-    assert await database.rows(neighbour.generation) == ONE
+    assert await tables.rows(job.generation) == NONE | {"activity": 1}
+    assert await tables.rows(neighbour.generation) == ONE
 
 
 BESIDE = """
@@ -294,18 +298,18 @@ update hotmesh.timer set due_at = now();
     ],
 )
 async def test_what_is_left_of_a_job_depends_on_how_it_ends(
-    database: Database, ending: str, left: dict[str, int], item: str
+    tables: Tables, ending: str, left: dict[str, int], item: str
 ) -> None:
     job, neighbour = make_job("a"), make_job("b")
-    await database.commit(everything(created(job)), everything(created(neighbour)))
-    connection = database.connection
+    await tables.commit(everything(created(job)), everything(created(neighbour)))
+    connection = tables.connection
     await connection.execute(BESIDE)
     before = await remainder(connection, neighbour)
     bury = "select hotmesh.postpone_events($1, $2, 1.0, 'why', 1)"
     match ending:
         case "a step drops it":
             end = make_job("a", generation=job.generation, seq=2, status=0)
-            await database.commit(Step((JobChange(end, False, 1, ended=True, dropped=True),)))
+            await tables.commit(Step((JobChange(end, False, 1, ended=True, dropped=True),)))
         case "it is given up":
             assert await connection.fetchval(bury, APP, job.generation) == "buried"
         case "it is given up after its end":
@@ -333,21 +337,21 @@ async def remainder(connection: asyncpg.Connection, job: Job) -> dict[str, int]:
     return {table: count for table, count in found.items() if count}
 
 
-async def test_only_the_dropped_jobs_that_pass_it_on_interrupt_what_they_await(database: Database) -> None:
+async def test_only_the_dropped_jobs_that_pass_it_on_interrupt_what_they_await(tables: Tables) -> None:
     parents = {name: make_job(name) for name in ("on", "off", "refused")}
     children = {
         name: make_job(f"{name}-child", parent=Parent(name, job.generation, "a", (0,), severed=severed))
         for severed in (False, True)
         for name, job in ((f"{parent}-{severed}", parents[parent]) for parent in parents)
     }
-    await database.commit(*(Step((created(job),)) for job in (*parents.values(), *children.values())))
-    await database.commit(Step((moved(parents["refused"]),)))
+    await tables.commit(*(Step((created(job),)) for job in (*parents.values(), *children.values())))
+    await tables.commit(Step((moved(parents["refused"]),)))
 
-    verdict = await database.commit(
+    verdict = await tables.commit(
         *(Step((moved(job, dropped=True, descend=name != "off"),)) for name, job in parents.items())
     )
 
-    told = await database.connection.fetch("select job_id, kind, message_id from hotmesh.engine_stream")
+    told = await tables.connection.fetch("select job_id, kind, message_id from hotmesh.engine_stream")
     assert verdict.refused == {2: ("lost", "")}
     assert verdict.woken
     assert [tuple(row) for row in told] == [
@@ -355,37 +359,37 @@ async def test_only_the_dropped_jobs_that_pass_it_on_interrupt_what_they_await(d
     ]
 
 
-async def test_a_step_after_the_end_keeps_the_end(database: Database) -> None:
+async def test_a_step_after_the_end_keeps_the_end(tables: Tables) -> None:
     job = make_job("a", status=0, expire=60.0)
-    await database.commit(Step((JobChange(job, created=True, ended=True),)))
-    before = (await database.job("a")) or {}
+    await tables.commit(Step((JobChange(job, created=True, ended=True),)))
+    before = (await tables.job("a")) or {}
 
-    await database.commit(
+    await tables.commit(
         Step((JobChange(make_job("a", generation=job.generation, seq=2, status=0, expire=60.0), False, 1),))
     )
 
-    after = (await database.job("a")) or {}
+    after = (await tables.job("a")) or {}
     assert after["seq"] == 2
     assert (after["ended_at"], after["expires_at"]) == (before["ended_at"], before["expires_at"])
     assert before["expires_at"] is not None
 
 
-async def test_an_expired_id_is_freed_with_all_its_rows_and_a_live_one_is_not(database: Database) -> None:
+async def test_an_expired_id_is_freed_with_all_its_rows_and_a_live_one_is_not(tables: Tables) -> None:
     over, live = make_job("over"), make_job("live")
-    await database.commit(everything(created(over)), everything(created(live)))
-    await database.connection.execute(
+    await tables.commit(everything(created(over)), everything(created(live)))
+    await tables.connection.execute(
         "update hotmesh.job set expires_at = now() - interval '1 s' where job_id = 'over'"
     )
-    await database.connection.execute(
+    await tables.connection.execute(
         "update hotmesh.job set expires_at = now() + interval '1 h' where job_id = 'live'"
     )
 
-    freed = await database.connection.fetchval("select hotmesh.free_expired_ids($1, '{over,live,none}')", APP)
+    freed = await tables.connection.fetchval("select hotmesh.free_expired_ids($1, '{over,live,none}')", APP)
 
     assert freed == 1
-    assert await database.job("over") is None
-    assert await database.job("live") is not None
-    assert [await database.rows(job.generation) for job in (over, live)] == [NONE, ONE]
+    assert await tables.job("over") is None
+    assert await tables.job("live") is not None
+    assert [await tables.rows(job.generation) for job in (over, live)] == [NONE, ONE]
 
 
 # -- who waits for whom --------------------------------------------------------------------------------------
@@ -403,38 +407,38 @@ async def blocked_by(
     await eventually(waits, what="the wait for a lock")
 
 
-async def test_of_two_batches_with_common_jobs_the_second_is_told_at_once(database: Database) -> None:
+async def test_of_two_batches_with_common_jobs_the_second_is_told_at_once(tables: Tables) -> None:
     jobs = [make_job(name) for name in "abcdef"]
-    await database.commit(*(Step((created(job),)) for job in jobs))
+    await tables.commit(*(Step((created(job),)) for job in jobs))
     forward, backward = [[Step((moved(job),)) for job in order] for order in (jobs, jobs[::-1])]
-    async with connected(database.url) as one, connected(database.url) as two:
+    async with connected(tables.url) as one, connected(tables.url) as two:
         held = one.transaction()
         await held.start()
-        first = await database.commit(*forward, connection=one)
-        second = await asyncio.wait_for(database.commit(*backward, connection=two), timeout=5)
+        first = await tables.commit(*forward, connection=one)
+        second = await asyncio.wait_for(tables.commit(*backward, connection=two), timeout=5)
         await held.commit()
-        third = await database.commit(*backward, connection=two)
+        third = await tables.commit(*backward, connection=two)
 
     assert not first.refused
     assert second.refused == dict.fromkeys(range(6), ("busy", ""))
     assert third.refused == dict.fromkeys(range(6), ("lost", ""))
 
 
-async def test_batches_in_any_order_never_deadlock(database: Database) -> None:
+async def test_batches_in_any_order_never_deadlock(tables: Tables) -> None:
     """Twelve common jobs, four sessions at once, each in an order of its own: every step is written exactly once."""
     jobs = [make_job(f"j{number:02}") for number in range(12)]
-    await database.commit(*(Step((created(job),)) for job in jobs))
+    await tables.commit(*(Step((created(job),)) for job in jobs))
     written: list[str] = []
 
     async def writer(seed: int) -> None:
         order = random.Random(seed)
-        async with connected(database.url) as connection:
+        async with connected(tables.url) as connection:
             for seq in range(1, 16):
                 some = order.sample(jobs, 8)
                 steps = [
                     Step((moved(make_job(job.job_id, generation=job.generation, seq=seq)),)) for job in some
                 ]
-                verdict = await database.commit(*steps, connection=connection)
+                verdict = await tables.commit(*steps, connection=connection)
                 written.extend(
                     f"{job.job_id}/{seq}" for n, job in enumerate(some) if n not in verdict.refused
                 )
@@ -445,53 +449,53 @@ async def test_batches_in_any_order_never_deadlock(database: Database) -> None:
 
 
 async def test_two_engines_with_the_same_step_and_child_do_not_wait_for_each_other(
-    database: Database,
+    tables: Tables,
 ) -> None:
     """One has locked the job, as for events of the stream; the other commits from memory. Both create the child."""
     parent, child = make_job("parent"), make_job("child")
-    await database.commit(Step((created(parent),)))
-    async with connected(database.url) as stream, connected(database.url) as memory:
+    await tables.commit(Step((created(parent),)))
+    async with connected(tables.url) as stream, connected(tables.url) as memory:
         held = stream.transaction()
         await held.start()
         await stream.execute("select from hotmesh.job where job_id = 'parent' for update")
-        beside = await database.commit(Step((moved(parent), created(child))), connection=memory)
+        beside = await tables.commit(Step((moved(parent), created(child))), connection=memory)
         mine = await asyncio.wait_for(
-            database.commit(Step((moved(parent), created(child))), connection=stream), timeout=5
+            tables.commit(Step((moved(parent), created(child))), connection=stream), timeout=5
         )
         await held.commit()
-        verdict = await database.commit(Step((moved(parent), created(child))), connection=memory)
+        verdict = await tables.commit(Step((moved(parent), created(child))), connection=memory)
 
     assert not mine.refused
     assert beside.refused == {0: ("busy", "")}
     assert verdict.refused == {0: ("lost", "")}
-    assert await database.job("child") is not None
+    assert await tables.job("child") is not None
 
 
-async def test_a_job_in_other_hands_stops_no_other_step_of_the_batch(database: Database) -> None:
+async def test_a_job_in_other_hands_stops_no_other_step_of_the_batch(tables: Tables) -> None:
     """As when a process stands still in the middle of a transaction."""
     jobs = [make_job(name) for name in "abc"]
-    await database.commit(*(Step((created(job),)) for job in jobs))
-    async with connected(database.url) as other, other.transaction():
+    await tables.commit(*(Step((created(job),)) for job in jobs))
+    async with connected(tables.url) as other, other.transaction():
         await other.execute("select from hotmesh.job where job_id = 'b' for update")
-        verdict = await asyncio.wait_for(database.commit(*(Step((moved(job),)) for job in jobs)), timeout=5)
+        verdict = await asyncio.wait_for(tables.commit(*(Step((moved(job),)) for job in jobs)), timeout=5)
 
     assert verdict.refused == {1: ("busy", "")}
-    found = [await database.job(name) for name in "abc"]
+    found = [await tables.job(name) for name in "abc"]
     assert [job is not None and job["seq"] for job in found] == [2, 1, 2]
 
 
-async def test_locking_due_jobs_skips_those_of_another_engine(database: Database) -> None:
+async def test_locking_due_jobs_skips_those_of_another_engine(tables: Tables) -> None:
     jobs = [make_job(name) for name in "abc"]
-    await database.commit(*(everything(created(job)) for job in jobs))
+    await tables.commit(*(everything(created(job)) for job in jobs))
     async with (
-        connected(database.url) as one,
-        connected(database.url) as two,
+        connected(tables.url) as one,
+        connected(tables.url) as two,
         one.transaction(),
         two.transaction(),
     ):
-        first = await database.store.lock_due_jobs(one, 2)
-        second = await database.store.lock_due_jobs(two, 5)
-        third = await database.store.lock_due_jobs(one, 5)
+        first = await engine_stream.lock_due_jobs(tables.database, one, 2)
+        second = await engine_stream.lock_due_jobs(tables.database, two, 5)
+        third = await engine_stream.lock_due_jobs(tables.database, one, 5)
 
     assert [len(due) for due in (first, second)] == [2, 1]
     assert {due.job.job_id for due in first} | {due.job.job_id for due in second} == set("abc")
@@ -499,31 +503,31 @@ async def test_locking_due_jobs_skips_those_of_another_engine(database: Database
 
 
 async def test_events_that_another_engine_has_just_consumed_are_not_handed_out_again(
-    database: Database,
+    tables: Tables,
 ) -> None:
     """The lock is granted after a commit that the statement's first look at the tables did not see."""
     job = make_job("a")
-    await database.commit(everything(created(job)))
+    await tables.commit(everything(created(job)))
     consume = Step((moved(job),), consumed=(Consumed(job.generation, MessageReceipt("m1")),))
-    await database.connection.execute(
+    await tables.connection.execute(
         # Between the look and the lock, the function waits here.
         "create function hotmesh.wait_here() returns boolean language sql volatile as "
         "$$ select pg_advisory_xact_lock(42) is not null $$"
     )
-    source: str = await database.connection.fetchval(
+    source: str = await tables.connection.fetchval(
         "select pg_get_functiondef('hotmesh.lock_due_jobs'::regproc)"
     )
     assert "from due order by job_id" in source
-    await database.connection.execute(
+    await tables.connection.execute(
         source.replace("from due order by job_id", "from due where hotmesh.wait_here() order by job_id")
     )
-    async with connected(database.url) as holder, connected(database.url) as engine:
+    async with connected(tables.url) as holder, connected(tables.url) as engine:
         held = holder.transaction()
         await held.start()
         await holder.execute("select pg_advisory_xact_lock(42)")
-        looking = asyncio.ensure_future(database.store.lock_due_jobs(engine, 5))
-        await blocked_by(database.connection, engine, holder)
-        assert not (await database.commit(consume)).refused
+        looking = asyncio.ensure_future(engine_stream.lock_due_jobs(tables.database, engine, 5))
+        await blocked_by(tables.connection, engine, holder)
+        assert not (await tables.commit(consume)).refused
         await held.commit()
         due = await looking
 
@@ -534,18 +538,20 @@ async def test_events_that_another_engine_has_just_consumed_are_not_handed_out_a
 
 
 async def test_claiming_never_reserves_more_than_was_asked_and_no_message_has_two_holders(
-    database: Database,
+    tables: Tables,
 ) -> None:
     job = make_job("a", status=200)
     work = tuple(
         Work("a", job.generation, "call", (0, number), f"t{number % 2}", {}, "name") for number in range(200)
     )
-    await database.commit(Step((created(job),), work=work))
+    await tables.commit(Step((created(job),), work=work))
     holders: dict[tuple[int, ...], str] = {}
 
     async def consumer(member: str) -> None:
-        async with connected(database.url) as connection:
-            while claimed := await database.store.claim_work(connection, member, {"t0": 3, "t1": 5}, 60.0, 1):
+        async with connected(tables.url) as connection:
+            while claimed := await tables.work.claim(
+                connection, member, [Wanted("t0", limit=3), Wanted("t1", limit=5)], 60.0, 1
+            ):
                 assert sum(item.topic == "t0" for item in claimed) <= 3
                 assert sum(item.topic == "t1" for item in claimed) <= 5
                 for item in claimed:
@@ -556,23 +562,25 @@ async def test_claiming_never_reserves_more_than_was_asked_and_no_message_has_tw
 
     assert len(holders) == 200
     assert dict(
-        await database.connection.fetch("select dimension[2], reserved_by from hotmesh.worker_stream")  # type: ignore[arg-type]
+        await tables.connection.fetch("select dimension[2], reserved_by from hotmesh.worker_stream")  # type: ignore[arg-type]
     ) == {dimension[1]: member for dimension, member in holders.items()}
 
 
-async def test_claiming_gives_the_oldest_first_and_leaves_what_is_not_visible(database: Database) -> None:
+async def test_claiming_gives_the_oldest_first_and_leaves_what_is_not_visible(tables: Tables) -> None:
     job = make_job("a", status=9)
-    await database.commit(
+    await tables.commit(
         Step(
             (created(job),),
             work=tuple(Work("a", job.generation, "c", (0, n), "t", {}, "n") for n in range(9)),
         )
     )
-    await database.connection.execute(
+    await tables.connection.execute(
         "update hotmesh.worker_stream set visible_at = now() + interval '1 h' where dimension[2] < 2"
     )
 
-    claimed = await database.store.claim_work(database.connection, "me", {"t": 3, "other": 5}, 60.0, 1)
+    claimed = await tables.work.claim(
+        tables.connection, "me", [Wanted("t", limit=3), Wanted("other", limit=5)], 60.0, 1
+    )
 
     assert sorted(item.dimension[1] for item in claimed) == [2, 3, 4]
 
@@ -580,13 +588,13 @@ async def test_claiming_gives_the_oldest_first_and_leaves_what_is_not_visible(da
 # -- signals -------------------------------------------------------------------------------------------------
 
 
-async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(database: Database) -> None:
+async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(tables: Tables) -> None:
     """A hundred pairs on two connections, each pair at the same moment."""
     pairs = 100
     jobs = [make_job(f"j{number:03}") for number in range(pairs)]
-    await database.commit(*(Step((created(job),)) for job in jobs))
+    await tables.commit(*(Step((created(job),)) for job in jobs))
     met = 0
-    async with connected(database.url) as waiting, connected(database.url) as sending:
+    async with connected(tables.url) as waiting, connected(tables.url) as sending:
         for job in jobs:
             wait = Step(
                 (moved(job),),
@@ -594,17 +602,17 @@ async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(dat
             )
             signal = "select hotmesh.send_signal($1, 'signals', array[$2], '{}', 'success', 200, 600, null)"
             registered, delivered = await asyncio.gather(
-                database.commit(wait, connection=waiting), sending.fetchval(signal, APP, job.job_id)
+                tables.commit(wait, connection=waiting), sending.fetchval(signal, APP, job.job_id)
             )
             assert registered.woken != delivered, "exactly one of the two finds the other"
             met += delivered
-    handed = await database.connection.fetch(
+    handed = await tables.connection.fetch(
         "select job_id, count(*) from hotmesh.engine_stream where kind = 'signal' group by 1"
     )
 
     assert [row["count"] for row in handed] == [1] * pairs
-    assert await database.connection.fetchval("select count(*) from hotmesh.wait") == 0
-    assert await database.connection.fetchval("select count(*) from hotmesh.signal") == 0
+    assert await tables.connection.fetchval("select count(*) from hotmesh.wait") == 0
+    assert await tables.connection.fetchval("select count(*) from hotmesh.signal") == 0
     assert 0 <= met <= pairs
 
 
@@ -617,17 +625,17 @@ histories = st.sets(dimensions, min_size=1, max_size=25)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories, address=dimensions)
 async def test_what_is_loaded_answers_as_the_whole_history_does(
-    database: Database, history: set[Dimension], address: Dimension
+    tables: Tables, history: set[Dimension], address: Dimension
 ) -> None:
     """`nearest` at the address, and `next_pass` below the address and below each of its ancestors."""
     generation = str(uuid4())
     record = ActivityRecord("closed", type="hook", ended_at=NOW)
-    await database.connection.executemany(
+    await tables.connection.executemany(
         "insert into hotmesh.activity (generation, activity_id, dimension, type, state, ended_at) "
         "values ($1, 'a', $2, 'hook', 'closed', $3)",
         [(generation, list(dimension), NOW) for dimension in history],
     )
-    loaded = await database.store.load_records(database.connection, [(generation, "a", address)])
+    loaded = await loading.load_records(tables.database, tables.connection, [(generation, "a", address)])
     whole = draft(dict.fromkeys(history, record))
     part = draft(loaded.get(generation, {}).get("a", {}))
 
@@ -689,8 +697,8 @@ async def scans(connection: asyncpg.Connection) -> dict[str, int]:
     return {row["relname"]: row["seq_scan"] for row in rows}
 
 
-async def test_hot_statements_use_their_indexes_on_large_tables(database: Database) -> None:
-    connection, store = database.connection, database.store
+async def test_hot_statements_use_their_indexes_on_large_tables(tables: Tables) -> None:
+    connection, database, work = tables.connection, tables.database, tables.work
     # First as if the tables had been empty at the last look: the planner then finds a scan cheap.
     await connection.execute("analyze")
     await connection.execute(FILL)
@@ -708,17 +716,21 @@ async def test_hot_statements_use_their_indexes_on_large_tables(database: Databa
     )
     dropped = Step((moved(job, dropped=True, descend=True),))
     statements: dict[str, Callable[[], Any]] = {
-        "a step": lambda: database.commit(answer),
-        "a dropped job": lambda: database.commit(dropped),
-        "claim_work": lambda: store.claim_work(
-            connection, "me", {"topic-0": 10, "topic-1": 10, "none": 1}, 30.0, 1
+        "a step": lambda: tables.commit(answer),
+        "a dropped job": lambda: tables.commit(dropped),
+        "claim_work": lambda: work.claim(
+            connection,
+            "me",
+            [Wanted("topic-0", limit=10), Wanted("topic-1", limit=10), Wanted("none", limit=1)],
+            30.0,
+            1,
         ),
-        "lock_due_jobs": lambda: store.lock_due_jobs(connection, 100),
-        "load_jobs": lambda: store.load_jobs(connection, ["job-1", "job-2"]),
-        "load_records": lambda: store.load_records(connection, [(generation, "a", (0, 0))]),
-        "next_event_at": lambda: store.next_event_at(connection),
-        "next_work_at": lambda: store.next_work_at(connection, ["topic-0", "none"]),
-        "written": lambda: store.written(connection, ["job-1"]),
+        "lock_due_jobs": lambda: engine_stream.lock_due_jobs(database, connection, 100),
+        "load_jobs": lambda: loading.load_jobs(database, connection, ["job-1", "job-2"]),
+        "load_records": lambda: loading.load_records(database, connection, [(generation, "a", (0, 0))]),
+        "next_event_at": lambda: engine_stream.next_event_at(database, connection),
+        "next_work_at": lambda: work.next_at(connection, [Wanted("topic-0"), Wanted("none")]),
+        "written": lambda: commits.written(database, connection, ["job-1"]),
         "send_signal": lambda: connection.fetchval(
             "select hotmesh.send_signal($1, 'signals', '{job-7}', '{}', 'success', 200, 600, null)", APP
         ),
@@ -753,8 +765,8 @@ async def test_hot_statements_use_their_indexes_on_large_tables(database: Databa
         await connection.execute("analyze")
 
 
-async def test_a_chosen_id_in_an_open_transaction_is_not_waited_for(database: Database) -> None:
-    async with connected(database.url) as other:
+async def test_a_chosen_id_in_an_open_transaction_is_not_waited_for(tables: Tables) -> None:
+    async with connected(tables.url) as other:
         await other.execute("update hotmesh.app set active_version = '1'")
         transaction = other.transaction()
         await transaction.start()
@@ -762,22 +774,22 @@ async def test_a_chosen_id_in_an_open_transaction_is_not_waited_for(database: Da
         assert await other.fetchval(started) == "started"
 
         with pytest.raises(asyncpg.LockNotAvailableError):
-            await database.commit(Step((created(make_job("chosen")),)))
-        assert (await database.commit(Step((created(make_job("other")),)))).refused == {}
-        assert await database.connection.fetchval("show lock_timeout") == "0"
+            await tables.commit(Step((created(make_job("chosen")),)))
+        assert (await tables.commit(Step((created(make_job("other")),)))).refused == {}
+        assert await tables.connection.fetchval("show lock_timeout") == "0"
 
         await transaction.commit()
-        verdict = await database.commit(Step((created(make_job("chosen")),)))
+        verdict = await tables.commit(Step((created(make_job("chosen")),)))
         assert verdict.refused == {0: ("duplicate", "chosen")}
 
 
-async def test_delayed_events_count_no_failure(database: Database) -> None:
+async def test_delayed_events_count_no_failure(tables: Tables) -> None:
     job = make_job("a")
-    await database.commit(everything(created(job)))
-    connection = database.connection
+    await tables.commit(everything(created(job)))
+    connection = tables.connection
     await connection.execute("update hotmesh.timer set due_at = now()")
 
-    await database.store.delay_events(connection, job.generation, 30.0)
+    await engine_stream.delay_events(tables.database, connection, job.generation, 30.0)
 
     for query in (
         "select attempt, visible_at - now() from hotmesh.engine_stream",
@@ -785,4 +797,4 @@ async def test_delayed_events_count_no_failure(database: Database) -> None:
     ):
         (row,) = await connection.fetch(query)
         assert (row[0], round(row[1].total_seconds())) == (0, 30)
-    assert await database.store.lock_due_jobs(connection, 10) == []
+    assert await engine_stream.lock_due_jobs(tables.database, connection, 10) == []

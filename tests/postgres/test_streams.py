@@ -9,7 +9,8 @@ import pytest
 
 from harness import connected
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.work import OrdinaryWork, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ class Stream:
 
     def __init__(self, connection: Any, url: str) -> None:
         self.connection = connection
-        self.store = Store(ConnectionSource(url), "hotmesh", APP)
+        self.work = OrdinaryWork(Database(ConnectionSource(url), "hotmesh", APP))
         self.generation = str(uuid4())
 
     async def at(self, seconds: float) -> None:
@@ -48,7 +49,7 @@ class Stream:
     async def claim(
         self, member: str, limit: int = 10, *, lease: float = 2, topic: str = "t"
     ) -> list[HeldWork]:
-        found = await self.store.claim_work(self.connection, member, {topic: limit}, lease, 1)
+        found = await self.work.claim(self.connection, member, [Wanted(topic, limit=limit)], lease, 1)
         return sorted(found, key=lambda work: work.dimension)
 
     async def extend(self, member: str, number: int, lease: float) -> bool:
@@ -59,7 +60,7 @@ class Stream:
         return bool(kept[0])
 
     async def answer(self, member: str, number: int) -> bool:
-        held = await self.store.answer_work(
+        held = await self.work.answer(
             self.connection, member, [(self.generation, "a", (0, number), "success", 200, "{}")], "{}"
         )
         return held[0]
@@ -109,7 +110,7 @@ async def test_row_255_and_256_and_262_and_269_a_lapsed_reservation_is_rescued(s
     assert not await stream.answer("dead", 1)
 
     postponed = [(stream.generation, "a", (0, 1), 5.0, True)]
-    assert await stream.store.postpone_work(stream.connection, "other", postponed, None) == 1
+    assert await stream.work.postpone(stream.connection, "other", postponed, None) == 1
     await stream.at(7)
     assert [(work.attempt, work.delivery) for work in await stream.claim("other")] == [(1, 1)]
 
@@ -148,10 +149,10 @@ async def test_row_267_and_268_only_the_holder_prolongs(stream: Stream) -> None:
 async def test_row_273_only_what_nobody_holds_is_work_to_do(stream: Stream) -> None:
     await stream.put(1, 2)
     await stream.claim("me", 1, lease=120)
-    topics = ["t"]
-    assert await stream.store.next_work_at(stream.connection, topics) == 0
+    wanted = [Wanted("t")]
+    assert await stream.work.next_at(stream.connection, wanted) == 0
     await stream.claim("me", 1, lease=60)
-    assert await stream.store.next_work_at(stream.connection, topics) == 60
+    assert await stream.work.next_at(stream.connection, wanted) == 60
     await stream.at(121)
     assert numbers(await stream.claim("other")) == [1, 2]
 
@@ -162,6 +163,6 @@ async def test_what_a_member_holds_is_given_back_and_nothing_else(stream: Stream
     await stream.claim("me", 2, lease=60)
     await stream.claim("other", 1, lease=60)
     await stream.claim("me", 1, lease=60, topic="u")
-    assert await stream.store.give_back_work(stream.connection, "me", ["t"]) == 2
-    assert await stream.store.give_back_work(stream.connection, "me", ["t"]) == 0
+    assert await stream.work.give_back(stream.connection, "me", ["t"]) == 2
+    assert await stream.work.give_back(stream.connection, "me", ["t"]) == 0
     assert [(work.dimension[1], work.delivery) for work in await stream.claim("third")] == [(1, 1), (2, 1)]

@@ -19,7 +19,9 @@ import time
 from typing import Any
 
 from hotmesh import HotMesh, JobOutput, StreamData, Worker
+from hotmesh.postgres import commits
 from hotmesh.runtime.members import activation, listener
+from interception import database_of, intercept
 from ledger import Ledger
 
 APP = "troupe"
@@ -147,23 +149,20 @@ class Actor:
 
     async def freeze_at_commit(self) -> None:
         """Stand still, as by SIGSTOP, with the next step computed and not yet sent."""
-        store = self.mesh._member.store
-        honest = store.commit
+        database = database_of(self.mesh)
 
         async def commit(*arguments: Any, **options: Any) -> Any:
-            store.commit = honest  # type: ignore[method-assign]
+            intercept(database, commits.commit, None)
             self._note("frozen", epoch=arguments[3])
             os.kill(os.getpid(), signal.SIGSTOP)
             committed = await honest(*arguments, **options)
             self._note("thawed", epoch=committed.epoch)
             return committed
 
-        store.commit = commit  # type: ignore[method-assign]
+        honest = intercept(database, commits.commit, commit)
 
     async def die_at_commit(self, when: str) -> None:
         """`kill -9` with the next step computed: `before` it is sent, or `after` it is committed, with nobody told."""
-        store = self.mesh._member.store
-        honest = store.commit
 
         async def commit(*arguments: Any, **options: Any) -> Any:
             if when == "after":
@@ -171,7 +170,7 @@ class Actor:
             self._note("dead")
             os.kill(os.getpid(), signal.SIGKILL)
 
-        store.commit = commit  # type: ignore[method-assign]
+        honest = intercept(database_of(self.mesh), commits.commit, commit)
 
     async def probe_often(self, pause: float) -> None:
         """Look after the listening connection so often."""

@@ -12,7 +12,9 @@ import pytest
 
 from harness import connected, eventually
 from hotmesh import ActivationError, ConfigError, HotMesh, VersionNotFoundError
+from hotmesh.postgres import definitions
 from hotmesh.postgres.members import activating
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -212,16 +214,15 @@ async def test_a_start_that_waits_for_the_old_version_begins_on_the_new_one(
     """The other member, which has loaded nothing yet, reads what has changed while a start there loads the version."""
     plans = other._member.plans
     read, gate = asyncio.Event(), asyncio.Event()
-    checksums = plans._store.checksums
 
-    async def held() -> dict[str, str]:
+    async def held() -> Any:
         read.set()
         await gate.wait()
         return await checksums()
 
     await plans.refresh()
     assert plans.known("1") is None
-    plans._store.checksums = held  # type: ignore[method-assign]
+    checksums = intercept(database_of(other), definitions.checksums, held)
     other._member.quorum.on_message = lambda notice: None  # type: ignore[method-assign]
     assert await mesh.activate("2", delay=0.01) is True
     reading = asyncio.create_task(plans.refresh())
@@ -238,7 +239,7 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:
     with pytest.raises(ActivationError, match="another activation of app switched has been under way"):
-        async with activating(mesh._member.store, 1, 60), activating(other._member.store, 0.05, 60):
+        async with activating(mesh._member.database, 1, 60), activating(other._member.database, 0.05, 60):
             raise AssertionError("two at once")
     # One that says nothing for too long loses it.
     async with connected(database_url) as connection:
@@ -247,7 +248,7 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
         assert await mesh.activate("2") is True
     # Alone or not, it is waited for.
     await other.stop()
-    async with activating(mesh._member.store, 1, 60):
+    async with activating(mesh._member.database, 1, 60):
         waiting = asyncio.create_task(mesh.activate("1"))
         await asyncio.sleep(0.1)
         assert not waiting.done()

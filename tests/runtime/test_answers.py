@@ -9,6 +9,7 @@ import pytest
 from harness import one_worker
 from hotmesh import HotMesh, JobError, StreamData, Worker
 from hotmesh.postgres.connect.failures import StatementError
+from interception import work_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ async def test_a_refusal_harms_no_other_answer(
     ):
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
-        honest = worker._member.store.answer_work
+        honest = work_of(worker).answer
         refusals = 0
 
         async def answer_work(connection: Any, member: str, answers: Any, wake: str) -> list[bool]:
@@ -51,7 +52,7 @@ async def test_a_refusal_harms_no_other_answer(
                 raise Refusal(sqlstate)
             return await honest(connection, member, answers, wake)
 
-        monkeypatch.setattr(worker._member.store, "answer_work", answer_work)
+        monkeypatch.setattr(work_of(worker), "answer", answer_work)
         found: dict[int, int | None] = {}
         for x in range(10):
             await mesh.pub("one", {"x": x}, extended={"id": f"job-{x}"})

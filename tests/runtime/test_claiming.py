@@ -99,7 +99,7 @@ async def test_a_worker_without_a_name_takes_what_no_other_is_named_for() -> Non
 
 async def test_hidden_work_is_claimed_when_it_becomes_visible() -> None:
     room = Room(a_worker(1))
-    room.queue.next_at = 0.05
+    room.queue.due = 0.05
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(room.claims.run)
         await anyio.sleep(0.04)

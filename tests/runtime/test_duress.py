@@ -11,8 +11,10 @@ import pytest
 from harness import eventually, one_worker
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.core.state.job import Event
+from hotmesh.postgres import commits
 from hotmesh.runtime.engine.duress import HALF_LIFE, STATE_STALE, Duress
 from hotmesh.runtime.settings import Settings
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -199,14 +201,12 @@ async def slow(database_url: str) -> AsyncIterator[HotMesh]:
 async def test_row_247_a_slow_engine_slows_the_others_but_no_caller(
     slow: HotMesh, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = slow._member.store.commit
-
     async def dragging(*arguments: Any, **options: Any) -> Any:
         await asyncio.sleep(SLOW)
         return await commit(*arguments, **options)
 
     async with HotMesh.init("strained", connection=database_url) as other:
-        monkeypatch.setattr(slow._member.store, "commit", dragging)
+        commit = intercept(database_of(slow), commits.commit, dragging)
         for number in range(3):
             await slow.pubsub("one", {"x": number}, timeout=10)
 

@@ -13,6 +13,8 @@ import pytest
 
 from harness import eventually, one_worker
 from hotmesh import ConfigError, HotMesh, SystemEvent, Worker
+from hotmesh.postgres import commits
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -216,18 +218,15 @@ async def test_what_is_no_sink_is_refused(database_url: str) -> None:
         await HotMesh.init("quick", connection=database_url, events={"publsh": print})
 
 
-async def test_without_a_sink_a_commit_is_one_statement(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_sink_a_commit_is_one_statement(database_url: str) -> None:
     async with reviewing(database_url) as mesh:
         watched: list[Any] = []
-        honest = mesh._member.store.commit
 
         async def commit(*arguments: Any, **options: Any) -> Any:
             watched.append(options["watched"])
             return await honest(*arguments, **options)
 
-        monkeypatch.setattr(mesh._member.store, "commit", commit)
+        honest = intercept(database_of(mesh), commits.commit, commit)
         await mesh.pub("review.start", {})
         assert watched == [()]
         assert mesh._member.events is None

@@ -13,8 +13,10 @@ import pytest
 
 from harness import Doubler, connected, eventually, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.postgres import commits
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.engine.limits import EngineLimits
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -31,8 +33,7 @@ class Turnstile:
     def __init__(self, mesh: HotMesh) -> None:
         self.all = self.waiting = self.most = 0
         self.open = asyncio.Event()
-        self._honest = mesh._member.store.commit
-        mesh._member.store.commit = self._commit  # type: ignore[method-assign]
+        self._honest = intercept(database_of(mesh), commits.commit, self._commit)
 
     async def _commit(self, *arguments: Any, **options: Any) -> Any:
         self.all += 1

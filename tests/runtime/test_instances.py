@@ -23,6 +23,7 @@ from hotmesh import (
     StreamData,
     Worker,
 )
+from hotmesh.postgres import loading
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.connect.source import ConnectionSource
 
@@ -208,7 +209,9 @@ async def test_apps_and_namespaces_stand_side_by_side(database_url: str) -> None
         assert told == {name: [f"{name[0]}.{name[1]}"] for name in names}
         for name, mesh in meshes.items():
             others = [f"{a}.{b}" for a, b in names if (a, b) != name]
-            assert [await mesh._member.store.status(job_id) for job_id in others] == [None] * 3
+            assert [await loading.load_status(mesh._member.database, job_id) for job_id in others] == [
+                None
+            ] * 3
     assert ran == {name: [1] for name in names}
 
 

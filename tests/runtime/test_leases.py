@@ -28,8 +28,8 @@ def queue(database_url: str) -> MemoryQueue:
 
 @pytest.fixture
 def leases(queue: MemoryQueue) -> Iterator[LeaseKeeper]:
-    store: Any = queue
-    keeper = LeaseKeeper(store, "member", LEASE)
+    work: Any = queue
+    keeper = LeaseKeeper(work, "member", LEASE)
     keeper.start()
     yield keeper
     keeper.stop()
@@ -125,8 +125,8 @@ async def test_it_ends_at_once(leases: LeaseKeeper) -> None:
 
 
 def test_what_ends_before_it_started_ends(database_url: str) -> None:
-    store: Any = MemoryQueue(source=ConnectionSource(database_url))
+    work: Any = MemoryQueue(source=ConnectionSource(database_url))
 
-    stop: Callable[[], None] = LeaseKeeper(store, "member", LEASE).stop
+    stop: Callable[[], None] = LeaseKeeper(work, "member", LEASE).stop
 
     stop()

@@ -209,10 +209,10 @@ async def test_a_long_queue_of_another_name_is_not_read_row_by_row(database_url:
         )
         async with connection.transaction():
             due = await connection.fetchval(
-                "select hotmesh.next_named_work_at('named', '{w}', '{mine}', array['{}'])"
+                "select hotmesh.next_work_at('named', '{w}', '{mine}', array['{}'])"
             )
             rows = await connection.fetch(
-                "select job_id from hotmesh.claim_named_work('named', 'me', '{w}', '{mine}', array['{}'], '{10}', 30)"
+                "select job_id from hotmesh.claim_work('named', 'me', '{w}', '{10}', 30, null, '{mine}', array['{}'])"
             )
             read = await connection.fetchval(
                 "select idx_tup_fetch from pg_stat_xact_user_tables where relname = 'worker_stream'"

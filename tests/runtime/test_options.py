@@ -13,7 +13,7 @@ import pytest
 
 from hotmesh import ConfigError, HotMesh, NotAuthorizedError, StreamData, Worker
 from hotmesh.compat import normal_form
-from hotmesh.postgres.logins.secured import WorkerLogin
+from hotmesh.postgres.logins.login import WorkerLogin
 from hotmesh.runtime import options
 from hotmesh.runtime.options import DURATIONS, NUMBERS, Options
 from hotmesh.runtime.settings import Settings

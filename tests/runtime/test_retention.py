@@ -11,8 +11,8 @@ from harness import connected, eventually
 from hotmesh import ConfigError, HotMesh
 from hotmesh.postgres import pruning
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.pruning import take_turn
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.upkeep import retention
 from hotmesh.runtime.upkeep.retention import RETENTION_TASK, TURN_LEASE, Retention
@@ -36,14 +36,14 @@ app:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    store = Store(ConnectionSource(database_url), "hotmesh", "house")
-    yield store
-    await store.close()
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(ConnectionSource(database_url), "hotmesh", "house")
+    yield database
+    await database.close()
 
 
-async def jobs(database: asyncpg.Connection) -> int:
-    return int(await database.fetchval("select count(*) from hotmesh.job"))
+async def jobs(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("select count(*) from hotmesh.job"))
 
 
 async def test_a_mesh_deletes_what_is_over_by_itself(database_url: str) -> None:
@@ -51,7 +51,7 @@ async def test_a_mesh_deletes_what_is_over_by_itself(database_url: str) -> None:
         HotMesh.init(
             "house", connection=database_url, retention=0, settings={"expire": 0.1, "retention_interval": 1}
         ) as mesh,
-        connected(database_url) as database,
+        connected(database_url) as connection,
     ):
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
@@ -60,88 +60,88 @@ async def test_a_mesh_deletes_what_is_over_by_itself(database_url: str) -> None:
             await mesh.pub("done")
 
         async def only_the_live_one() -> bool:
-            return await jobs(database) == 1
+            return await jobs(connection) == 1
 
         await eventually(only_the_live_one)
         assert await mesh.get_status(lives) == 1
 
 
 async def test_without_the_setting_nothing_is_deleted(database_url: str) -> None:
-    async with HotMesh.init("house", connection=database_url), connected(database_url) as database:
-        assert await database.fetchval("select count(*) from hotmesh.upkeep") == 0
+    async with HotMesh.init("house", connection=database_url), connected(database_url) as connection:
+        assert await connection.fetchval("select count(*) from hotmesh.upkeep") == 0
 
 
-async def test_one_at_a_time_and_the_next_goes_on_when_the_first_dies(store: Store) -> None:
-    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is None
-    waits = await take_turn(store, RETENTION_TASK, "two", TURN_LEASE)
+async def test_one_at_a_time_and_the_next_goes_on_when_the_first_dies(database: Database) -> None:
+    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is None
+    waits = await take_turn(database, RETENTION_TASK, "two", TURN_LEASE)
     assert waits is not None
     assert TURN_LEASE - 5 < waits <= TURN_LEASE
-    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is None
+    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is None
 
     # Process `one` dies; its lease runs out.
-    async with store.connection() as connection:
+    async with database.connection() as connection:
         await connection.execute("update hotmesh.upkeep set due_at = now()")
-    assert await take_turn(store, RETENTION_TASK, "two", TURN_LEASE) is None
-    assert await take_turn(store, RETENTION_TASK, "one", TURN_LEASE) is not None
+    assert await take_turn(database, RETENTION_TASK, "two", TURN_LEASE) is None
+    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is not None
 
 
-async def test_after_a_turn_everybody_waits_for_the_interval(store: Store) -> None:
-    one, two = (Retention(store, name, 0, 30) for name in ("one", "two"))
+async def test_after_a_turn_everybody_waits_for_the_interval(database: Database) -> None:
+    one, two = (Retention(database, name, 0, 30) for name in ("one", "two"))
 
     assert await one.run_once() == 30
     waits = await two.run_once()
     assert 25 < waits <= 30
-    async with store.connection() as connection:
+    async with database.connection() as connection:
         assert await connection.fetchval("select held_by from hotmesh.upkeep") is None
 
 
 async def test_a_turn_is_as_many_batches_as_there_are(
-    database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
-    async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
+    async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as connection:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         for _ in range(5):
             await mesh.pub("done")
-        await database.execute(
+        await connection.execute(
             "update hotmesh.job set expires_at = now() - interval '2 hours', created_at = now() - interval '2 hours'"
         )
         await mesh.pub("done")
 
-        await Retention(store, "one", 3600, 60).run_once()
+        await Retention(database, "one", 3600, 60).run_once()
 
-        assert await jobs(database) == 1
+        assert await jobs(connection) == 1
 
 
 async def test_who_stood_still_for_longer_than_its_lease_stops(
-    database_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ROWS_AT_ONCE", 1)
     monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
-    async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as database:
+    async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as connection:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         for _ in range(4):
             await mesh.pub("done")
-        await database.execute(
+        await connection.execute(
             "update hotmesh.job set expires_at = now() - interval '1 hour', created_at = now() - interval '2 hours'"
         )
         prune_batch = pruning.prune_batch
 
         async def succeeded(*arguments: object) -> object:
             found = await prune_batch(*arguments)  # type: ignore[arg-type]
-            await database.execute(
+            await connection.execute(
                 "update hotmesh.upkeep set held_by = 'another', due_at = now() + interval '9 seconds'"
             )
             return found
 
         monkeypatch.setattr(retention, "prune_batch", succeeded)
 
-        assert 5 < await Retention(store, "one", 0, 60).run_once() <= 9
-        assert await jobs(database) == 3
-        assert await database.fetchval("select held_by from hotmesh.upkeep") == "another"
+        assert 5 < await Retention(database, "one", 0, 60).run_once() <= 9
+        assert await jobs(connection) == 3
+        assert await connection.fetchval("select held_by from hotmesh.upkeep") == "another"
 
 
 def test_the_setting_is_an_argument_or_a_variable() -> None:

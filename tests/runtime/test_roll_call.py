@@ -105,12 +105,12 @@ async def test_a_roll_call_ends_when_all_who_are_there_have_answered(
 async def test_who_has_died_is_not_waited_for(mesh: HotMesh, database_url: str) -> None:
     async with HotMesh.init(APP, connection=database_url) as other:
         first = other._member.listener.session
-        assert first in (await live_members(mesh._member.store)).engines
+        assert first in (await live_members(mesh._member.database)).engines
         async with connected(database_url) as connection:
             await connection.execute("select pg_terminate_backend($1)", first)
 
         async def gone() -> bool:
-            return first not in (await live_members(mesh._member.store)).all
+            return first not in (await live_members(mesh._member.database)).all
 
         await eventually(gone)
         # It comes back by itself.

@@ -13,7 +13,8 @@ import pytest
 
 from harness import eventually
 from hotmesh import HotMesh, StreamData, Worker
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import commits, engine_stream, loading
+from hotmesh.postgres.work import OrdinaryWork
 from hotmesh.runtime.engine.limits import EngineLimits
 
 pytestmark = pytest.mark.anyio
@@ -116,25 +117,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each statement of the engine and the workers has been executed."""
     counted: Counter[str] = Counter()
 
-    def count(name: str) -> None:
-        original = getattr(Store, name)
+    def count(owner: object, name: str) -> None:
+        original = getattr(owner, name)
 
         async def counting(*arguments: Any, **named: Any) -> Any:
             counted[name] += 1
             return await original(*arguments, **named)
 
-        monkeypatch.setattr(Store, name, counting)
+        monkeypatch.setattr(owner, name, counting)
 
-    for name in (
-        "commit",
-        "lock_due_jobs",
-        "load_jobs",
-        "load_records",
-        "next_event_at",
-        "claim_work",
-        "next_work_at",
-    ):
-        count(name)
+    count(commits, "commit")
+    count(loading, "load_jobs")
+    count(loading, "load_records")
+    count(engine_stream, "lock_due_jobs")
+    count(engine_stream, "next_event_at")
+    count(OrdinaryWork, "claim")
+    count(OrdinaryWork, "next_at")
     return counted
 
 
@@ -149,16 +147,16 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
     calls: Counter[str], mesh: HotMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    original = Store.commit
+    original = commits.commit
 
-    async def look(self: Store, connection: Any, batch: Any, *arguments: Any, **options: Any) -> Any:
-        committed = await original(self, connection, batch, *arguments, **options)
+    async def look(*arguments: Any, **options: Any) -> Any:
+        committed = await original(*arguments, **options)
         assert mesh._member.engine is not None
         jobs = [cached.job for cached in mesh._member.engine._cache if cached.job is not None]
         kept.extend(sum(map(len, job.records.values())) for job in jobs)
         return committed
 
-    monkeypatch.setattr(Store, "commit", look)
+    monkeypatch.setattr(commits, "commit", look)
     output = await mesh.pubsub("turns", {"limit": 400}, timeout=60)
 
     assert output.data == {"n": 400}
@@ -279,17 +277,17 @@ async def test_many_children_that_end_elsewhere_are_heard_in_bounded_steps(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most: list[int] = []
-    original = Store.lock_due_jobs
+    original = engine_stream.lock_due_jobs
 
-    async def look(self: Store, *arguments: Any) -> Any:
-        due = await original(self, *arguments)
+    async def look(*arguments: Any) -> Any:
+        due = await original(*arguments)
         most.extend(len(item.events) for item in due)
         return due
 
     async with HotMesh.init("scale", connection=database_url) as mesh:
         await mesh.deploy(graphs())
         await mesh.activate("1")
-        monkeypatch.setattr(Store, "lock_due_jobs", look)
+        monkeypatch.setattr(engine_stream, "lock_due_jobs", look)
         parent = asyncio.create_task(mesh.pubsub("parent", {"limit": 1_200}, timeout=60))
         async with HotMesh.init("scale", connection=database_url, workers=[Worker("step", step)]):
             output = await parent

@@ -59,13 +59,13 @@ async def test_instances_of_one_task_queue_share_the_connection_for_calls(databa
         await deployed(one)
         await deployed(other)
         assert shared() == {"q": (1, 3)}
-        assert one._member.store._link is other._member.store._link is third._member.store._link
+        assert one._member.database._link is other._member.database._link is third._member.database._link
         jobs = [await mesh.pub("one", {"x": 1}) for mesh in (one, other)]
         states = await asyncio.gather(
             *(mesh.get_status(job) for mesh, job in zip((one, other), jobs, strict=True) for _ in range(20))
         )
         assert states == [1] * 40
-        assert one._member.store._link.reconnects == 0
+        assert one._member.database._link.reconnects == 0
         # Whoever asks for a native connection gets none that an instance uses.
         client = await connect_client(database_url, "q")
         await client.fetchval("select 1")

@@ -20,7 +20,7 @@ from hotmesh.evaluate import system_environment
 from hotmesh.observe.dead_letters import DeadLetter, list_dead_letters
 from hotmesh.observe.observer import observing
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 
@@ -106,11 +106,11 @@ async def _operations(connection: str | None, namespace: str, app_id: str) -> As
     source = await anyio.to_thread.run_sync(
         lambda: ConnectionSource.find(connection, application_name=APPLICATION)
     )
-    store = Store(source, namespace, app_id)
+    database = Database(source, namespace, app_id)
     try:
-        yield JobOperations(store, Plans(store), system_environment())
+        yield JobOperations(database, Plans(database), system_environment())
     finally:
-        await store.close()
+        await database.close()
 
 
 def _listed(found: list[DeadLetter]) -> Table:

@@ -32,9 +32,9 @@ from hotmesh.observe.obligations import count_open
 from hotmesh.observe.observer import observing
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.operations import forget_ended_jobs
-from hotmesh.postgres.store import Store
 
 ORDER = ("shipped", "shipped after review", "card declined", "out of stock", "refused in review", "invalid")
 """The outcomes, as the table lists them; any other one is below."""
@@ -146,11 +146,11 @@ async def _run(
 
 async def _forget(source: ConnectionSource, namespace: str) -> None:
     """Remove the orders of earlier runs."""
-    store = Store(source, namespace, APP_ID)
+    database = Database(source, namespace, APP_ID)
     try:
-        await forget_ended_jobs(store)
+        await forget_ended_jobs(database)
     finally:
-        await store.close()
+        await database.close()
 
 
 def _progress(console: Console) -> Progress:

@@ -3,7 +3,7 @@
 Every function takes an `Observer`, runs queries by name (`postgres/sql/queries`) and gives frozen data with typed fields.
 Nothing here changes a row. What needs the compiled plans of an app takes them as an argument (`PlanOf`).
 
-    observer       what the queries run on: `Observer(store)`, or `observing(connection, namespace)`
+    observer       what the queries run on: `Observer(database)`, or `observing(connection, namespace)`
     apps           the apps of a namespace, and plans for those who keep none
     jobs           jobs in short, whole and raw; search fields
     activities     what the activities of a job left

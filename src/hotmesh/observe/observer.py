@@ -17,7 +17,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 
 
 class Observed(Protocol):
-    """A namespace that can be asked, as a `Store` can: connections, the schema in statements, and the codec."""
+    """A namespace that can be asked, as a `Database` can: connections, the schema in statements, and the codec."""
 
     @property
     def payload(self) -> Payload: ...

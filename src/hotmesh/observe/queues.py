@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hotmesh.observe.observer import Observer
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import work
+from hotmesh.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class QueueDepth:
     oldest: float
 
 
-async def queue_depths(store: Store) -> list[QueueDepth]:
+async def queue_depths(database: Database) -> list[QueueDepth]:
     """Every queue of the app that is not empty, and those of engines and timers; none for a worker login, which sees none."""
-    return [QueueDepth(**row) for row in await store.queue_depth()]
+    return [QueueDepth(**row) for row in await work.queue_depth(database)]
 
 
 async def stream_depths(

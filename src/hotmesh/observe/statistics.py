@@ -13,7 +13,8 @@ from hotmesh.core.plan.compile import GraphPlan, Plan
 from hotmesh.core.time_slice import SLICE_MINUTES, time_slice
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import ConfigError, TopicNotFoundError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.measures import read_measures
 
 MOST_SLICES: Final = 10_000
 """Slices that one query may span."""
@@ -139,9 +140,9 @@ def _moment(value: Any, now: datetime) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
-async def get_stats(store: Store, graph: GraphPlan, query: ResolvedQuery) -> dict[str, Any]:
+async def get_stats(database: Database, graph: GraphPlan, query: ResolvedQuery) -> dict[str, Any]:
     """Counts, sums, averages, medians, minima and maxima, in all and by slice."""
-    rows = await store.measures(graph.topic, query.key, query.slice_names)
+    rows = await read_measures(database, graph.topic, query.key, query.slice_names)
     measures, count = _summary(rows)
     found: dict[str, Any] = {
         "key": query.key,
@@ -199,12 +200,12 @@ _AGGREGATES: dict[str, Callable[[list[float]], float]] = {
 
 
 async def get_ids(
-    store: Store, graph: GraphPlan, query: ResolvedQuery, facets: Sequence[str]
+    database: Database, graph: GraphPlan, query: ResolvedQuery, facets: Sequence[str]
 ) -> dict[str, Any]:
     """The ids of jobs by facet (`color:red`) and slice; all facets that were indexed, unless some are named."""
     rows = [
         row
-        for row in await store.measures(graph.topic, query.key, query.slice_names)
+        for row in await read_measures(database, graph.topic, query.key, query.slice_names)
         if row["measure"] == "index"
     ]
     listed: dict[tuple[str, str], list[str]] = {}

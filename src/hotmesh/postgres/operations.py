@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from hotmesh.core.state.job import Dimension
-from hotmesh.postgres import sql
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import escalations
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.escalations import EscalationRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,32 +22,31 @@ class FoundLetter:
     status: int | None
 
 
-async def cancel_job(store: Store, job_id: str) -> None:
-    async with store.connection() as connection:
-        await connection.execute(_query(store, "cancel_job"), store.app_id, job_id)
+async def cancel_job(database: Database, job_id: str) -> None:
+    """Mark a job as cancelled; it runs on."""
+    await database.value("cancel_job", database.app_id, job_id)
 
 
-async def forget_job(store: Store, job_id: str, generation: str) -> bool:
+async def forget_job(database: Database, job_id: str, generation: str) -> bool:
     """Remove a job that has ended, unless its id has been used again since; whether there was one."""
-    row = await _row(store, "forget_job", store.app_id, job_id, generation)
-    return bool(row["count"])
+    return bool(await database.value("forget_job", database.app_id, job_id, generation))
 
 
-async def forget_ended_jobs(store: Store) -> int:
+async def forget_ended_jobs(database: Database) -> int:
     """Remove the jobs of the app that have ended, but for those of unfinished runs; how many there were."""
-    row = await _row(store, "forget_ended_jobs", store.app_id)
-    return int(row["count"])
+    return int(await database.value("forget_ended_jobs", database.app_id))
 
 
-async def scrub_job(store: Store, job_id: str) -> list[dict[str, Any]]:
+async def scrub_job(database: Database, job_id: str) -> list[EscalationRow]:
     """Remove the job if there is one; its work items that were cancelled by that."""
-    async with store.connection() as connection, connection.transaction():
-        found = await connection.fetchval(store.bound("select mesh.scrub_job($1, $2)"), store.app_id, job_id)
-        return await store.cancelled_here(connection, job_id) if found else []
+    async with database.connection() as connection, connection.transaction():
+        found = await connection.fetchval(database.query("scrub_job"), database.app_id, job_id)
+        return await escalations.cancelled_here(database, connection, job_id) if found else []
 
 
-async def find_dead_letter(store: Store, dead_letter_id: int) -> FoundLetter | None:
-    row = await _row(store, "find_dead_letter", store.app_id, dead_letter_id)
+async def find_dead_letter(database: Database, dead_letter_id: int) -> FoundLetter | None:
+    async with database.connection() as connection:
+        row = await connection.fetchrow(database.query("find_dead_letter"), database.app_id, dead_letter_id)
     if row is None:
         return None
     return FoundLetter(
@@ -56,7 +55,7 @@ async def find_dead_letter(store: Store, dead_letter_id: int) -> FoundLetter | N
 
 
 async def requeue_dead_letter(
-    store: Store,
+    database: Database,
     dead_letter_id: int,
     seq: int | None,
     *,
@@ -66,30 +65,13 @@ async def requeue_dead_letter(
     wake: str,
 ) -> str:
     """requeued, missing, changed, ended or closed; see the function's own comment."""
-    async with store.connection() as connection:
-        return str(
-            await connection.fetchval(
-                store.bound("select mesh.requeue_dead_letter($1, $2, $3, $4, $5, $6, $7)"),
-                store.app_id,
-                dead_letter_id,
-                seq,
-                reopen,
-                error,
-                open_,
-                wake,
-            )
+    return str(
+        await database.value(
+            "requeue_dead_letter", database.app_id, dead_letter_id, seq, reopen, error, open_, wake
         )
+    )
 
 
-async def discard_dead_letter(store: Store, dead_letter_id: int) -> bool:
+async def discard_dead_letter(database: Database, dead_letter_id: int) -> bool:
     """Whether there was one of this id."""
-    return await _row(store, "discard_dead_letter", store.app_id, dead_letter_id) is not None
-
-
-async def _row(store: Store, query: str, *arguments: object) -> Any:
-    async with store.connection() as connection:
-        return await connection.fetchrow(_query(store, query), *arguments)
-
-
-def _query(store: Store, name: str) -> str:
-    return store.bound(sql.read("queries")[name])
+    return await database.value("discard_dead_letter", database.app_id, dead_letter_id) is not None

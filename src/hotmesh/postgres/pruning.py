@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hotmesh.postgres.connect.driver import Driver
-    from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +45,20 @@ class Pruned:
     more: bool
 
 
-async def prune_batch(connection: Driver, store: Store, selection: Selection) -> Pruned:
+async def prune_batch(database: Database, connection: Connection, selection: Selection) -> Pruned:
     """Delete one batch, in a transaction of its own."""
-    row = await connection.fetchrow(
-        store.bound("select * from mesh.prune($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"),
-        store.app_id,
-        *astuple(selection),
-    )
+    row = await connection.fetchrow(database.query("prune"), database.app_id, *astuple(selection))
     if row is None:
         raise AssertionError("prune answers with one row")
     return Pruned(**row)
 
 
-async def take_turn(store: Store, task: str, member: str, lease: float) -> float | None:
+async def take_turn(database: Database, task: str, member: str, lease: float) -> float | None:
     """Begin or go on with a task that one process at a time does; None: it is ours, else seconds until asking again."""
-    async with store.connection() as connection:
-        found: float | None = await connection.fetchval(
-            store.bound("select mesh.take_turn($1, $2, $3, $4)"), store.app_id, task, member, lease
-        )
+    found: float | None = await database.value("take_turn", database.app_id, task, member, lease)
     return found
 
 
-async def end_turn(store: Store, task: str, member: str, interval: float) -> None:
+async def end_turn(database: Database, task: str, member: str, interval: float) -> None:
     """The task is done; its next turn is in `interval` seconds."""
-    async with store.connection() as connection:
-        await connection.execute(
-            store.bound("select mesh.end_turn($1, $2, $3, $4)"), store.app_id, task, member, interval
-        )
+    await database.value("end_turn", database.app_id, task, member, interval)

@@ -28,6 +28,7 @@ from hotmesh.core.values import UNDEFINED
 from hotmesh.core.wire import dumps_text
 from hotmesh.postgres import extras
 from hotmesh.postgres.arrays import array, text_array
+from hotmesh.postgres.escalations import EscalationRow
 from hotmesh.postgres.sections import (
     SECTIONS,
     After,
@@ -65,7 +66,7 @@ class Committed(Struct, frozen=True):
     committed_at: datetime | None
     held: frozenset[int] = frozenset()
     """Of the rows that were to be reserved (`Batch.reserve`), the positions of those that now are."""
-    escalations: dict[str, list[dict[str, Any]]] = {}
+    escalations: dict[str, list[EscalationRow]] = {}
     """Work items that were written, by job, if the caller asked for them."""
 
 

@@ -18,9 +18,11 @@ from hotmesh.errors import ConfigError, EngineRequiredError, GetStateError, JobN
 from hotmesh.evaluate import system_environment
 from hotmesh.observe.observer import Observer
 from hotmesh.observe.reader import JobReader
+from hotmesh.postgres import loading
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.logins.secured import SecuredStore, WorkerLogin
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.logins.login import WorkerLogin
+from hotmesh.postgres.logins.work import work_queue
 from hotmesh.runtime.calls.deployment import Deployment
 from hotmesh.runtime.calls.job_statistics import JobStatistics
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
@@ -74,16 +76,18 @@ class Member:
         self.outposts = outposts
         self.secured = login is not None
         self.log_context = options.log_context
-        self.store = self._make_store(login)
-        self.plans = Plans(self.store, pinned=options.pin_versions)
+        self.database = self._make_database(login)
+        self.work = work_queue(self.database)
+        self.plans = Plans(self.database, pinned=options.pin_versions)
         self.events = (
             None
             if options.events is None
-            else Events(options.events, options.namespace, options.app_id, guid, self.store)
+            else Events(options.events, options.namespace, options.app_id, guid, self.database)
         )
         self.metrics = Metrics()
         self.surroundings = Surroundings(
-            self.store,
+            self.database,
+            self.work,
             self.plans,
             guid,
             settings,
@@ -95,7 +99,7 @@ class Member:
         environment = self.surroundings.environment
 
         self.listener = Listener(
-            self.store,
+            self.database,
             guid,
             # It comes last: it hands what is heard to all others.
             lambda message: self.dispatcher.on_message(message),  # noqa: PLW0108
@@ -103,22 +107,24 @@ class Member:
             engine=options.engine,
             longest_pause=settings.reconnect_max,
         )
-        self.subscribers = Subscribers(self.store, guid)
+        self.subscribers = Subscribers(self.database, guid)
         self.callers = Callers(self.listener, self._output_or_none)
         self.publisher = ResultPublisher(
-            self.store, guid, self.listener, settings.notify_limit, self.callers, self.subscribers
+            self.database, guid, self.listener, settings.notify_limit, self.callers, self.subscribers
         )
-        self.receiver = ResultReceiver(self.store, self.callers, self.subscribers, self._output_or_none)
-        self.leases = LeaseKeeper(self.store, guid, settings.lease)
+        self.receiver = ResultReceiver(self.database, self.callers, self.subscribers, self._output_or_none)
+        self.leases = LeaseKeeper(self.work, guid, settings.lease)
         self.retention = (
             None
             if settings.retention is None or options.readonly
-            else Retention(self.store, guid, settings.retention, settings.retention_interval)
+            else Retention(self.database, guid, settings.retention, settings.retention_interval)
         )
-        self.stalled_logins = StalledLogins(self.store)
-        self.workers = Workers(self.store, guid, settings, self.leases, self.metrics, options.telemetry)
+        self.stalled_logins = StalledLogins(self.database)
+        self.workers = Workers(self.work, guid, settings, self.leases, self.metrics, options.telemetry)
         self.engine = self._make_engine() if options.engine else None
-        self.quorum = Quorum(self.store, guid, settings, self.plans, self.listener, self.engine, self.workers)
+        self.quorum = Quorum(
+            self.database, guid, settings, self.plans, self.listener, self.engine, self.workers
+        )
         self.dispatcher = Dispatcher(
             self.plans,
             self.engine,
@@ -130,14 +136,14 @@ class Member:
         )
 
         self.deployment = Deployment(self.surroundings, self.log_context)
-        self.messages = JobMessages(self.store, self.plans, environment, settings, self._wake_engine)
+        self.messages = JobMessages(self.work, self.plans, environment, settings, self._wake_engine)
         self.statistics = JobStatistics(self.surroundings, self._wake_engine)
         self.reader = JobReader(
-            Observer(self.store), options.app_id, self.plans.version, environment, self.serves
+            Observer(self.database), options.app_id, self.plans.version, environment, self.serves
         )
-        self.operations = JobOperations(self.store, self.plans, environment, self.events)
+        self.operations = JobOperations(self.database, self.plans, environment, self.events)
         self.snapshot = MetricsSnapshot(
-            self.store,
+            self.database,
             guid,
             self.metrics,
             self.workers,
@@ -148,7 +154,7 @@ class Member:
         self._endpoint: prometheus.Endpoint | None = None
         self.lifetime = Lifetime(self, self.log_context, settings.grace)
 
-    def _make_store(self, login: WorkerLogin | None) -> Store:
+    def _make_database(self, login: WorkerLogin | None) -> Database:
         options = self.options
 
         def codec() -> Codec | None:
@@ -156,9 +162,7 @@ class Member:
 
         at = self.source, options.namespace, options.app_id
         patience, task_queue = options.settings.connect_timeout, options.task_queue
-        if login is None:
-            return Store(*at, codec, patience=patience, task_queue=task_queue)
-        return SecuredStore(*at, login, codec, patience=patience, task_queue=task_queue)
+        return Database(*at, codec, patience=patience, task_queue=task_queue, login=login)
 
     def _make_engine(self) -> Engine:
         readonly = self.options.readonly
@@ -200,7 +204,7 @@ class Member:
             await self.retention.run(tasks)
         if not self.secured:
             tasks.start_soon(self.dispatcher.follow_definitions)
-        tasks.start_soon(self.store.close_unused, name="close connections")
+        tasks.start_soon(self.database.close_unused, name="close connections")
         await self.outposts.start()
         for outpost in self.outposts.members:
             self.quorum.throttles.followed_by(outpost.quorum.throttles)
@@ -244,7 +248,7 @@ class Member:
         async with AsyncExitStack() as closing:
             # Last, and not on this loop: its thread may be waiting for a database that does not answer.
             closing.push_async_callback(anyio.to_thread.run_sync, self.leases.stop)
-            closing.push_async_callback(self.store.close)
+            closing.push_async_callback(self.database.close)
             closing.push_async_callback(self.workers.close)
             if self.engine is not None:
                 closing.push_async_callback(self.engine.close)
@@ -270,8 +274,8 @@ class Member:
         Raises ConfigError, NotAuthorizedError.
         """
         self.lifetime.check("add_worker")
-        if isinstance(self.store, SecuredStore):
-            check_topics(self.store.login, worker)
+        if self.database.login is not None:
+            check_topics(self.database.login, worker)
         source = source_of(worker, self.source)
         outpost = (
             None
@@ -311,14 +315,14 @@ class Member:
 
     async def status(self, job_id: str) -> int:
         """The status of a job. Raises JobNotFoundError."""
-        status = await self.store.status(job_id)
+        status = await loading.load_status(self.database, job_id)
         if status is None:
             raise JobNotFoundError(job_id)
         return status
 
     async def state(self, job_id: str) -> JobOutput:
         """Metadata and data of a job. Raises GetStateError."""
-        job = await self.store.job(job_id)
+        job = await loading.load_job(self.database, job_id)
         if job is None:
             raise GetStateError(job_id)
         return await self._output(job)
@@ -328,7 +332,7 @@ class Member:
         return JobOutput(job_metadata(job, plan.graphs[job.topic], job.updated_at), job.data)
 
     async def _output_or_none(self, job_id: str) -> tuple[JobOutput, int] | None:
-        job = await self.store.job(job_id)
+        job = await loading.load_job(self.database, job_id)
         return None if job is None else (await self._output(job), job.seq)
 
     def _wake_engine(self) -> None:

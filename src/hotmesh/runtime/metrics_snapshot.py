@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hotmesh.observe.queues import queue_depths
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.telemetry.metrics import Family, Label, Metrics, Value, as_dict, gauge, queue_families
@@ -20,7 +20,7 @@ class MetricsSnapshot:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         member: str,
         metrics: Metrics,
         workers: Workers,
@@ -28,11 +28,11 @@ class MetricsSnapshot:
         engine: Engine | None,
         outposts: Callable[[], Iterable[MetricsSnapshot]] = tuple,
     ) -> None:
-        self.app_id = store.app_id
-        self.namespace = store.schema
-        self.database: Any = store.source.key
+        self.app_id = database.app_id
+        self.namespace = database.schema
+        self.database: Any = database.source.key
         self.loop = asyncio.get_running_loop()
-        self._store = store
+        self._database = database
         self._member = member
         self._metrics = metrics
         self._workers = workers
@@ -50,7 +50,7 @@ class MetricsSnapshot:
 
     def _counted(self) -> list[Family]:
         lost: dict[Label, Value] = {("listener",): self._listener.reconnects}
-        for link in list(self._store.links):
+        for link in list(self._database.links):
             lost[(link.name,)] = link.reconnects
         text = "Connections to Postgres made again."
         return [*self._metrics.families(), Family("reconnects", "counter", text, ("connection",), lost)]
@@ -76,7 +76,7 @@ class MetricsSnapshot:
 
     async def queued(self) -> list[Family]:
         """Gauges that cost one statement."""
-        return queue_families(await queue_depths(self._store))
+        return queue_families(await queue_depths(self._database))
 
     async def as_dict(self, *, queues: bool) -> dict[str, Any]:
         """All of it, as plain data."""

@@ -13,7 +13,7 @@ from hotmesh.core.duration import seconds
 from hotmesh.errors import ConfigError, NotAuthorizedError
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins.credentials import Credentials, login_of
-from hotmesh.postgres.logins.secured import WorkerLogin
+from hotmesh.postgres.logins.login import WorkerLogin
 from hotmesh.runtime import ids
 from hotmesh.runtime.registry import check_codec
 from hotmesh.runtime.settings import Settings

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import login_of
-from hotmesh.postgres.logins.secured import WorkerLogin, find_login
+from hotmesh.postgres.logins.login import WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify
 from hotmesh.runtime.member import Member
 from hotmesh.runtime.members.outposts import Outposts, OutpostSpec, assign_workers, leading_worker

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hotmesh.core.mapping import Environment
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.events import Events
@@ -17,7 +18,8 @@ from hotmesh.runtime.telemetry.tracing import Telemetry
 class Surroundings:
     """Where a service works: its app's tables and definitions, who it belongs to, and who is told what it does."""
 
-    store: Store
+    database: Database
+    work: WorkQueue
     plans: Plans
     member: str
     settings: Settings

@@ -7,9 +7,10 @@ from typing import Final
 
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
+from hotmesh.postgres import definitions
 from hotmesh.postgres.connect.locks import alone
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 
 VERSION: Final = 2
 """That of `app.yaml`."""
@@ -29,28 +30,28 @@ async def ensure_active(mesh: HotMesh, source: ConnectionSource) -> None:
     Any number of processes may do so at once, of different releases, too: they take turns by an advisory lock, and none
     goes back to an older version. Raises ConfigError if the app id belongs to another app.
     """
-    store = Store(source, mesh.namespace, mesh.app_id)
+    database = Database(source, mesh.namespace, mesh.app_id)
     try:
-        if await _is_active(store):
+        if await _is_active(database):
             return
-        async with alone(store, DEPLOYING):
-            if not await _is_active(store):
+        async with alone(database, DEPLOYING):
+            if not await _is_active(database):
                 await mesh.deploy(document(mesh.app_id))
                 await mesh.activate(str(VERSION))
     finally:
-        await store.close()
+        await database.close()
 
 
-async def _is_active(store: Store) -> bool:
+async def _is_active(database: Database) -> bool:
     """Whether nothing has to be done. Raises ConfigError if the active version is not one of this app's."""
-    state = await store.app_state()
+    state = await definitions.app_state(database)
     version = None if state is None else state[1]
     if version is None:
         return False
-    stored = await store.graph(version)
-    if stored is None or f'"{store.app_id}.cron"' not in stored[0]:
+    stored = await definitions.graph(database, version)
+    if stored is None or f'"{database.app_id}.cron"' not in stored[0]:
         raise ConfigError(
-            f"app {store.app_id} in namespace {store.schema} is an app of its own, not one for calls and schedules: "
+            f"app {database.app_id} in namespace {database.schema} is an app of its own, not one for calls and schedules: "
             "choose another app_id"
         )
     return _is_current(version)

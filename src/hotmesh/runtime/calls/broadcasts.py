@@ -12,16 +12,16 @@ from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import GraphPlan, Plan
 from hotmesh.errors import CodecError, ConfigError, MappingError, SignalNotFoundError
 from hotmesh.observe.statistics import resolve_query
-from hotmesh.postgres.connect.driver import Driver
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import measures, signals
+from hotmesh.postgres.database import Connection, Database
 from hotmesh.runtime.wake import EVENTS
 
 logger = logging.getLogger("hotmesh.engine")
 
 
 async def signal_all(
-    store: Store,
-    connection: Driver,
+    database: Database,
+    connection: Connection,
     plan: Plan,
     topic: str,
     data: Mapping[str, Any],
@@ -42,7 +42,7 @@ async def signal_all(
         graph, query if timed else {**query, "granularity": "infinity"}, now, environment
     )
     names = resolved.slice_names if timed else None
-    rows = await store.indexed(connection, graph.topic, resolved.key, names, list(facets))
+    rows = await measures.read_index(database, connection, graph.topic, resolved.key, names, list(facets))
     keys: list[str] = []
     payloads: list[str] = []
     found: dict[str, None] = {}
@@ -50,19 +50,21 @@ async def signal_all(
         payload = {**data, "id": row["job_id"]}
         signal = make_signal(plan, topic, payload, "success", 200, environment)
         keys.append(signal.key)
-        payloads.append(store.payload.dumps(payload))
-        found[f"{store.schema}:{store.app_id}:s:{resolved.key}:{row['slice']}:index:{row['facet']}"] = None
-    await store.send_signals(connection, topic, keys, payloads, broadcast, EVENTS)
+        payloads.append(database.payload.dumps(payload))
+        found[f"{database.schema}:{database.app_id}:s:{resolved.key}:{row['slice']}:index:{row['facet']}"] = (
+            None
+        )
+    await signals.send_signals(database, connection, topic, keys, payloads, broadcast, EVENTS)
     if query.get("scrub"):
-        await store.scrub_index(connection, graph.topic, resolved.key, names, list(facets))
+        await measures.scrub_index(database, connection, graph.topic, resolved.key, names, list(facets))
     return list(found)
 
 
-async def carry_out(store: Store, connection: Driver, plan: Plan, environment: Environment) -> bool:
+async def carry_out(database: Database, connection: Connection, plan: Plan, environment: Environment) -> bool:
     """Carry out one broadcast of a flow, in a transaction of its own; whether there was one."""
     async with connection.transaction():
         try:
-            row = await store.next_broadcast(connection)
+            row = await signals.next_broadcast(database, connection)
         except CodecError as error:
             # For a process that can decode it.
             logger.error("broadcast cannot be decoded", extra={"error": str(error)})
@@ -71,7 +73,7 @@ async def carry_out(store: Store, connection: Driver, plan: Plan, environment: E
             return False
         try:
             await signal_all(
-                store,
+                database,
                 connection,
                 plan,
                 row["topic"],
@@ -83,7 +85,7 @@ async def carry_out(store: Store, connection: Driver, plan: Plan, environment: E
             )
         except (ConfigError, MappingError, SignalNotFoundError) as error:
             # It can never be carried out: kept as a dead letter, where somebody can see why.
-            await store.bury_broadcast(connection, row["id"], str(error))
+            await signals.bury_broadcast(database, connection, row["id"], str(error))
     return True
 
 

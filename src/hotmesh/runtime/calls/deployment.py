@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from hotmesh.core.definition.graph import App
 from hotmesh.core.definition.manifest import app_to_json, manifest
-from hotmesh.postgres import sql
+from hotmesh.postgres import definitions, sql
 from hotmesh.runtime.definitions.graph_files import load
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.logs import LogContext, logging_as
@@ -28,7 +28,7 @@ class Deployment:
     """Versions of one app on their way to the tables."""
 
     def __init__(self, surroundings: Surroundings, log_context: LogContext) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._events = surroundings.events
         self._log_context = log_context
@@ -42,7 +42,7 @@ class Deployment:
         app = await self._load(source, base_path)
         stored = json.dumps(app_to_json(app), separators=(",", ":"), ensure_ascii=False)
         checksum = sql.checksum(stored)
-        await self._store.deploy(app.version, stored, checksum, DEFINITIONS)
+        await definitions.deploy(self._database, app.version, stored, checksum, DEFINITIONS)
         await self._plans.refresh()
         if self._events is not None:
             self._events.engine("deployed", version=app.version)
@@ -50,7 +50,7 @@ class Deployment:
 
     async def _load(self, source: GraphLike, base_path: str | Path | None) -> App:
         def read() -> App:
-            loaded = load(source, base_path=base_path, expected_app_id=self._store.app_id)
+            loaded = load(source, base_path=base_path, expected_app_id=self._database.app_id)
             for warning in loaded.warnings:
                 logger.warning("graph: %s", warning)
             return loaded.app

@@ -19,7 +19,7 @@ class JobStatistics:
     """What is counted about the jobs of one app. `wake` tells the engine of this process of signals."""
 
     def __init__(self, surroundings: Surroundings, wake: Callable[[], None]) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._environment = surroundings.environment
         self._max_payload = surroundings.settings.max_payload
@@ -28,13 +28,13 @@ class JobStatistics:
     async def get_stats(self, topic: str, query: Mapping[str, Any]) -> dict[str, Any]:
         """What the graph's measures have counted. Raises ConfigError, TopicNotFoundError."""
         graph, resolved = await self.resolve(topic, query)
-        return await statistics.get_stats(self._store, graph, resolved)
+        return await statistics.get_stats(self._database, graph, resolved)
 
     async def get_ids(self, topic: str, query: Mapping[str, Any], facets: Sequence[str]) -> dict[str, Any]:
         """The jobs that its index measures list. Raises ConfigError, TopicNotFoundError."""
         wanted = checked_texts(facets, "facets")
         graph, resolved = await self.resolve(topic, query)
-        return await statistics.get_ids(self._store, graph, resolved, wanted)
+        return await statistics.get_ids(self._database, graph, resolved, wanted)
 
     async def resolve(self, topic: str, query: Mapping[str, Any]) -> tuple[GraphPlan, ResolvedQuery]:
         """The graph, and the query with its key and times worked out. Raises ConfigError, TopicNotFoundError."""
@@ -51,9 +51,9 @@ class JobStatistics:
         given = checked_mapping(data, "data")
         payload = normalise(given, limit=self._max_payload, what=f"data for signal {topic}")
         plan = await self._plans.active()
-        async with self._store.connection() as connection, connection.transaction():
+        async with self._database.connection() as connection, connection.transaction():
             found = await signal_all(
-                self._store, connection, plan, topic, payload, wanted, facets, self._environment
+                self._database, connection, plan, topic, payload, wanted, facets, self._environment
             )
         self._wake()
         return found

@@ -24,7 +24,8 @@ from hotmesh.errors import (
     MappingError,
     SignalNotFoundError,
 )
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import engine_stream, loading, signals
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime import ids
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.messages import checked_code, checked_status
@@ -37,13 +38,14 @@ class JobMessages:
 
     def __init__(
         self,
-        store: Store,
+        work: WorkQueue,
         plans: Plans,
         environment: Environment,
         settings: Settings,
         wake: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._work = work
+        self._database = work.database
         self._plans = plans
         self._environment = environment
         self._max_payload = settings.max_payload
@@ -61,7 +63,7 @@ class JobMessages:
             raise SignalNotFoundError(topic)
         keys = _keys(rules, payload, self._environment)
         sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
-        await self._store.send_signal(sent, keys, EVENTS)
+        await signals.send_signal(self._database, sent, keys, EVENTS)
         self._wake()
         return ids.guid()
 
@@ -105,15 +107,15 @@ class JobMessages:
             guid,
             status,
             code,
-            self._store.payload.dumps(data),
+            self._database.payload.dumps(data),
             EVENTS,
         )
-        outcome = await self._store.add_answer(*arguments)
+        outcome = await self._work.add_answer(*arguments)
         with anyio.move_on_after(UNANSWERED_RETRY):
             # The callback has returned, or is about to; what it answered is still on its way.
             while outcome == "held":
                 await anyio.sleep(0.02)
-                outcome = await self._store.add_answer(*arguments)
+                outcome = await self._work.add_answer(*arguments)
         return outcome
 
     async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
@@ -122,7 +124,8 @@ class JobMessages:
         Of several at the same time one succeeds: the others find its message, or the job ended.
         """
         options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
-        outcome = await self._store.send_message(
+        outcome = await engine_stream.send_message(
+            self._database,
             job_id,
             None,
             "interrupt",
@@ -131,7 +134,7 @@ class JobMessages:
             (),
             "success",
             200,
-            self._store.payload.dumps(options),
+            self._database.payload.dumps(options),
             EVENTS,
         )
         if outcome == "missing":
@@ -155,7 +158,7 @@ class JobMessages:
         status: int | None = None
         with anyio.move_on_after(30):
             while True:
-                status = await self._store.status(job_id)
+                status = await loading.load_status(self._database, job_id)
                 if status is None or status <= 0:
                     return status
                 await anyio.sleep(delay)
@@ -164,8 +167,8 @@ class JobMessages:
 
     async def resume(self, job_id: str) -> None:
         """Start a job that was created in pending mode."""
-        outcome = await self._store.send_message(
-            job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
+        outcome = await engine_stream.send_message(
+            self._database, job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
         )
         if outcome == "missing":
             raise JobNotFoundError(job_id)

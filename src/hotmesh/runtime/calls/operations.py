@@ -19,8 +19,8 @@ from hotmesh.errors import (
 from hotmesh.observe.jobs import whole_job
 from hotmesh.observe.observer import Observer
 from hotmesh.postgres import operations
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.operations import FoundLetter
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.telemetry.events import Events
 
@@ -38,38 +38,38 @@ class JobOperations:
     """Changes to jobs and dead letters of one app, each one statement."""
 
     def __init__(
-        self, store: Store, plans: Plans, environment: Environment, events: Events | None = None
+        self, database: Database, plans: Plans, environment: Environment, events: Events | None = None
     ) -> None:
-        self._store = store
+        self._database = database
         self._plans = plans
         self._environment = environment
         self._events = events
 
     async def cancel(self, job_id: str) -> None:
         """Set the job's mark `cancelled`; a job that does not exist is left at that."""
-        await operations.cancel_job(self._store, job_id)
+        await operations.cancel_job(self._database, job_id)
 
     async def scrub(self, job_id: str) -> None:
         """Remove the job with everything of it; a job that does not exist is left at that."""
-        cancelled = await operations.scrub_job(self._store, job_id)
+        cancelled = await operations.scrub_job(self._database, job_id)
         if self._events is not None:
             self._events.escalations(cancelled)
 
     async def forget(self, job_id: str, generation: str) -> bool:
         """Remove a job that has ended, with everything of it; whether there was one."""
-        return is_generation(generation) and await operations.forget_job(self._store, job_id, generation)
+        return is_generation(generation) and await operations.forget_job(self._database, job_id, generation)
 
     async def discard(self, dead_letter_id: int) -> None:
         """Remove a dead letter for good. Raises DeadLetterNotFoundError."""
         _check_id(dead_letter_id)
-        if not await operations.discard_dead_letter(self._store, dead_letter_id):
+        if not await operations.discard_dead_letter(self._database, dead_letter_id):
             raise DeadLetterNotFoundError(dead_letter_id)
 
     async def requeue(self, dead_letter_id: int) -> None:
         """Put back what was given up, and bring back its job. Raises DeadLetterNotFoundError, JobCompletedError."""
         _check_id(dead_letter_id)
         for _ in range(OPERATION_TRIES):
-            letter = await operations.find_dead_letter(self._store, dead_letter_id)
+            letter = await operations.find_dead_letter(self._database, dead_letter_id)
             if letter is None:
                 break
             match await self._try_to_requeue(dead_letter_id, letter):
@@ -98,20 +98,20 @@ class JobOperations:
         if letter.stream == "worker" and letter.seq is not None:
             seq, reopening = await self._reopening(letter)
         return await operations.requeue_dead_letter(
-            self._store,
+            self._database,
             dead_letter_id,
             seq,
             reopen=reopening is not None,
             error=None
             if reopening is None or reopening.error is None
-            else self._store.payload.dumps(reopening.error),
+            else self._database.payload.dumps(reopening.error),
             open_=None if reopening is None or reopening.open is None else dumps_text(reopening.open),
             wake=EVERYTHING,
         )
 
     async def _reopening(self, letter: FoundLetter) -> tuple[int | None, Reopening | None]:
         """What becomes of the job if the letter's activity is opened again, and the version this was decided on."""
-        whole = await whole_job(Observer(self._store), self._store.app_id, letter.job_id, expired=True)
+        whole = await whole_job(Observer(self._database), self._database.app_id, letter.job_id, expired=True)
         if whole is None:
             return letter.seq, None
         try:

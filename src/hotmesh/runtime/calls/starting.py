@@ -14,13 +14,9 @@ from typing import Any
 from hotmesh.core.advance.advance import start
 from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import StartRequest
-from hotmesh.core.wire import dumps_text
 from hotmesh.errors import AppNotFoundError, DuplicateJobError, TopicNotFoundError
-from hotmesh.postgres.connect.caller import fetch_row
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import callers
 from hotmesh.runtime.surroundings import Surroundings
-
-_TYPES = ("text", "text", "text", "text", "text", "text", "double precision", "text", "text", "bigint")
 
 
 async def start_within(surroundings: Surroundings, connection: Any, request: StartRequest) -> str:
@@ -28,7 +24,7 @@ async def start_within(surroundings: Surroundings, connection: Any, request: Sta
 
     Raises AppNotFoundError, TopicNotFoundError, MappingError, DuplicateJobError, ConfigError, SchemaError.
     """
-    store, plans, settings = surroundings.store, surroundings.plans, surroundings.settings
+    database, plans, settings = surroundings.database, surroundings.plans, surroundings.settings
     limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire)
     if surroundings.telemetry is not None:
         request = surroundings.telemetry.carried(request)
@@ -38,36 +34,28 @@ async def start_within(surroundings: Surroundings, connection: Any, request: Sta
         step = start(plan, request, datetime.now(UTC), surroundings.environment, limits=limits)
         job_id = step.jobs[0].job.job_id
         # By a transaction that began earlier, the definitions may be older for good: then only the topic is looked up.
-        outcome, version = await _try(store, connection, request, job_id, epoch if current else None)
+        outcome, version = await callers.try_start_job(
+            database,
+            connection,
+            epoch if current else None,
+            request.topic,
+            request.data,
+            job_id,
+            entity=request.entity,
+            search=request.search,
+            pending=request.pending,
+            trace_id=request.trace_id,
+            span_id=request.span_id,
+        )
         match outcome:
             case "started":
                 return job_id
             case "duplicate":
                 raise DuplicateJobError(job_id)
             case "app":
-                raise AppNotFoundError(store.app_id)
+                raise AppNotFoundError(database.app_id)
             case "topic":
-                raise TopicNotFoundError(request.topic, store.app_id, version)
+                raise TopicNotFoundError(request.topic, database.app_id, version)
             case _:
                 await plans.refresh()
     raise AssertionError("without an epoch, nothing is stale")
-
-
-async def _try(
-    store: Store, connection: Any, request: StartRequest, job_id: str, epoch: int | None
-) -> tuple[str, str]:
-    arguments = (
-        store.app_id,
-        request.topic,
-        store.payload.dumps(request.data),
-        job_id,
-        request.entity,
-        None if request.search is None else dumps_text(request.search),
-        request.pending,
-        request.trace_id,
-        request.span_id,
-        epoch,
-    )
-    select = store.bound("select outcome, version from mesh.try_start_job")
-    outcome, version = await fetch_row(connection, select, _TYPES, arguments)
-    return str(outcome), str(version)

@@ -11,7 +11,8 @@ from hotmesh.core.mapping import compile_expression
 from hotmesh.core.plan.compile import HookPlan, Plan, compile_app
 from hotmesh.core.state.job import Job
 from hotmesh.errors import AppNotFoundError, VersionNotFoundError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import definitions
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.definitions.program import GraphProgram, Program
 
 
@@ -22,8 +23,8 @@ class Plans:
     `refresh` then reads what has changed. So no process can run a superseded definition, whoever it missed.
     """
 
-    def __init__(self, store: Store, *, pinned: bool = True) -> None:
-        self._store = store
+    def __init__(self, database: Database, *, pinned: bool = True) -> None:
+        self._database = database
         self._pinned = pinned
         self._rules: dict[str, list[HookPlan]] = {}
         self._lock = anyio.Lock()
@@ -35,14 +36,14 @@ class Plans:
     async def refresh(self) -> None:
         """Read epoch and active version, and forget versions whose definition was replaced."""
         async with self._lock:
-            state = await self._store.app_state()
+            state = await definitions.app_state(self._database)
             if state is None:
                 self.epoch, self._active = -1, None
                 self._programs.clear()
                 return
             if state[0] != self.epoch:
                 self._rules.clear()
-                checksums = await self._store.checksums()
+                checksums = await definitions.checksums(self._database)
                 self._programs = {
                     version: (checksum, program)
                     for version, (checksum, program) in self._programs.items()
@@ -60,7 +61,7 @@ class Plans:
                 await self.refresh()
                 version = self._active
                 if version is None:
-                    raise AppNotFoundError(self._store.app_id)
+                    raise AppNotFoundError(self._database.app_id)
             known = self._programs.get(version)
             if known is not None:
                 return known[1]
@@ -126,7 +127,7 @@ class Plans:
         if topic not in self._rules:
             self._rules[topic] = [
                 HookPlan(topic, rule["to"], compile_expression(None), compile_expression(rule["actual"]))
-                for rule in await self._store.hook_rules(topic)
+                for rule in await definitions.hook_rules(self._database, topic)
             ]
         known = {(rule.to, repr(rule.actual.source)) for rule in found}
         return found + [
@@ -138,9 +139,9 @@ class Plans:
             known = self._programs.get(version)
             if known is not None:
                 return known[1]
-            stored = await self._store.graph(version)
+            stored = await definitions.graph(self._database, version)
             if stored is None:
-                raise VersionNotFoundError(self._store.app_id, version)
+                raise VersionNotFoundError(self._database.app_id, version)
             text, checksum = stored
             program = GraphProgram(compile_app(app_from_json(json.loads(text))))
             self._programs[version] = (checksum, program)

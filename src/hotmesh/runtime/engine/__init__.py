@@ -11,7 +11,7 @@ jobs are locked, loaded, advanced and committed in one transaction. Both meet in
     an answer comes           Advances.deliver ─▶ GroupCommit.submit(EventsTicket)             │
                                                                                                ▼
     the group commit          gather (EventsTicket: Advances.compute ─▶ Program.advance) ─▶ dispatch ─▶ attempt
-                                ─▶ CommitWriter.write ─▶ the store ─▶ settle ─▶ AfterCommit.apply
+                                ─▶ CommitWriter.write ─▶ commits.commit ─▶ settle ─▶ AfterCommit.apply
     a row is due              EngineStream: lock ─▶ load ─▶ Program.advance ─▶ CommitWriter.write ─▶ AfterCommit.apply
 
 In reading order:

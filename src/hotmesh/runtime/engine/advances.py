@@ -17,6 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, MessageReceipt
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import NoConnectionError
+from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import backoff, passing
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Committed
@@ -116,7 +117,7 @@ class Advances:
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._settings = surroundings.settings
         self._environment = surroundings.environment
@@ -248,7 +249,7 @@ class Advances:
     async def free_expired(self, job_id: str) -> bool:
         """Whether the job that has the id was one whose time is over, and is gone now."""
         try:
-            return await self._store.free_expired_ids([job_id]) > 0
+            return await commits.free_expired_ids(self._database, [job_id]) > 0
         except NoConnectionError:
             # The other steps of the batch are settled; this one is refused again, and then asks again.
             return True

@@ -61,7 +61,7 @@ class Engine:
             expire=settings.expire,
             trace=None if telemetry is None else telemetry.mode,
         )
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._telemetry = telemetry
         self._own_channel = reply_channel
         self._readonly = readonly
@@ -136,7 +136,7 @@ class Engine:
         if self._leaves_to_others:
             return
         try:
-            answer.data = self._store.payload.reveal(answer.data)
+            answer.data = self._database.payload.reveal(answer.data)
         except CodecError as error:
             # Its row is soon there for an engine that can.
             logger.error("answer cannot be decoded", extra={"job_id": answer.job_id, "error": str(error)})

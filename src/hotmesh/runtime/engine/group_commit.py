@@ -26,10 +26,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.errors import HotMeshError, NoConnectionError
+from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import live_members
 from hotmesh.postgres.steps import Committed
-from hotmesh.postgres.store import AnsweredElsewhereError, Store
 from hotmesh.runtime.engine.in_flight import InFlight
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.rate import EngineRate
@@ -71,10 +72,10 @@ class GroupCommit:
         self._limits = limits
         self._on_outage = on_outage
         self._recovery = Recovery(surroundings, slots, writer, stream_wake, self._give_up_waiting)
-        self._company = Company(surroundings.store, limits.company_known_for)
+        self._company = Company(surroundings.database, limits.company_known_for)
         self._ready: deque[Ticket] = deque()
         self._news = Flag()
-        self._links = [surroundings.store.link("commit 1"), surroundings.store.link("commit 2")]
+        self._links = [surroundings.database.link("commit 1"), surroundings.database.link("commit 2")]
         self._dispatched = 0
         """Batches on their way, at most one of each loop."""
         self._began = 0.0
@@ -250,8 +251,8 @@ class GroupCommit:
 class Company:
     """Whether the app has other engines, which keep the database busy while this one prepares its next commit."""
 
-    def __init__(self, store: Store, known_for: float) -> None:
-        self._store = store
+    def __init__(self, database: Database, known_for: float) -> None:
+        self._database = database
         self._known_for = known_for
         self._look_at = 0.0
         self.found = False
@@ -262,7 +263,7 @@ class Company:
         if now >= self._look_at:
             self._look_at = now + self._known_for
             try:
-                self.found = len((await live_members(self._store)).engines) > 1
+                self.found = len((await live_members(self._database)).engines) > 1
             except NoConnectionError:
                 logger.debug("other engines could not be counted")
         return self.found

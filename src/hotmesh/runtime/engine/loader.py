@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from hotmesh.core.state.job import Address, Event, Job, WorkReceipt
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import CodecError, NoConnectionError, VersionNotFoundError
-from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres import loading
+from hotmesh.postgres.database import Connection
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.service import Flag, forever
@@ -25,10 +26,12 @@ class RecordLoader:
     """Reads what the activities of jobs left, as far as a step needs it."""
 
     def __init__(self, surroundings: Surroundings) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
 
-    async def load(self, connection: Driver, wanted: Sequence[tuple[Job, Sequence[Event]]]) -> dict[str, Job]:
+    async def load(
+        self, connection: Connection, wanted: Sequence[tuple[Job, Sequence[Event]]]
+    ) -> dict[str, Job]:
         """The jobs, by generation, with the records that their events may need; without those of unknown versions."""
         needed: list[tuple[str, str, tuple[int, ...]]] = []
         covered: dict[str, frozenset[Address]] = {}
@@ -39,7 +42,7 @@ class RecordLoader:
             for event in events:
                 needed += [(job.generation, need, event.dimension) for need in program.needs(event)]
             covered[job.generation] = frozenset((event.activity_id, event.dimension) for event in events)
-        records = await self._store.load_records(connection, needed)
+        records = await loading.load_records(self._database, connection, needed)
         return {
             job.generation: replace(
                 job, records=records.get(job.generation, {}), covered=covered[job.generation]
@@ -72,7 +75,8 @@ class JobLoader:
         recheck: Callable[[str], None],
         on_loaded: Callable[[CachedJob], None],
     ) -> None:
-        self._store = surroundings.store
+        self._work = surroundings.work
+        self._database = surroundings.database
         self._member = surroundings.member
         self._settings = surroundings.settings
         self._slots = slots
@@ -80,7 +84,7 @@ class JobLoader:
         self._records = records
         self._recheck = recheck
         self._on_loaded = on_loaded
-        self._link = surroundings.store.link("load")
+        self._link = surroundings.database.link("load")
         self._wanted: list[CachedJob] = []
         self._news = Flag()
         self._in_load = 0
@@ -128,7 +132,7 @@ class JobLoader:
 
     async def _load(self, wanted: Sequence[CachedJob]) -> None:
         async with self._link.use() as connection:
-            jobs = await self._store.load_jobs(connection, {cached.job_id for cached in wanted})
+            jobs = await loading.load_jobs(self._database, connection, {cached.job_id for cached in wanted})
             loaded = await self._records.load(
                 connection,
                 [(jobs[cached.generation], cached.events) for cached in wanted if cached.generation in jobs],
@@ -171,10 +175,10 @@ class JobLoader:
             self._cache.vacate(cached)
 
     async def _hand_on(self, cached: CachedJob, answers: Sequence[Event]) -> None:
-        dumps = self._store.payload.dumps
+        dumps = self._database.payload.dumps
         try:
             async with self._link.use() as connection:
-                await self._store.answer_work(
+                await self._work.answer(
                     connection,
                     self._member,
                     [

@@ -15,6 +15,7 @@ import anyio
 
 from hotmesh.core.state.step import Consumed, WorkKey
 from hotmesh.errors import NoConnectionError
+from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.steps import Committed
@@ -43,7 +44,7 @@ class Recovery:
         stream_wake: Wake,
         give_up_waiting: Callable[[BaseException], None],
     ) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._member = surroundings.member
         self._settings = surroundings.settings
@@ -108,13 +109,13 @@ class Recovery:
                     # One snapshot: the server may be writing it just now.
                     connection.transaction(isolation="repeatable_read", readonly=True),
                 ):
-                    written = await self._store.written(
-                        connection, [ticket.step.jobs[0].job.job_id for ticket in batch]
+                    written = await commits.written(
+                        self._database, connection, [ticket.step.jobs[0].job.job_id for ticket in batch]
                     )
                     if not reserved:
                         return written, set()
-                    return written, await self._store.reserved_by(
-                        connection, self._member, attempt.token, reserved
+                    return written, await commits.reserved_by(
+                        self._database, connection, self._member, attempt.token, reserved
                     )
             except NoConnectionError:
                 self._give_up(batch, error)
@@ -151,8 +152,11 @@ class Recovery:
         """
         try:
             async with link.use() as connection:
-                gone = await self._store.gone(
-                    connection, self._member, [item for ticket in batch for item in ticket.step.consumed]
+                gone = await commits.gone(
+                    self._database,
+                    connection,
+                    self._member,
+                    [item for ticket in batch for item in ticket.step.consumed],
                 )
         except NoConnectionError:
             gone = set[Consumed]()  # nothing was written, and it comes to light again

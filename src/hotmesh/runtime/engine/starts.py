@@ -17,6 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Job, StartRequest
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import ConnectionLostError, DuplicateJobError, HotMeshError, NoConnectionError
+from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import id_is_held
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
@@ -130,7 +131,7 @@ class Starts:
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._settings = surroundings.settings
         self._environment = surroundings.environment
@@ -224,13 +225,13 @@ class Starts:
     async def is_written(self, ticket: StartTicket) -> bool:
         """Whether the job that a start should create is the one that an earlier commit of it created."""
         job = ticket.step.jobs[0].job
-        async with self._store.connection() as connection:
-            written = await self._store.written(connection, [job.job_id])
+        async with self._database.connection() as connection:
+            written = await commits.written(self._database, connection, [job.job_id])
         return written.get(job.job_id, ("",))[0] == job.generation
 
     async def free_expired(self, job_id: str) -> bool:
         """Whether the job that has the id was one whose time is over, and is gone now."""
-        return await self._store.free_expired_ids([job_id]) > 0
+        return await commits.free_expired_ids(self._database, [job_id]) > 0
 
     # -- once more ---------------------------------------------------------------------------------------
 

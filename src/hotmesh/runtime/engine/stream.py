@@ -14,10 +14,12 @@ import anyio
 from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, Job
 from hotmesh.errors import CodecError, NoConnectionError
-from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres import commits, engine_stream, escalations
+from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.connect.failures import id_is_held, passing, translated
+from hotmesh.postgres.database import Connection
+from hotmesh.postgres.engine_stream import DueJob
 from hotmesh.postgres.steps import Committed
-from hotmesh.postgres.store import AnsweredElsewhereError, DueJob
 from hotmesh.runtime.calls.broadcasts import carry_out
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.after_commit import AfterCommit
@@ -61,7 +63,7 @@ class EngineStream:
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._settings = surroundings.settings
         self._environment = surroundings.environment
@@ -77,7 +79,7 @@ class EngineStream:
         self._limits = limits
         self.failures = 0
         """Looks at the stream that have failed in a row."""
-        self._link = surroundings.store.link("stream")
+        self._link = surroundings.database.link("stream")
         self._stopping = False
 
     def stop(self) -> None:
@@ -123,9 +125,9 @@ class EngineStream:
             pace.started(began)
         while handled < most and not self._stopping and pace.left() <= 0:
             async with self._link.use() as connection:
-                due, broadcasts = await self._store.next_event_at(connection)
+                due, broadcasts = await engine_stream.next_event_at(self._database, connection)
                 if broadcasts and await carry_out(
-                    self._store, connection, await self._plans.active(), self._environment
+                    self._database, connection, await self._plans.active(), self._environment
                 ):
                     break
             # What is due but was not handled is locked by another engine.
@@ -167,10 +169,10 @@ class EngineStream:
 
     # -- one batch ---------------------------------------------------------------------------------------
 
-    async def _handle_due(self, connection: Driver, limit: int, found: list[DueJob] | None = None) -> int:
+    async def _handle_due(self, connection: Connection, limit: int, found: list[DueJob] | None = None) -> int:
         since = time.monotonic()
         async with self._transaction(connection) as transaction:
-            due = await self._store.lock_due_jobs(connection, limit)
+            due = await engine_stream.lock_due_jobs(self._database, connection, limit)
             if found is not None:
                 found += due
             unreadable = [item for item in due if item.unreadable is not None]
@@ -203,7 +205,7 @@ class EngineStream:
         return len(due)
 
     @asynccontextmanager
-    async def _transaction(self, connection: Driver) -> AsyncIterator[_Transaction]:
+    async def _transaction(self, connection: Connection) -> AsyncIterator[_Transaction]:
         """A transaction of steps. If it fails, the slots that were held for them are free again."""
         transaction = _Transaction()
         try:
@@ -217,7 +219,7 @@ class EngineStream:
                 self._writer.free_slots(steps)
             raise
 
-    async def _jobs_of(self, connection: Driver, due: Sequence[DueJob]) -> dict[str, Job]:
+    async def _jobs_of(self, connection: Connection, due: Sequence[DueJob]) -> dict[str, Job]:
         """The locked jobs with what their events need: from memory where it is current, else loaded."""
         found: dict[str, Job] = {}
         wanted = []
@@ -257,7 +259,7 @@ class EngineStream:
 
     async def _write(
         self,
-        connection: Driver,
+        connection: Connection,
         steps: Sequence[UncommittedStep],
         epoch: int,
         transaction: _Transaction,
@@ -276,7 +278,7 @@ class EngineStream:
                 continue
             self._writer.free_slots((item,))
             generation, (_, taken) = item.step.jobs[0].job.generation, refusal
-            if not await self._store.free_expired_ids([taken], connection=connection):
+            if not await commits.free_expired_ids(self._database, [taken], connection=connection):
                 known = transaction.taken.get(generation, frozenset())
                 transaction.taken[generation] = known | {taken}
             again.append(generation)
@@ -284,7 +286,7 @@ class EngineStream:
 
     # -- what cannot be handled --------------------------------------------------------------------------
 
-    async def _handle_one(self, connection: Driver) -> int:
+    async def _handle_one(self, connection: Connection) -> int:
         """One due job; if it fails, its events are put off, and given up after some tries."""
         due: list[DueJob] = []
         try:
@@ -302,7 +304,7 @@ class EngineStream:
             if due and (id_is_held(error) or isinstance(error, CodecError)):
                 limits = self._limits
                 delay = limits.unreadable_retry if isinstance(error, CodecError) else limits.id_held_retry
-                await self._store.delay_events(connection, due[0].job.generation, delay)
+                await engine_stream.delay_events(self._database, connection, due[0].job.generation, delay)
                 return 1
             if not due or passing(error):
                 raise
@@ -313,7 +315,7 @@ class EngineStream:
             logger.warning("events postponed", extra={"job_id": due[0].job.job_id, "outcome": outcome})
             return 1
 
-    async def _postpone(self, connection: Driver, job: Job, attempt: int, error: Exception) -> str:
+    async def _postpone(self, connection: Connection, job: Job, attempt: int, error: Exception) -> str:
         arguments = (
             job.generation,
             min(0.1 * 4 ** min(attempt, 16), 60.0),
@@ -321,14 +323,14 @@ class EngineStream:
             self._settings.poison_threshold,
         )
         if self._events is None:
-            return await self._store.postpone_events(connection, *arguments)
+            return await engine_stream.postpone_events(self._database, connection, *arguments)
         async with connection.transaction():
-            outcome = await self._store.postpone_events(connection, *arguments)
-            cancelled = await self._store.cancelled_here(connection, job.job_id)
+            outcome = await engine_stream.postpone_events(self._database, connection, *arguments)
+            cancelled = await escalations.cancelled_here(self._database, connection, job.job_id)
         self._events.escalations(cancelled)
         return outcome
 
-    async def _leave(self, connection: Driver, unreadable: Sequence[DueJob]) -> None:
+    async def _leave(self, connection: Connection, unreadable: Sequence[DueJob]) -> None:
         """These jobs are for a process that can decode them."""
         logger.error(
             "jobs cannot be decoded",
@@ -339,8 +341,10 @@ class EngineStream:
             },
         )
         for item in unreadable:
-            await self._store.delay_events(connection, item.job.generation, self._limits.unreadable_retry)
+            await engine_stream.delay_events(
+                self._database, connection, item.job.generation, self._limits.unreadable_retry
+            )
 
     def _words(self, error: BaseException) -> str:
         """An error as a reason that is stored in clear: with a codec, without the values that it may quote."""
-        return str(error) if self._store.payload.codec is None else type(error).__name__
+        return str(error) if self._database.payload.codec is None else type(error).__name__

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from hotmesh.core.state.step import Step, Work, WorkKey
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.connect.driver import Driver
+from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import translated
+from hotmesh.postgres.database import Connection
 from hotmesh.postgres.steps import Batch, Committed
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings
@@ -39,7 +40,7 @@ class CommitWriter:
         *,
         readonly: bool,
     ) -> None:
-        self._store = surroundings.store
+        self._database = surroundings.database
         self._plans = surroundings.plans
         self._member = surroundings.member
         self._lease = surroundings.settings.lease
@@ -51,7 +52,7 @@ class CommitWriter:
         self._readonly = readonly
 
     async def write(
-        self, connection: Driver, steps: Sequence[UncommittedStep], attempt: Attempt
+        self, connection: Connection, steps: Sequence[UncommittedStep], attempt: Attempt
     ) -> Committed:
         """Write the steps, and reserve the rows of the attempt's overflow. Raises AnsweredElsewhereError.
 
@@ -60,7 +61,8 @@ class CommitWriter:
         try:
             with translated():
                 wake = self._encode(steps, attempt)
-                return await self._store.commit(
+                return await commits.commit(
+                    self._database,
                     connection,
                     attempt.arguments,
                     self._member,
@@ -123,7 +125,7 @@ class CommitWriter:
 
     def _encode(self, steps: Sequence[UncommittedStep], attempt: Attempt) -> str | None:
         """Hold slots, and put everything into the attempt's arguments; the hint for work that is left to others."""
-        arguments = attempt.arguments = Batch(self._reply_channel(), self._store.payload)
+        arguments = attempt.arguments = Batch(self._reply_channel(), self._database.payload)
         hold_slot = self._slots.hold_slot
         left: list[Work] = []
         for number, item in enumerate(steps):

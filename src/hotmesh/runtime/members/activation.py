@@ -20,8 +20,8 @@ import anyio
 
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ActivationError, DatabaseError, VersionNotFoundError
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import activating, live_members, stored_answers, switch
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.members.ballot import Ballot, Ballots
 from hotmesh.runtime.members.bus import envelope
@@ -52,8 +52,10 @@ RECOUNT_PERIOD: Final = 0.25
 class Activations:
     """Those that one member carries out, and its agreement to those of others."""
 
-    def __init__(self, store: Store, guid: str, plans: Plans, ballots: Ballots, listener: Listener) -> None:
-        self._store = store
+    def __init__(
+        self, database: Database, guid: str, plans: Plans, ballots: Ballots, listener: Listener
+    ) -> None:
+        self._database = database
         self._guid = guid
         self._plans = plans
         self._ballots = ballots
@@ -74,7 +76,7 @@ class Activations:
                     logger.info("version activated", extra={"version": version})
                     return
                 case "missing":
-                    raise VersionNotFoundError(self._store.app_id, version)
+                    raise VersionNotFoundError(self._database.app_id, version)
         raise _refusal(version, "it was deployed anew again and again meanwhile")
 
     async def _attempt(self, version: str, delay: float) -> str:
@@ -82,13 +84,13 @@ class Activations:
         wake = _activation_message(self._guid, version)
         checksum = await self._load(version)
         if not await self._other_engines():
-            async with self._store.connection() as connection:
-                outcome = await switch(self._store, connection, version, checksum, wake)
+            async with self._database.connection() as connection:
+                outcome = await switch(self._database, connection, version, checksum, wake)
             if outcome != "busy":
                 return outcome
         delays = [delay * times for times in DELAY_FACTORS]
         longest = 2 * sum(delays) + SILENCE_GRACE
-        async with activating(self._store, max(TURN_WAIT, 2 * longest), longest) as connection:
+        async with activating(self._database, max(TURN_WAIT, 2 * longest), longest) as connection:
             checksum = await self._load(version)
             for answer in await self._poll_engines(version, delays):
                 prepared = answer.details or Prepared()
@@ -96,7 +98,7 @@ class Activations:
                     raise _refusal(version, f"Engine {answer.guid} cannot load it: {prepared.error}")
                 if prepared.checksum != checksum:
                     return "changed"
-            return await switch(self._store, connection, version, checksum, wake)
+            return await switch(self._database, connection, version, checksum, wake)
 
     async def _load(self, version: str) -> str:
         try:
@@ -108,7 +110,7 @@ class Activations:
 
     async def _other_engines(self) -> frozenset[int]:
         """The sessions of the other engines that listen now."""
-        return (await live_members(self._store)).engines - {self._listener.session or 0}
+        return (await live_members(self._database)).engines - {self._listener.session or 0}
 
     async def _poll_engines(self, version: str, delays: Collection[float]) -> list[Pong]:
         """Ask every other engine to load a version; the answers of those that gave one.
@@ -136,12 +138,12 @@ class Activations:
                     await ballot.wait(missing, min(left, RECOUNT_PERIOD))
         logger.warning(
             "members did not answer before an activation",
-            extra={"app_id": self._store.app_id, "version": version, "sessions": sorted(missing)},
+            extra={"app_id": self._database.app_id, "version": version, "sessions": sorted(missing)},
         )
         return list(ballot.answers.values())
 
     async def _count_stored(self, ballot: Ballot) -> None:
-        for text in await stored_answers(self._store, ballot.question):
+        for text in await stored_answers(self._database, ballot.question):
             answer = read_message(loads(text)["q"])
             if isinstance(answer, Pong):
                 ballot.count(answer)

@@ -25,8 +25,8 @@ from msgspec import to_builtins
 
 from hotmesh.core.wire import dumps_text, loads, normalise
 from hotmesh.errors import DatabaseError
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import publish, stored_message
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.members.listener import Listener, member_channel
 from hotmesh.runtime.members.messages import Heard, QuorumMessage, checked_message, read_message
 from hotmesh.runtime.service import Flag
@@ -42,9 +42,14 @@ class Bus:
     """What one member says and hears. `run` starts its loop; `handle` gets the messages that say something to a member."""
 
     def __init__(
-        self, store: Store, guid: str, settings: Settings, listener: Listener, handle: Callable[[Heard], None]
+        self,
+        database: Database,
+        guid: str,
+        settings: Settings,
+        listener: Listener,
+        handle: Callable[[Heard], None],
     ) -> None:
-        self._store = store
+        self._database = database
         self._guid = guid
         self._settings = settings
         self._listener = listener
@@ -78,7 +83,7 @@ class Bus:
     async def _send(self, messages: Sequence[tuple[str, dict[str, Any]]], limit: int) -> None:
         channel = self._listener.channel
         await publish(
-            self._store,
+            self._database,
             [
                 (
                     # A message to a topic goes to all; who has no worker on it only shows it to subscribers.
@@ -113,7 +118,7 @@ class Bus:
             )
 
     async def _fetch(self, number: int) -> None:
-        text = await stored_message(self._store, number)
+        text = await stored_message(self._database, number)
         if text is None:
             logger.warning("quorum message is gone", extra={"number": number})
         else:
@@ -145,7 +150,7 @@ class Bus:
         self._subscribers = [known for known in self._subscribers if known != callback]
 
     def _show(self, target: str, message: dict[str, Any]) -> None:
-        channel = f"{self._store.schema}:{self._store.app_id}:q:{target}"
+        channel = f"{self._database.schema}:{self._database.app_id}:q:{target}"
         self._calls += [(callback, channel, dict(message)) for callback in self._subscribers]
         self._called.set()
 

@@ -17,11 +17,12 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from hotmesh.core.wire import loads
 from hotmesh.errors import ConfigError, ConnectionLostError, HotMeshError
-from hotmesh.postgres.connect.driver import Driver, is_closed, terminate
+from hotmesh.postgres import notifications
+from hotmesh.postgres.connect.driver import is_closed, terminate
 from hotmesh.postgres.connect.failures import backoff, translated
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.listener")
@@ -44,7 +45,7 @@ class Listener:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         member: str,
         heard: Callable[[dict[str, Any]], None],
         connected: Callable[[], None],
@@ -52,7 +53,7 @@ class Listener:
         engine: bool = False,
         longest_pause: float = 5.0,
     ) -> None:
-        self._store = store
+        self._database = database
         self._member = member
         self._heard = heard
         self._connected = connected
@@ -69,14 +70,14 @@ class Listener:
     @property
     def hears(self) -> bool:
         """Whether there is a way to hear anything."""
-        return self._store.source.direct is not None
+        return self._database.source.direct is not None
 
     async def run(self, tasks: TaskGroup) -> None:
         """Start to listen; returns once there is a connection."""
         await tasks.start(self._serve, name="listen")
 
     async def _serve(self, *, task_status: TaskStatus[None]) -> None:
-        source = self._store.source.direct
+        source = self._database.source.direct
         if source is None:
             await self._go_without(task_status)
             return
@@ -99,8 +100,8 @@ class Listener:
         logger.warning(
             "no notifications: what other processes do is found by polling, and their messages to subscribers are lost"
         )
-        async with self._store.connection() as connection:
-            self.channel = await self._store.channel(connection)
+        async with self._database.connection() as connection:
+            self.channel = await notifications.channel(self._database, connection)
         self._started = True
         task_status.started()
         await anyio.sleep_forever()
@@ -115,12 +116,12 @@ class Listener:
         try:
             connection.add_termination_listener(ended)
             with translated(), anyio.fail_after(PROBE_PERIOD):
-                self.channel = await self._store.channel(connection)
+                self.channel = await notifications.channel(self._database, connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
                 owns = await self._take_guid(connection)
                 # Only now: who counts as a member hears everything.
-                self.session = await join_mesh(self._store, connection, engine=self._engine)
+                self.session = await join_mesh(self._database, connection, engine=self._engine)
             self.own_channel = member_channel(self.channel, self._member)
             self._connected()
             if not self._started:
@@ -137,14 +138,14 @@ class Listener:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(source, connection, ended)
 
-    async def _take_guid(self, connection: Driver) -> bool:
+    async def _take_guid(self, connection: Connection) -> bool:
         """Have the guid on this connection; whether it was free. Raises ConfigError at the start if another instance has it.
 
         Later that is most likely the connection that was lost, of which the server does not know yet.
         """
         until = anyio.current_time() + (0.0 if self._started else GUID_HELD_RETRY)
         with translated(), anyio.fail_after(PROBE_PERIOD):
-            while (holder := await take_guid(self._store, connection, self._member)) is not None:
+            while (holder := await take_guid(self._database, connection, self._member)) is not None:
                 if anyio.current_time() >= until:
                     break
                 await anyio.sleep(0.05)
@@ -152,26 +153,26 @@ class Listener:
             return True
         if not self._started:
             raise ConfigError(
-                f"config.guid [{self._member}] is in use by another instance of app {self._store.app_id}, which runs in "
+                f"config.guid [{self._member}] is in use by another instance of app {self._database.app_id}, which runs in "
                 f"another process (its session of Postgres is {holder}, see pg_stat_activity): leave guid out, or stop "
                 "that one first. One whose machine has died is gone after half a minute"
             )
         logger.warning("guid is held by another session", extra={"guid": self._member, "session": holder})
         return False
 
-    async def _probe(self, connection: Driver) -> None:
+    async def _probe(self, connection: Connection) -> None:
         """A half-open connection says nothing for ever; a statement finds out.
 
         It also finds a server that a failover left behind: nothing is announced there any more.
         """
         with translated(), anyio.fail_after(PROBE_PERIOD):
-            if await connection.execute(WRITABLE) == "SELECT 0":
+            if not await notifications.is_writable(self._database, connection):
                 raise ConnectionLostError(
                     "the listening connection leads to a server that is read-only by now"
                 )
 
     async def _close(
-        self, source: ConnectionSource, connection: Driver, ended: Callable[[object], None]
+        self, source: ConnectionSource, connection: Connection, ended: Callable[[object], None]
     ) -> None:
         """Close the connection; one of a user's pool goes back as it came."""
         try:
@@ -180,7 +181,7 @@ class Listener:
                     connection.remove_termination_listener(ended)
                     for channel in (self.channel, member_channel(self.channel, self._member)):
                         await connection.remove_listener(channel, self._receive)
-                    await leave_mesh(self._store, connection, self._member, engine=self._engine)
+                    await leave_mesh(self._database, connection, self._member, engine=self._engine)
                     await source.release(connection)
         except (HotMeshError, OSError):
             terminate(connection)
@@ -202,6 +203,3 @@ class Listener:
 def member_channel(channel: str, member: str) -> str:
     """The channel of one process: the app's channel cannot be part of it whole, names have 63 bytes."""
     return "hotmesh:" + blake2b(f"{channel}/{member}".encode(), digest_size=20).hexdigest()
-
-
-WRITABLE = "select 1 where current_setting('transaction_read_only') = 'off'"

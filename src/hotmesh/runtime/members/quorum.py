@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from anyio.abc import TaskGroup
 
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.engine.duress import Level
 from hotmesh.runtime.engine.engine import Engine
@@ -27,7 +27,7 @@ class Quorum:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         guid: str,
         settings: Settings,
         plans: Plans,
@@ -37,14 +37,14 @@ class Quorum:
     ) -> None:
         self._guid = guid
         self._engine = engine
-        self.bus = Bus(store, guid, settings, listener, self._handle)
+        self.bus = Bus(database, guid, settings, listener, self._handle)
         self._ballots = Ballots(self.bus, listener, guid)
-        profiles = Profiles(store.schema, store.app_id, guid, settings, engine, workers)
+        profiles = Profiles(database.schema, database.app_id, guid, settings, engine, workers)
         self.roll_calls = RollCalls(
-            store, guid, profiles, self._ballots, self.bus, listener, engine=engine is not None
+            database, guid, profiles, self._ballots, self.bus, listener, engine=engine is not None
         )
-        self.activations = Activations(store, guid, plans, self._ballots, listener)
-        self.throttles = Throttles(store, guid, settings, self.bus, listener, engine, workers)
+        self.activations = Activations(database, guid, plans, self._ballots, listener)
+        self.throttles = Throttles(database, guid, settings, self.bus, listener, engine, workers)
         if engine is not None:
             engine.duress.notify = self._tell_duress
 

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from hotmesh.core.arguments import is_storable
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import ConfigError, DatabaseError
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import Rates, read_rates, store_rate
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.members.bus import Bus, envelope
 from hotmesh.runtime.members.listener import Listener
@@ -37,7 +37,7 @@ class Throttles:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         guid: str,
         settings: Settings,
         bus: Bus,
@@ -45,7 +45,7 @@ class Throttles:
         engine: Engine | None,
         workers: Workers,
     ) -> None:
-        self._store = store
+        self._database = database
         self._guid = guid
         self._settings = settings
         self._bus = bus
@@ -69,7 +69,7 @@ class Throttles:
             return
         message = replace(message, stored=True)
         scopes = SCOPES["workers" if topic is not None else scope]
-        await store_rate(self._store, scopes, topic, rate, dumps_text(envelope(topic or "", message)))
+        await store_rate(self._database, scopes, topic, rate, dumps_text(envelope(topic or "", message)))
         # This process need not wait for its own message.
         self._rates.adopt(message)
         await self._read()
@@ -79,7 +79,7 @@ class Throttles:
         """The stored rate of workers of a topic, of all workers, or of engines, as it is now. Raises ConfigError."""
         if scope not in ("engines", "workers"):
             raise ConfigError(f"scope must be engines or workers, not {scope!r}")
-        rates = await read_rates(self._store)
+        rates = await read_rates(self._database)
         if scope == "engines":
             return rates.engines
         return rates.workers if topic is None else rates.topics.get(topic, rates.workers)
@@ -132,7 +132,7 @@ class Throttles:
                 delay = min(delay * 2, self._settings.reconnect_max)
 
     async def _read(self) -> None:
-        self._rates.stored = await read_rates(self._store)
+        self._rates.stored = await read_rates(self._database)
         self._apply()
 
     def _apply(self) -> None:

@@ -18,8 +18,8 @@ from msgspec import UNSET
 
 from hotmesh.observe.observer import Observer
 from hotmesh.observe.queues import stream_depths
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import live_members
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.members.ballot import Ballots
 from hotmesh.runtime.members.bus import Bus
 from hotmesh.runtime.members.listener import Listener
@@ -35,7 +35,7 @@ class RollCalls:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         guid: str,
         profiles: Profiles,
         ballots: Ballots,
@@ -44,7 +44,7 @@ class RollCalls:
         *,
         engine: bool,
     ) -> None:
-        self._store = store
+        self._database = database
         self._guid = guid
         self._profiles = profiles
         self._ballots = ballots
@@ -60,7 +60,7 @@ class RollCalls:
         """The profiles of all members that answer within `delay` seconds; sooner if all who are there have."""
         own = await self._profiles.all()
         with self._ballots.open() as ballot:
-            live = await live_members(self._store)
+            live = await live_members(self._database)
             await self._ballots.ask(PingDetails(ballot=ballot.question))
             await ballot.wait(live.all - {self._listener.session}, delay)
         others = map(QuorumProfile, ballot.profiles)
@@ -74,7 +74,7 @@ class RollCalls:
 
     async def _add_depths(self, profiles: Iterable[QuorumProfile]) -> None:
         topics = {profile["worker_topic"] for profile in profiles if "worker_topic" in profile}
-        events, work = await stream_depths(Observer(self._store), self._store.app_id, topics)
+        events, work = await stream_depths(Observer(self._database), self._database.app_id, topics)
         for profile in profiles:
             topic = profile.get("worker_topic")
             profile["stream_depth"] = events if topic is None else work.get(topic, 0)

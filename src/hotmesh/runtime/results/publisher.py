@@ -17,7 +17,8 @@ from anyio.abc import TaskGroup
 from hotmesh.core.state.step import Notice
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import NoConnectionError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import notifications
+from hotmesh.postgres.database import Database
 from hotmesh.runtime import ids
 from hotmesh.runtime.members.listener import Listener, member_channel
 from hotmesh.runtime.results.subscribers import Subscribers
@@ -43,14 +44,14 @@ class ResultPublisher:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         member: str,
         listener: Listener,
         limit: int,
         callers: Callers,
         subscribers: Subscribers,
     ) -> None:
-        self._store = store
+        self._database = database
         self._member = member
         self._listener = listener
         self._limit = min(limit, MOST_NOTIFIED)
@@ -131,14 +132,14 @@ class ResultPublisher:
         for number, notice, members in batch:
             text = self._encode(number, notice)
             messages += [(member_channel(channel, member), text) for member in members]
-        async with self._store.connection() as connection:
-            await self._store.notify(connection, messages)
+        async with self._database.connection() as connection:
+            await notifications.notify(self._database, connection, messages)
         for sent in batch:
             if self._outbox and self._outbox[0] is sent:
                 self._outbox.popleft()
 
     def _encode(self, number: int, notice: Notice) -> str:
-        conceal = self._store.payload.conceal
+        conceal = self._database.payload.conceal
         metadata = notice.metadata
         error = metadata.get("err")
         if error is not None:

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 
 from hotmesh.errors import CodecError, DatabaseError
 from hotmesh.postgres.connect.failures import backoff
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.results.subscribers import Subscribers
 from hotmesh.runtime.results.waiting import Callers, ReadJob
 from hotmesh.runtime.service import Flag
@@ -55,8 +55,8 @@ class _Sent(msgspec.Struct):
 class ResultReceiver:
     """What comes from other processes. `run` reads what was too large to be sent."""
 
-    def __init__(self, store: Store, callers: Callers, subscribers: Subscribers, read: ReadJob) -> None:
-        self._store = store
+    def __init__(self, database: Database, callers: Callers, subscribers: Subscribers, read: ReadJob) -> None:
+        self._database = database
         self._callers = callers
         self._subscribers = subscribers
         self._read = read
@@ -105,7 +105,7 @@ class ResultReceiver:
         return True
 
     def _reveal(self, told: _Told) -> None:
-        reveal = self._store.payload.reveal
+        reveal = self._database.payload.reveal
         told.data = reveal(told.data)
         if "err" in told.metadata:
             told.metadata["err"] = reveal(told.metadata["err"])

@@ -25,7 +25,8 @@ from anyio.abc import TaskGroup
 from hotmesh.core.arguments import is_storable
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError, DatabaseError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres import subscriptions
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.service import Flag
 from hotmesh.runtime.work.outcome import is_cancelled
@@ -72,8 +73,8 @@ class Subscription:
 class Subscribers:
     """All subscriptions of an instance. `run` keeps their rows alive."""
 
-    def __init__(self, store: Store, member: str) -> None:
-        self._store = store
+    def __init__(self, database: Database, member: str) -> None:
+        self._database = database
         self._member = member
         self._exact: dict[str, list[Subscription]] = {}
         self._patterns: dict[str, list[Subscription]] = {}
@@ -96,7 +97,9 @@ class Subscribers:
         group = self._patterns if pattern else self._exact
         group.setdefault(topic, []).append(subscription)
         try:
-            await self._store.subscribe(self._member, [(topic, pattern)], SUBSCRIPTION_LEASE)
+            await subscriptions.subscribe(
+                self._database, self._member, [(topic, pattern)], SUBSCRIPTION_LEASE
+            )
         except BaseException:
             self._drop(group, subscription)
             raise
@@ -109,7 +112,7 @@ class Subscribers:
             if callback is None or subscription.callback == callback:
                 self._drop(group, subscription)
         if topic not in group:
-            await self._store.unsubscribe(self._member, [(topic, pattern)])
+            await subscriptions.unsubscribe(self._database, self._member, [(topic, pattern)])
 
     def _drop(self, group: dict[str, list[Subscription]], subscription: Subscription) -> None:
         subscription.active = False
@@ -217,7 +220,7 @@ class Subscribers:
             if not topics:
                 continue
             try:
-                await self._store.subscribe(self._member, topics, SUBSCRIPTION_LEASE)
+                await subscriptions.subscribe(self._database, self._member, topics, SUBSCRIPTION_LEASE)
             except DatabaseError as error:
                 logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
                 pause = SUBSCRIPTION_RETRY
@@ -226,7 +229,7 @@ class Subscribers:
         """Let other processes send no more, and wait until everything that came has been told."""
         if self:
             try:
-                await self._store.unsubscribe(self._member, None)
+                await subscriptions.unsubscribe(self._database, self._member, None)
             except DatabaseError as error:
                 # They lapse.
                 logger.warning("subscriptions could not be removed", extra={"error": str(error)})

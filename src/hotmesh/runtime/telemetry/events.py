@@ -23,7 +23,7 @@ from msgspec.structs import asdict
 from hotmesh.core.codec import CONCEALED
 from hotmesh.core.state.step import Step
 from hotmesh.errors import CodecError, ConfigError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
 from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.events")
@@ -79,13 +79,13 @@ class Events:
     Coroutine functions are called on the event loop, plain ones in a thread, so that one that blocks holds up nothing.
     """
 
-    def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str, store: Store) -> None:
+    def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str, database: Database) -> None:
         self._publish = publisher(sink)
         self._in_thread = not _is_asynchronous(self._publish)
         self._namespace = namespace
         self._app_id = app_id
         self._guid = guid
-        self._store = store
+        self._database = database
         self._queue: deque[SystemEvent] = deque()
         self._dropped = 0
         self._wake = Flag()
@@ -135,7 +135,7 @@ class Events:
     def _revealed(self, value: Any) -> Any:
         """A value that a codec may have written; what this process cannot decode is told as such."""
         try:
-            return self._store.payload.reveal(value)
+            return self._database.payload.reveal(value)
         except CodecError:
             return CONCEALED
 

@@ -15,9 +15,9 @@ from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.pruning import Pruned, Selection, prune_batch
-from hotmesh.postgres.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,17 @@ class DBA:
         )
         source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
         await migrate(source, namespace)
-        store = Store(source, namespace, app_id)
+        database = Database(source, namespace, app_id)
         result = PruneResult()
         try:
-            async with store.connection() as driver:
+            async with database.connection() as driver:
                 while True:
-                    batch = await prune_batch(driver, store, selection)
+                    batch = await prune_batch(database, driver, selection)
                     result = result.plus(batch)
                     if not batch.more:
                         return result
         finally:
-            await store.close()
+            await database.close()
 
     @staticmethod
     def safe_name(name: str) -> str:

@@ -18,8 +18,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.errors import DatabaseError, NoConnectionError
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.upkeep.dba import LONGEST_AGE
 
 logger = logging.getLogger("hotmesh.retention")
@@ -43,12 +43,12 @@ SHORTEST_INTERVAL: Final = 1.0
 class Retention:
     """Keeps the tables of one app small, beside other processes. `run` is its lifetime."""
 
-    def __init__(self, store: Store, member: str, keep: float, interval: float) -> None:
-        self._store = store
+    def __init__(self, database: Database, member: str, keep: float, interval: float) -> None:
+        self._database = database
         self._member = member
         self._interval = max(interval, SHORTEST_INTERVAL)
         self._selection = Selection(timedelta(seconds=min(keep, LONGEST_AGE)), limit=ROWS_AT_ONCE)
-        self._link = store.link("retention")
+        self._link = database.link("retention")
 
     async def run(self, tasks: TaskGroup) -> None:
         """Start to take a turn whenever one is due."""
@@ -68,7 +68,7 @@ class Retention:
 
     async def run_once(self) -> float:
         """Delete all there is to delete, if it is this process's turn; seconds until it should ask again."""
-        due = await take_turn(self._store, RETENTION_TASK, self._member, TURN_LEASE)
+        due = await take_turn(self._database, RETENTION_TASK, self._member, TURN_LEASE)
         if due is not None:
             return min(max(due, SHORTEST_INTERVAL), self._interval)
         try:
@@ -83,22 +83,22 @@ class Retention:
         while True:
             started = time.monotonic()
             async with self._link.use() as connection:
-                batch = await prune_batch(connection, self._store, self._selection)
+                batch = await prune_batch(self._database, connection, self._selection)
             jobs += batch.jobs
             rows += batch.engine_streams + batch.worker_streams + batch.signals + batch.subscriptions
             if not batch.more:
                 break
             await anyio.sleep(max((time.monotonic() - started) * PAUSE_PER_BATCH, SHORTEST_PAUSE))
-            due = await take_turn(self._store, RETENTION_TASK, self._member, TURN_LEASE)
+            due = await take_turn(self._database, RETENTION_TASK, self._member, TURN_LEASE)
             if due is not None:
                 # This process stood still for longer than its lease, and another one has gone on.
                 return min(due, self._interval)
-        await end_turn(self._store, RETENTION_TASK, self._member, self._interval)
+        await end_turn(self._database, RETENTION_TASK, self._member, self._interval)
         if jobs or rows:
             logger.info(
                 "pruned",
                 extra={
-                    "app_id": self._store.app_id,
+                    "app_id": self._database.app_id,
                     "jobs": jobs,
                     "rows": rows,
                     "duration": time.monotonic() - since,

@@ -14,7 +14,8 @@ from anyio.abc import TaskGroup
 
 from hotmesh.errors import DatabaseError
 from hotmesh.postgres.connect.link import Link
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.logins import sessions
 
 logger = logging.getLogger("hotmesh.security")
 
@@ -31,12 +32,12 @@ IDLE_PERIOD = 10.0
 class StalledLogins:
     """Watches the worker logins of one app, over a connection of its own, since any other may wait for such a session."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def look(self) -> None:
         """Look once."""
-        link = self._store.link("watch")
+        link = self._database.link("watch")
         try:
             await self._look(link)
         finally:
@@ -47,7 +48,7 @@ class StalledLogins:
         tasks.start_soon(self._watch_loop, name="watch worker logins")
 
     async def _watch_loop(self) -> None:
-        link = self._store.link("watch")
+        link = self._database.link("watch")
         try:
             while True:
                 watching = await self._look(link)
@@ -60,7 +61,7 @@ class StalledLogins:
         """End what has to be ended now; whether the app has worker logins at all."""
         try:
             async with link.use() as connection:
-                ended = await self._store.end_stalled_workers(connection, LONGEST_TRANSACTION)
+                ended = await sessions.end_stalled_workers(self._database, connection, LONGEST_TRANSACTION)
         except DatabaseError as error:
             logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
             return False

@@ -12,7 +12,7 @@ from typing import Any
 from hotmesh.core.wire import dumps_text
 from hotmesh.postgres.connect.failures import StatementError, passing
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
@@ -33,20 +33,20 @@ class AnswerWriter:
 
     def __init__(
         self,
-        store: Store,
+        work: WorkQueue,
         member: str,
         settings: Settings,
         metrics: Metrics,
         leases: LeaseKeeper,
         served: Served,
     ) -> None:
-        self._store = store
+        self._work = work
         self._member = member
         self._settings = settings
         self._metrics = metrics
         self._leases = leases
         self._served = served
-        self._link = store.link("answers")
+        self._link = work.database.link("answers")
         self._answers: list[Answer] = []
         self._most = ANSWER_BATCH
         """Answers that go into one statement."""
@@ -123,7 +123,7 @@ class AnswerWriter:
         self._most = min(self._most * 2, ANSWER_BATCH)
 
     async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
-        held = await self._store.answer_work(
+        held = await self._work.answer(
             connection,
             self._member,
             [
@@ -155,7 +155,7 @@ class AnswerWriter:
         if not postponed:
             return
         topics = {work.topic for work, delay in postponed if delay <= 0}
-        await self._store.postpone_work(
+        await self._work.postpone(
             connection,
             self._member,
             [
@@ -172,5 +172,5 @@ class AnswerWriter:
     async def _write_buried(self, connection: Any) -> None:
         while self._buried:
             work, reason, error = self._buried[0]
-            await self._store.bury_work(connection, self._member, work, reason, error, EVENTS)
+            await self._work.bury(connection, self._member, work, reason, error, EVENTS)
             self._buried.pop(0)

@@ -10,8 +10,8 @@ from hotmesh.core.advance.advance import LOST
 from hotmesh.core.state.job import Event, WorkReceipt
 from hotmesh.core.wire import normalise
 from hotmesh.errors import CodecError, PayloadError
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.postgres.store import Store
 from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
@@ -29,8 +29,10 @@ Deliver = Callable[[str, str, Event], None]
 class Answers:
     """Decides where the outcomes of one process's callbacks go."""
 
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics, writer: AnswerWriter) -> None:
-        self._store = store
+    def __init__(
+        self, database: Database, settings: Settings, metrics: Metrics, writer: AnswerWriter
+    ) -> None:
+        self._database = database
         self._settings = settings
         self._metrics = metrics
         self._writer = writer
@@ -65,7 +67,7 @@ class Answers:
 
     def _write(self, work: HeldWork, status: str, code: int, data: Any) -> None:
         try:
-            self._writer.answer(work, status, code, self._store.payload.dumps(data))
+            self._writer.answer(work, status, code, self._database.payload.dumps(data))
         except CodecError as error:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
             self._writer.postpone(work, ENCODE_RETRY)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import anyio
 
 from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.work import Wanted, WorkQueue
 from hotmesh.runtime import ids
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.answer_writer import AnswerWriter
@@ -25,16 +24,13 @@ from hotmesh.runtime.work.served import Run, Served, WorkSelector
 
 logger = logging.getLogger("hotmesh.worker")
 
-Claim = Callable[[Any, Mapping[WorkSelector, int], int], Awaitable[list[HeldWork]]]
-"""Reserves work, at most so much of each selector, by a reservation."""
-
 
 class Claims:
     """The claims of one process. `run` is its lifetime."""
 
     def __init__(
         self,
-        store: Store,
+        work: WorkQueue,
         member: str,
         settings: Settings,
         served: Served,
@@ -42,14 +38,14 @@ class Claims:
         writer: AnswerWriter,
         lost_reservations: LostReservations,
     ) -> None:
-        self._store = store
+        self._work = work
         self._member = member
         self._settings = settings
         self._served = served
         self._run = run
         self._writer = writer
         self._lost_reservations = lost_reservations
-        self._link = store.link("claims")
+        self._link = work.database.link("claims")
         self.behind: Callable[[], bool] = _never
         """Whether many answers still wait for their commits."""
         self.failures = 0
@@ -96,22 +92,14 @@ class Claims:
             await anyio.sleep(0.005)
         if self._served.stopping:
             return 0
-        names = self._served.names
         wanted = [
             selector
             for selector, served in self._served.workers.items()
             if served.backlog and served.used < served.most
         ]
-        found = 0
-        for selectors, claim in (
-            ([selector for selector in wanted if selector[0] not in names], self._claim_topics),
-            ([selector for selector in wanted if selector[0] in names], self._claim_names),
-        ):
-            if selectors:
-                found += await self._claim(selectors, claim)
-        return found
+        return await self._claim(wanted) if wanted else 0
 
-    async def _claim(self, selectors: Sequence[WorkSelector], claim: Claim) -> int:
+    async def _claim(self, selectors: Sequence[WorkSelector]) -> int:
         """Claim work for the free slots of these selectors, and run it; how much it was."""
         limits = self._hold_slots(selectors)
         claimed: list[HeldWork] = []
@@ -120,7 +108,13 @@ class Claims:
         reservation = ids.token()
         try:
             async with self._link.use() as connection:
-                claimed = await claim(connection, limits, reservation)
+                claimed = await self._work.claim(
+                    connection,
+                    self._member,
+                    [self._wanted(selector, limit) for selector, limit in limits.items()],
+                    self._settings.lease,
+                    reservation,
+                )
         except NoConnectionError:
             self._lost_reservations.add(reservation)
             raise
@@ -173,30 +167,16 @@ class Claims:
             },
         )
         async with self._link.use() as connection:
-            await self._store.postpone_work(
+            await self._work.postpone(
                 connection,
                 self._member,
                 [(w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False) for w in unreadable],
                 None,
             )
 
-    async def _claim_topics(
-        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
-    ) -> list[HeldWork]:
-        most = {topic: limit for (topic, _), limit in limits.items()}
-        return await self._store.claim_work(connection, self._member, most, self._settings.lease, reservation)
-
-    async def _claim_names(
-        self, connection: Any, limits: Mapping[WorkSelector, int], reservation: int
-    ) -> list[HeldWork]:
-        names = self._served.names
-        wanted = [
-            (topic, name, names[topic] if name is None else (), limit)
-            for (topic, name), limit in limits.items()
-        ]
-        return await self._store.claim_named_work(
-            connection, self._member, wanted, self._settings.lease, reservation
-        )
+    def _wanted(self, selector: WorkSelector, limit: int = 1) -> Wanted:
+        topic, name = selector
+        return Wanted(topic, name, self._served.names.get(topic, ()) if name is None else (), limit)
 
     async def _next_due(self) -> float | None:
         """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free slots."""
@@ -212,9 +192,9 @@ class Claims:
         moments = []
         async with self._link.use() as connection:
             if topics:
-                moments.append(await self._store.next_work_at(connection, topics))
+                moments.append(await self._work.next_at(connection, [Wanted(topic) for topic in topics]))
             if named:
-                moments.append(await self._store.next_named_work_at(connection, named))
+                moments.append(await self._work.next_at(connection, [Wanted(*one) for one in named]))
         due = min((moment for moment in moments if moment is not None), default=None)
         if due is None:
             return None
@@ -229,7 +209,7 @@ class Claims:
             return
         try:
             async with self._link.use() as connection:
-                count = await self._store.give_back_work(connection, self._member, self._served.topics)
+                count = await self._work.give_back(connection, self._member, self._served.topics)
             if count:
                 logger.warning("work given back unfinished", extra={"count": count})
         except DatabaseError as error:

@@ -21,7 +21,7 @@ import anyio
 from hotmesh.core.state.step import WorkKey
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.work import WorkQueue
 
 logger = logging.getLogger("hotmesh.lease")
 
@@ -29,9 +29,9 @@ logger = logging.getLogger("hotmesh.lease")
 class LeaseKeeper:
     """The leases of one instance. `hold` and `release` belong to the event loop; the rest runs in the thread."""
 
-    def __init__(self, store: Store, member: str, lease: float) -> None:
-        self._store = store
-        self._source = store.source.apart()
+    def __init__(self, work: WorkQueue, member: str, lease: float) -> None:
+        self._work = work
+        self._source = work.database.source.apart()
         self._member = member
         self._lease = lease
         self._held: dict[WorkKey, float] = {}
@@ -101,7 +101,7 @@ class LeaseKeeper:
         try:
             async with link.use() as connection:
                 now = time.monotonic()
-                held = await self._store.extend_work(connection, self._member, due, self._lease)
+                held = await self._work.extend(connection, self._member, due, self._lease)
         finally:
             await link.close()
         for key, kept in zip(due, held, strict=True):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from hotmesh.errors import DatabaseError
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.worker")
@@ -26,13 +26,13 @@ class LostReservations:
 
     def __init__(
         self,
-        store: Store,
+        work: WorkQueue,
         member: str,
         lease: float,
         topics: Callable[[], Collection[str]],
         given_back: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._work = work
         self._member = member
         self._lease = lease
         self._topics = topics
@@ -40,7 +40,7 @@ class LostReservations:
         self._lost: dict[int, float] = {}
         """Reservation → when it was given up, by `time.monotonic`."""
         self._wake = Flag()
-        self._link = store.link("unanswered")
+        self._link = work.database.link("unanswered")
 
     def add(self, reservation: int) -> None:
         """A claim or commit with this reservation got no answer, and will not be asked after otherwise."""
@@ -66,7 +66,7 @@ class LostReservations:
         if topics:
             try:
                 async with self._link.use() as connection:
-                    count = await self._store.give_back_work(connection, self._member, topics, lost)
+                    count = await self._work.give_back(connection, self._member, topics, lost)
             except DatabaseError as error:
                 logger.warning("lost reservations could not be looked for", extra={"error": str(error)})
                 return

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.duration import seconds
-from hotmesh.postgres.store import Store
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
@@ -46,7 +46,7 @@ class Workers:
 
     def __init__(
         self,
-        store: Store,
+        work: WorkQueue,
         member: str,
         settings: Settings,
         leases: LeaseKeeper,
@@ -56,17 +56,17 @@ class Workers:
         self._settings = settings
         self._telemetry = telemetry
         self._rate_of: Callable[[str], int] = _unlimited
-        self._served = Served(Wake(settings.poll * (UNHURRIED if store.keeps_sessions else 1)))
+        self._served = Served(Wake(settings.poll * (UNHURRIED if work.database.keeps_sessions else 1)))
         self._lost_reservations = LostReservations(
-            store, member, settings.lease, lambda: self.topics, self.wake_all
+            work, member, settings.lease, lambda: self.topics, self.wake_all
         )
-        self._writer = AnswerWriter(store, member, settings, metrics, leases, self._served)
-        self._answers = Answers(store, settings, metrics, self._writer)
+        self._writer = AnswerWriter(work, member, settings, metrics, leases, self._served)
+        self._answers = Answers(work.database, settings, metrics, self._writer)
         self._callbacks = Callbacks(
-            store.app_id, settings, metrics, self._served, leases, self._answers, self._writer
+            work.database.app_id, settings, metrics, self._served, leases, self._answers, self._writer
         )
         self._claims = Claims(
-            store,
+            work,
             member,
             settings,
             self._served,

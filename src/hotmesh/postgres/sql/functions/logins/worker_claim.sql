@@ -1,5 +1,5 @@
 -- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
--- p_names, p_others: as in claim_named_work; with neither, work of any workflow name.
+-- p_names, p_others: as in claim_work; with neither, work of any workflow name.
 -- Locks    the credential, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
 -- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
 --          often than most_deliveries, and never answered, is given up.

@@ -11,6 +11,6 @@ begin
        or cardinality(p_others) is distinct from cardinality(p_topics) or array_ndims(p_others) > 1 then
         raise exception 'one name and list of other names for each topic' using errcode = '22023';
     end if;
-    return mesh.next_named_work_at(v_login.app_id, p_topics, p_names, p_others);
+    return mesh.next_work_at(v_login.app_id, p_topics, p_names, p_others);
 end
 $$;

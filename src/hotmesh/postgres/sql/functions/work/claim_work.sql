@@ -1,32 +1,51 @@
 -- claim_work: reserve visible work of some topics, at most p_limits of each, oldest first.
+-- One element per worker: p_names is the workflow name that it takes; null: any but p_others, which others here take.
+-- Without these two, any name. What nobody here takes stays as it is, for whoever does.
 -- Writes   reserved_by, reservation (if the answer gets lost, give_back_work takes it back by that),
 --          visible_at = now + p_lease (when the reservation lapses), delivery + 1.
 -- Returns  the reserved rows. Rows that another consumer holds or is claiming are skipped.
 create or replace function mesh.claim_work(
     p_app text, p_member text, p_topics text[], p_limits integer[], p_lease double precision,
-    p_reservation bigint default null
-) returns setof mesh.worker_stream language sql
+    p_reservation bigint default null, p_names text[] default null, p_others text[] default null
+) returns setof mesh.worker_stream language plpgsql
   set plan_cache_mode = force_generic_plan
+  -- Without bitmaps: where the planner believes that few rows have another name, it would sort the whole queue.
+  set enable_bitmapscan = off
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+begin
     -- Nobody waits for the disk: what the answer changes is on it with that. If the server crashes before, the row is
     -- visible again, as if its lease had lapsed.
-    select set_config('synchronous_commit', 'off', true);
+    perform set_config('synchronous_commit', 'off', true);
     -- MATERIALIZED, or the planner may run it once per outer row and reserve more than was asked for.
-    with candidate as materialized (
+    return query with candidate as materialized (
         select s.generation, s.activity_id, s.dimension
-          from unnest(p_topics, p_limits) as t(topic, most)
+          from unnest(p_topics, p_limits, p_names, p_others) as t(topic, most, name, others)
          cross join lateral (
-            select w.generation, w.activity_id, w.dimension
-              from mesh.worker_stream as w
-             where w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
-             order by w.visible_at
-             limit t.most
-               for update skip locked) as s
+            -- Whether there is a name is asked inside of each part, so that the other part is not even begun.
+            select * from (
+                select w.generation, w.activity_id, w.dimension
+                  from mesh.worker_stream as w
+                 where t.name is null and w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
+                   and (t.others is null or w.workflow_name <> all (t.others::text[]))
+                 order by w.visible_at
+                 limit t.most
+                   for update skip locked) as any_name
+             union all
+            select * from (
+                -- The name is a condition on the index: a long queue of other names is not read row by row.
+                select w.generation, w.activity_id, w.dimension
+                  from mesh.worker_stream as w
+                 where t.name is not null and w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
+                   and w.workflow_name = t.name
+                 order by w.visible_at
+                 limit t.most
+                   for update skip locked) as one_name) as s
     )
     update mesh.worker_stream as w
        set reserved_by = p_member, reservation = p_reservation,
            visible_at = mesh.clock() + p_lease * interval '1 second', delivery = w.delivery + 1
       from candidate as c
      where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
-    returning w.*
+    returning w.*;
+end
 $$;

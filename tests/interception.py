@@ -1,0 +1,59 @@
+"""Lets a test step between one mesh and a function that speaks to its database."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from hotmesh import HotMesh
+from hotmesh.postgres.database import Database
+from hotmesh.postgres.work import WorkQueue
+
+Call = Callable[..., Any]
+
+
+def database_of(mesh: HotMesh) -> Database:
+    """The handle that a mesh reaches its database by."""
+    return mesh._member.database
+
+
+def work_of(mesh: HotMesh) -> WorkQueue:
+    """The queue that its workers take work from."""
+    return mesh._member.work
+
+
+_replaced: dict[Call, tuple[Call, WeakKeyDictionary[Database, Call]]] = {}
+"""What stands in the place of a function → that function, and what is called for which database instead."""
+
+
+def intercept(database: Database, function: Call, replacement: Call | None) -> Call:
+    """From now on, `function` (such as `commits.commit`) is for this database `replacement`; None: itself again.
+
+    A replacement gets the arguments without the database. Returns the function itself, for this database.
+    """
+    if function not in _replaced:
+        function = _replace(function)
+    honest, by_database = _replaced[function]
+    if replacement is None:
+        by_database.pop(database, None)
+    else:
+        by_database[database] = replacement
+    return partial(honest, database)
+
+
+def _replace(function: Call) -> Call:
+    by_database: WeakKeyDictionary[Database, Call] = WeakKeyDictionary()
+
+    @wraps(function)
+    async def dispatch(database: Database, *arguments: Any, **options: Any) -> Any:
+        replacement = by_database.get(database)
+        if replacement is None:
+            return await function(database, *arguments, **options)
+        return await replacement(*arguments, **options)
+
+    setattr(sys.modules[function.__module__], function.__name__, dispatch)
+    _replaced[dispatch] = function, by_database
+    return dispatch

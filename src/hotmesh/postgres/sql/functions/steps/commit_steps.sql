@@ -10,7 +10,7 @@
 --   5. Tell     who listens (find_listeners), and a hint to other processes (wake).
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
 -- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in
---          key order, then stream rows by key.
+--          the order of their numbers (lock_signal_keys), then rows of streams, timers and waits.
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
 --            busy       another transaction holds the job
@@ -218,6 +218,11 @@ begin
     end if;
 
     -- 2. Consume.
+    if h_step is not null or s_step is not null then
+        -- Before any wait is removed: whoever brings a signal holds its key, and then removes the wait.
+        perform mesh.lock_signal_keys(p_app, h_topic || s_topic, h_key || s_key);
+    end if;
+
     if d_step is not null then
         with wanted as materialized (
             select w.step, w.what, w.generation, w.activity, w.dimension::integer[] as dimension
@@ -349,29 +354,27 @@ begin
          where v_all or not w.step = any (refused);
     end if;
 
-    if h_step is not null or s_step is not null then
-        perform mesh.lock_signal_keys(p_app, h_topic || s_topic, h_key || s_key);
-        if h_step is not null then
-            insert into mesh.wait (app_id, job_id, generation, activity_id, dimension, topic, key, created_at)
-            select p_app, w.job_id, w.generation, w.activity, w.dimension::integer[], w.topic, w.key, v_now
-              from unnest(h_step, h_job_id, h_generation, h_activity, h_dimension, h_topic, h_key)
-                   as w(step, job_id, generation, activity, dimension, topic, key)
-             where v_all or not w.step = any (refused);
-            if mesh.take_early_signals(p_app, h_topic, h_key) > 0 then
+    if h_step is not null then
+        insert into mesh.wait (app_id, job_id, generation, activity_id, dimension, topic, key, created_at)
+        select p_app, w.job_id, w.generation, w.activity, w.dimension::integer[], w.topic, w.key, v_now
+          from unnest(h_step, h_job_id, h_generation, h_activity, h_dimension, h_topic, h_key)
+               as w(step, job_id, generation, activity, dimension, topic, key)
+         where v_all or not w.step = any (refused);
+        if mesh.take_early_signals(p_app, h_topic, h_key) > 0 then
+            woken := true;
+        end if;
+    end if;
+
+    if s_step is not null then
+        for v_step in
+            select w.ordinal from unnest(s_step) with ordinality as w(step, ordinal)
+             where v_all or not w.step = any (refused) order by w.ordinal
+        loop
+            if mesh.hand_over_signal(p_app, s_topic[v_step], s_key[v_step], s_data[v_step]::json, s_status[v_step],
+                                     s_code[v_step], s_keep[v_step]) then
                 woken := true;
             end if;
-        end if;
-        if s_step is not null then
-            for v_step in
-                select w.ordinal from unnest(s_step) with ordinality as w(step, ordinal)
-                 where v_all or not w.step = any (refused) order by w.ordinal
-            loop
-                if mesh.hand_over_signal(p_app, s_topic[v_step], s_key[v_step], s_data[v_step]::json, s_status[v_step],
-                                         s_code[v_step], s_keep[v_step]) then
-                    woken := true;
-                end if;
-            end loop;
-        end if;
+        end loop;
     end if;
 
     -- 4. End.

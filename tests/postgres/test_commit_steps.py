@@ -619,30 +619,30 @@ async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(tab
 
 
 async def test_a_hook_that_waits_again_and_a_signal_for_it_do_not_wait_for_each_other(
-    database: Database,
+    tables: Tables,
 ) -> None:
     """Its timer was first: the step removes the wait, and registers another one under the same key."""
     job = make_job("a")
     wait = Wait("a", job.generation, "hook", (0, 0), "signals", "key")
-    await database.commit(Step((created(job),), waits=(wait,)))
+    await tables.commit(Step((created(job),), waits=(wait,)))
     again = Step(
         (moved(job),),
         released=(ActivityInstance(job.generation, "hook", (0, 0)),),
         waits=(msgspec.structs.replace(wait, dimension=(0, 1)),),
     )
-    async with connected(database.url) as engine, connected(database.url) as sender:
+    async with connected(tables.url) as engine, connected(tables.url) as sender:
         sending = sender.transaction()
         await sending.start()
         # What send_signal does, with a pause in the middle.
         await sender.execute("select hotmesh.lock_signal_keys($1, '{signals}', '{key}')", APP)
-        step = asyncio.ensure_future(database.commit(again, connection=engine))
-        await blocked_by(database.connection, engine, sender)
+        step = asyncio.ensure_future(tables.commit(again, connection=engine))
+        await blocked_by(tables.connection, engine, sender)
         hand_over = "select hotmesh.hand_over_signal($1, 'signals', 'key', '{}', 'success', 200, null)"
         assert await asyncio.wait_for(sender.fetchval(hand_over, APP), timeout=5)
         await sending.commit()
         assert not (await step).refused
 
-    assert await database.rows(job.generation) == NONE | {"wait": 1, "engine_stream": 1}
+    assert await tables.rows(job.generation) == NONE | {"wait": 1, "engine_stream": 1}
 
 
 # -- loading -------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ In reading order:
 - `request`: what is said about a job to be started or stopped, checked, as the core wants it.
 - `starting`: starts a job within a transaction of the caller's.
 - `messages_for_jobs`: signals, further answers, interrupts, the end of a pending start.
-- `broadcasts`: signals to all jobs that are listed under a facet.
 - `job_statistics`: what is counted about jobs, and such signals, as callers ask for them.
 - `operations`: cancels and scrubs jobs, and decides about what was given up.
 """

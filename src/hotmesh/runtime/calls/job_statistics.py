@@ -11,7 +11,7 @@ from hotmesh.core.plan.compile import GraphPlan
 from hotmesh.core.wire import normalise
 from hotmesh.observe import statistics
 from hotmesh.observe.statistics import ResolvedQuery
-from hotmesh.runtime.calls.broadcasts import signal_all
+from hotmesh.runtime.engine.broadcasts import signal_all
 from hotmesh.runtime.surroundings import Surroundings
 
 

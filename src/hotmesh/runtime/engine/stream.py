@@ -20,9 +20,9 @@ from hotmesh.postgres.connect.failures import id_is_held, passing, translated
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.engine_stream import DueJob
 from hotmesh.postgres.steps import Committed
-from hotmesh.runtime.calls.broadcasts import carry_out
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.after_commit import AfterCommit
+from hotmesh.runtime.engine.broadcasts import carry_out
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader

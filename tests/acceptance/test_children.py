@@ -31,18 +31,21 @@ async def answer(message: StreamData) -> Response:
 WORKERS = {"answer": Worker("answer", answer, max_concurrency=100)}
 
 
-async def test_row_182_flows_in_flows_without_data(mesh: HotMesh) -> None:
+@pytest.mark.row(182)
+async def test_flows_in_flows_without_data(mesh: HotMesh) -> None:
     output = await mesh.pubsub("outer", {}, timeout=5)
     assert (output.metadata.js, output.data) == (0, {})
 
 
+@pytest.mark.row(183, 184)
 @pytest.mark.parametrize("wait", [None, True])
-async def test_row_183_and_184_the_result_of_a_child_is_mapped(mesh: HotMesh, wait: bool | None) -> None:
+async def test_the_result_of_a_child_is_mapped(mesh: HotMesh, wait: bool | None) -> None:
     output = await mesh.pubsub("ask", {"topic": "value", "await": wait}, timeout=5)
     assert output.data == {"value": 7}
 
 
-async def test_row_185_await_false_gives_the_id_of_the_child(mesh: HotMesh) -> None:
+@pytest.mark.row(185)
+async def test_await_false_gives_the_id_of_the_child(mesh: HotMesh) -> None:
     output = await mesh.pubsub("ask", {"topic": "value", "await": False, "id": "detached"}, timeout=5)
     assert output.data["job_id"] == "detached"
     assert len(output.data["jc"]) == 18
@@ -50,18 +53,21 @@ async def test_row_185_await_false_gives_the_id_of_the_child(mesh: HotMesh) -> N
     assert (child.metadata.px, child.metadata.pj) == (True, output.metadata.jid)
 
 
-async def test_row_187_what_a_child_cannot_do_at_its_creation_is_the_parents_error(mesh: HotMesh) -> None:
+@pytest.mark.row(187)
+async def test_what_a_child_cannot_do_at_its_creation_is_the_parents_error(mesh: HotMesh) -> None:
     output = await mesh.pubsub("ask", {"topic": "value", "id": "x" * 600}, timeout=5)
     assert output.data == {"handled": "the job id of stats.id has 600 characters; it may have at most 512"}
 
 
-async def test_row_188_an_unknown_child_topic(mesh: HotMesh) -> None:
+@pytest.mark.row(188)
+async def test_an_unknown_child_topic(mesh: HotMesh) -> None:
     output = await mesh.pubsub("ask", {"topic": "nowhere"}, timeout=5)
     expected = "no subscription found for topic nowhere in app children for app version 1"
     assert output.data == {"handled": expected}
 
 
-async def test_row_189_and_190_errors_of_children_by_code(mesh: HotMesh) -> None:
+@pytest.mark.row(189, 190)
+async def test_errors_of_children_by_code(mesh: HotMesh) -> None:
     output = await mesh.pubsub("ask", {"topic": "value", "code": 500}, timeout=5)
     assert output.data == {"handled": "failed with 500"}
     with pytest.raises(JobError, match="failed with 501") as caught:
@@ -69,7 +75,8 @@ async def test_row_189_and_190_errors_of_children_by_code(mesh: HotMesh) -> None
     assert caught.value.code == 501
 
 
-async def test_row_191_a_child_id_of_another_job(mesh: HotMesh) -> None:
+@pytest.mark.row(191)
+async def test_a_child_id_of_another_job(mesh: HotMesh) -> None:
     await mesh.pub("value", {"id": "taken"})
     with pytest.raises(JobError, match=r"^Duplicate job: taken$") as caught:
         await mesh.pubsub("ask", {"topic": "value", "id": "taken"}, timeout=5)

@@ -37,7 +37,8 @@ async def reentrant(message: StreamData) -> Response:
 WORKERS = {"increment": increment, "reentrant": reentrant, "proxy": lambda _: {}}
 
 
-async def test_row_136_and_138_a_worker_runs_five_times_in_passes_of_its_own(mesh: HotMesh) -> None:
+@pytest.mark.row(136, 138)
+async def test_a_worker_runs_five_times_in_passes_of_its_own(mesh: HotMesh) -> None:
     output = await mesh.pubsub("counter", {}, timeout=5)
     assert output.data == {"counter": 5}
     assert calls[output.metadata.jid] == [
@@ -49,7 +50,8 @@ async def test_row_136_and_138_a_worker_runs_five_times_in_passes_of_its_own(mes
     ]
 
 
-async def test_row_137_a_version_that_is_deployed_meanwhile_cycles_by_a_code(
+@pytest.mark.row(137)
+async def test_a_version_that_is_deployed_meanwhile_cycles_by_a_code(
     module_database_url: str,
 ) -> None:
     def graph(version: str, condition: str) -> str:
@@ -88,7 +90,8 @@ app:
         assert (await mesh.export(output.metadata.jid))["status"] == "0"
 
 
-async def test_row_139_an_endless_cycle_fails_the_job(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(139)
+async def test_an_endless_cycle_fails_the_job(mesh: HotMesh, module_database_url: str) -> None:
     settings = {"max_cycles": 3}
     async with HotMesh.init(mesh.app_id, connection=module_database_url, settings=settings) as short:
         with pytest.raises(JobError, match=r"^Cycle limit exceeded for job H") as caught:
@@ -96,12 +99,13 @@ async def test_row_139_an_endless_cycle_fails_the_job(mesh: HotMesh, module_data
         assert await short.get_status(str(caught.value.job_id)) == 0
 
 
+@pytest.mark.row(140)
 @pytest.mark.parametrize(
     "plan",
     [[], [588], [595], [591], [590], [5900], [589], [599, 599], [588, 595, 591, 590, 5900, 589, 599]],
     ids=str,
 )
-async def test_row_140_a_flow_that_is_entered_again_and_again(mesh: HotMesh, plan: list[int]) -> None:
+async def test_a_flow_that_is_entered_again_and_again(mesh: HotMesh, plan: list[int]) -> None:
     job_id = await mesh.pub("reentrant", {"plan": plan})
     signalled = False
 

@@ -20,7 +20,8 @@ async def _versions(url: str) -> list[str]:
         return [row["version"] for row in await connection.fetch("select version from hotmesh.app_version")]
 
 
-async def test_row_23_and_24_a_file_with_references_is_planned_and_deployed(database_url: str) -> None:
+@pytest.mark.row(23, 24)
+async def test_a_file_with_references_is_planned_and_deployed(database_url: str) -> None:
     async with HotMesh.init("referring", connection=database_url) as mesh:
         planned = await mesh.plan(GRAPHS / "with_references.yaml")
         assert await _versions(database_url) == []
@@ -29,7 +30,8 @@ async def test_row_23_and_24_a_file_with_references_is_planned_and_deployed(data
     assert "$ref" not in str(planned)
 
 
-async def test_row_13_and_25_a_second_instance_deploys_text_and_runs(
+@pytest.mark.row(13, 25)
+async def test_a_second_instance_deploys_text_and_runs(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def double(message: StreamData) -> dict[str, Any]:
@@ -45,7 +47,8 @@ async def test_row_13_and_25_a_second_instance_deploys_text_and_runs(
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
-async def test_row_30_schemas_of_the_graph_are_those_of_its_activities(database_url: str) -> None:
+@pytest.mark.row(30)
+async def test_schemas_of_the_graph_are_those_of_its_activities(database_url: str) -> None:
     text = """
 app:
   id: schemas
@@ -83,8 +86,9 @@ BROKEN = {
 }
 
 
+@pytest.mark.row(37, 38, 39)
 @pytest.mark.parametrize("rule", BROKEN)
-async def test_row_37_and_38_and_39_what_is_wrong_is_named_and_nothing_is_stored(
+async def test_what_is_wrong_is_named_and_nothing_is_stored(
     module_database_url: str, tmp_path: Path, rule: str
 ) -> None:
     graph = f"""
@@ -105,7 +109,8 @@ app:
     assert await _versions(module_database_url) == []
 
 
-async def test_row_39_the_app_of_a_document_is_the_instances(module_database_url: str) -> None:
+@pytest.mark.row(39)
+async def test_the_app_of_a_document_is_the_instances(module_database_url: str) -> None:
     async with HotMesh.init("broken", connection=module_database_url) as mesh:
         with pytest.raises(CompileError, match="V16"):
             await mesh.deploy(one_worker("another"))

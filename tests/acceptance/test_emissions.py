@@ -28,7 +28,8 @@ async def listening(mesh: HotMesh, topic: str) -> AsyncIterator[Told]:
     await mesh.unsub(topic)
 
 
-async def test_row_202_an_interim_message_and_a_final_one(mesh: HotMesh) -> None:
+@pytest.mark.row(202)
+async def test_an_interim_message_and_a_final_one(mesh: HotMesh) -> None:
     async with listening(mesh, "emit.tested") as told:
         job_id = await mesh.pub("emit", {})
         await eventually(lambda: len(told) == 2)
@@ -38,8 +39,9 @@ async def test_row_202_an_interim_message_and_a_final_one(mesh: HotMesh) -> None
     ]
 
 
+@pytest.mark.row(203, 204)
 @pytest.mark.parametrize(("emit", "expected"), [(True, [1, 1, 1, 0]), (False, [1, 1, 0])])
-async def test_row_203_and_204_emissions_in_order(mesh: HotMesh, emit: bool, expected: list[int]) -> None:
+async def test_emissions_in_order(mesh: HotMesh, emit: bool, expected: list[int]) -> None:
     async with listening(mesh, "emit.order.tested") as told:
         first = await mesh.pubsub("emit.order", {"emit": emit}, timeout=5)
         await eventually(lambda: len(told) == len(expected))
@@ -47,7 +49,8 @@ async def test_row_203_and_204_emissions_in_order(mesh: HotMesh, emit: bool, exp
     assert [output.metadata.js for _, output in told] == expected
 
 
-async def test_row_205_persist_answers_early_and_again_at_the_end(mesh: HotMesh) -> None:
+@pytest.mark.row(205)
+async def test_persist_answers_early_and_again_at_the_end(mesh: HotMesh) -> None:
     async with listening(mesh, "persist.tested") as told:
         output = await mesh.pubsub("persist", {}, timeout=5)
         await eventually(lambda: len(told) == 2)
@@ -58,11 +61,12 @@ async def test_row_205_persist_answers_early_and_again_at_the_end(mesh: HotMesh)
     ]
 
 
+@pytest.mark.row(206, 207)
 @pytest.mark.parametrize(
     ("topic", "seconds"),
     [("expire.2", 2), ("expire.0", None), ("expire.-1", None), ("expire.unresolved", 1), ("expire.20", 20)],
 )
-async def test_row_206_and_207_how_long_a_finished_job_is_kept(
+async def test_how_long_a_finished_job_is_kept(
     mesh: HotMesh, module_database_url: str, topic: str, seconds: float | None
 ) -> None:
     job_id = await mesh.pub(topic, {})
@@ -74,7 +78,8 @@ async def test_row_206_and_207_how_long_a_finished_job_is_kept(
     assert row["kept"] == seconds
 
 
-async def test_row_208_and_212_one_job_or_all_of_a_topic(mesh: HotMesh) -> None:
+@pytest.mark.row(208, 212)
+async def test_one_job_or_all_of_a_topic(mesh: HotMesh) -> None:
     async with listening(mesh, "persist.tested.mine") as mine, listening(mesh, "persist.tested") as every:
         await mesh.pub("persist", {}, extended={"id": "mine"})
         await mesh.pub("persist", {}, extended={"id": "other"})
@@ -83,7 +88,8 @@ async def test_row_208_and_212_one_job_or_all_of_a_topic(mesh: HotMesh) -> None:
     assert {output.metadata.jid for _, output in every} == {"mine", "other"}
 
 
-async def test_row_370_two_subscriptions_to_one_channel(mesh: HotMesh) -> None:
+@pytest.mark.row(370)
+async def test_two_subscriptions_to_one_channel(mesh: HotMesh) -> None:
     one: list[str] = []
     two: list[str] = []
 

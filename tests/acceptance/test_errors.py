@@ -94,14 +94,16 @@ def gaps(job_id: str) -> list[float]:
     return [later - earlier for earlier, later in zip(tries[job_id], tries[job_id][1:], strict=False)]
 
 
-async def test_row_89_a_success(mesh: HotMesh) -> None:
+@pytest.mark.row(89)
+async def test_a_success(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("status", {"how": "success"}, timeout=5)).data == {
         "status": "success",
         "value": 1,
     }
 
 
-async def test_row_90_an_error_that_nobody_handles(mesh: HotMesh) -> None:
+@pytest.mark.row(90)
+async def test_an_error_that_nobody_handles(mesh: HotMesh) -> None:
     error = await failing(mesh, "status", {"how": "error"})
     assert (error.code, str(error)) == (422, "declined")
     assert error.job_id
@@ -110,7 +112,8 @@ async def test_row_90_an_error_that_nobody_handles(mesh: HotMesh) -> None:
     assert state.metadata.js == 0
 
 
-async def test_row_91_an_error_of_a_child_is_its_parents(mesh: HotMesh) -> None:
+@pytest.mark.row(91)
+async def test_an_error_of_a_child_is_its_parents(mesh: HotMesh) -> None:
     error = await failing(mesh, "parent", {"how": "forbidden"})
     assert (error.code, str(error)) == (403, "not you")
     assert error.job_id
@@ -120,7 +123,8 @@ async def test_row_91_an_error_of_a_child_is_its_parents(mesh: HotMesh) -> None:
     assert (await mesh.get_state("status", child)).metadata.err == expected
 
 
-async def test_row_92_a_pending_answer_and_a_later_one(mesh: HotMesh) -> None:
+@pytest.mark.row(92)
+async def test_a_pending_answer_and_a_later_one(mesh: HotMesh) -> None:
     waiting = asyncio.create_task(mesh.pubsub("status", {"how": "pending 92"}, timeout=5))
     message = await eventually(
         lambda: next((m for m in requests.values() if m.data["how"] == "pending 92"), None)
@@ -131,7 +135,8 @@ async def test_row_92_a_pending_answer_and_a_later_one(mesh: HotMesh) -> None:
     assert output.data == {"status": "success", "code": 200, "percentage": 99}
 
 
-async def test_row_93_each_pending_answer_is_a_pass(mesh: HotMesh) -> None:
+@pytest.mark.row(93)
+async def test_each_pending_answer_is_a_pass(mesh: HotMesh) -> None:
     waiting = asyncio.create_task(mesh.pubsub("status", {"how": "pending 93"}, timeout=5))
     message = await eventually(
         lambda: next((m for m in requests.values() if m.data["how"] == "pending 93"), None)
@@ -149,28 +154,32 @@ async def test_row_93_each_pending_answer_is_a_pass(mesh: HotMesh) -> None:
     assert sorted(progress[job_id]) == [50, 60, 70]
 
 
+@pytest.mark.row(94)
 @pytest.mark.parametrize(
     ("how", "code", "text"), [("raise", 500, "boom"), ("raise with code", 422, "no funds")]
 )
-async def test_row_94_a_callback_that_raises(mesh: HotMesh, how: str, code: int, text: str) -> None:
+async def test_a_callback_that_raises(mesh: HotMesh, how: str, code: int, text: str) -> None:
     error = await failing(mesh, "status", {"how": how})
     assert (error.code, str(error)) == (code, text)
     assert "Traceback" in error.error["stack"]
 
 
-async def test_row_95_an_unconditional_transition_handles_errors(mesh: HotMesh) -> None:
+@pytest.mark.row(95)
+async def test_an_unconditional_transition_handles_errors(mesh: HotMesh) -> None:
     output = await mesh.pubsub("handled", {"how": "error"}, timeout=5)
     assert output.data == {"why": "declined"}
     assert "err" not in output.metadata
 
 
-async def test_row_96_a_list_of_codes_handles_errors_and_successes(mesh: HotMesh) -> None:
+@pytest.mark.row(96)
+async def test_a_list_of_codes_handles_errors_and_successes(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("listed", {"how": "error 404"}, timeout=5)).data == {"why": "gone"}
     assert (await mesh.pubsub("listed", {"how": "not found"}, timeout=5)).data == {"bound": 2}
 
 
+@pytest.mark.row(97, 98)
 @pytest.mark.parametrize("topic", ["sibling", "sibling.parent"])
-async def test_row_97_and_98_an_error_is_told_once_while_siblings_go_on(
+async def test_an_error_is_told_once_while_siblings_go_on(
     mesh: HotMesh, module_database_url: str, topic: str
 ) -> None:
     told: list[JobOutput] = []
@@ -196,36 +205,42 @@ async def test_row_97_and_98_an_error_is_told_once_while_siblings_go_on(
     assert [output.metadata.jid for output in told] == [job_id]
 
 
-async def test_row_99_an_error_without_a_code_has_500(mesh: HotMesh) -> None:
+@pytest.mark.row(99)
+async def test_an_error_without_a_code_has_500(mesh: HotMesh) -> None:
     error = await failing(mesh, "status", {"how": "without code"})
     assert (error.code, str(error)) == (500, "no code")
 
 
-async def test_row_100_nothing_is_an_empty_answer_and_text_an_error(mesh: HotMesh) -> None:
+@pytest.mark.row(100)
+async def test_nothing_is_an_empty_answer_and_text_an_error(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("status", {"how": "nothing"}, timeout=5)).data == {"status": "success"}
     assert (await failing(mesh, "status", {"how": "text"})).code == 500
 
 
-async def test_row_101_an_answer_needs_no_metadata(mesh: HotMesh) -> None:
+@pytest.mark.row(101)
+async def test_an_answer_needs_no_metadata(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("status", {"how": "without metadata"}, timeout=5)).data["value"] == 3
 
 
 # -- retries ---------------------------------------------------------------------------------------------
 
 
-async def test_row_102_and_122_a_failure_is_tried_again_and_says_so(mesh: HotMesh) -> None:
+@pytest.mark.row(102, 122)
+async def test_a_failure_is_tried_again_and_says_so(mesh: HotMesh) -> None:
     output = await mesh.pubsub("yaml.retry", {"values": [1, 2, 3, 4, 5], "fails": 1}, timeout=5)
     assert output.data == {"result": 15}
     assert seen_tries[output.metadata.jid] == [None, 1]
 
 
-async def test_row_103_the_third_execution_succeeds(mesh: HotMesh) -> None:
+@pytest.mark.row(103)
+async def test_the_third_execution_succeeds(mesh: HotMesh) -> None:
     output = await mesh.pubsub("yaml.retry.five", {"fails": 2}, timeout=5)
     assert output.data == {"result": 1}
     assert len(tries[output.metadata.jid]) == 3
 
 
-async def test_row_104_two_retries_are_three_executions(mesh: HotMesh) -> None:
+@pytest.mark.row(104)
+async def test_two_retries_are_three_executions(mesh: HotMesh) -> None:
     error = await failing(mesh, "yaml.retry.two", {})
     first, second = gaps(str(error.job_id))
     assert (error.code, str(error)) == (500, "not yet")
@@ -234,9 +249,8 @@ async def test_row_104_two_retries_are_three_executions(mesh: HotMesh) -> None:
     assert 0.09 <= second < 0.9
 
 
-async def test_row_105_a_job_whose_retries_are_used_up_has_the_error(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(105)
+async def test_a_job_whose_retries_are_used_up_has_the_error(mesh: HotMesh, module_database_url: str) -> None:
     failed = asyncio.create_task(failing(mesh, "yaml.retry.five", {"fails": 99}, within=10))
     sooner = (
         "update hotmesh.worker_stream set visible_at = now() where topic = 'add' and reserved_by is null "
@@ -253,7 +267,8 @@ async def test_row_105_a_job_whose_retries_are_used_up_has_the_error(
     assert (error.code, str(error), len(tries[str(error.job_id)])) == (500, "not yet", 6)
 
 
-def test_row_105_every_retry_of_a_high_count_is_made() -> None:
+@pytest.mark.row(105)
+def test_every_retry_of_a_high_count_is_made() -> None:
     def delay(attempt: int, code: int = 500) -> float | None:
         work = HeldWork("j", "g", "a", (0,), "t", {}, "go", attempt=attempt, retry={"500": [5, None]})
         return retry_delay(None, work, code)
@@ -270,7 +285,8 @@ def delays_of(policy: Mapping[str, Any] | RetryPolicy | None, attempts: int) -> 
     ]
 
 
-def test_row_106_and_108_and_109_and_110_and_113_and_114_and_116_backoff() -> None:
+@pytest.mark.row(106, 108, 109, 110, 113, 114, 116)
+def test_backoff() -> None:
     assert delays_of({"maximum_attempts": 5, "backoff_coefficient": 2}, 5) == [2, 4, 8, 16, None]
     assert delays_of({"maximum_attempts": 3, "backoff_coefficient": 1.5}, 3) == [1.5, 2.25, None]
     assert delays_of({"maximum_attempts": 3, "backoff_coefficient": 3}, 3) == [3, 9, None]
@@ -285,8 +301,9 @@ def test_row_106_and_108_and_109_and_110_and_113_and_114_and_116_backoff() -> No
     assert delays_of({"maximumAttempts": 9, "maximumInterval": "5m"}, 4) == [10, 100, 300, 300]
 
 
+@pytest.mark.row(106, 113)
 @pytest.mark.parametrize(("fails", "retries", "executions"), [(3, 4, 4), (4, 5, 5)])
-async def test_row_106_and_113_a_policy_tries_until_it_succeeds(
+async def test_a_policy_tries_until_it_succeeds(
     mesh: HotMesh, fails: int, retries: int, executions: int
 ) -> None:
     output = await mesh.pubsub(
@@ -298,8 +315,9 @@ async def test_row_106_and_113_a_policy_tries_until_it_succeeds(
     assert output.data == {"result": 1}
 
 
+@pytest.mark.row(107, 111)
 @pytest.mark.parametrize(("retries", "executions"), [(2, 3), (0, 1)])
-async def test_row_107_and_111_a_policy_ends(mesh: HotMesh, retries: int, executions: int) -> None:
+async def test_a_policy_ends(mesh: HotMesh, retries: int, executions: int) -> None:
     error = await failing(
         mesh, "policy", {"fails": 99, "retries": retries, "coefficient": 1, "initial": 0.01}
     )
@@ -307,7 +325,8 @@ async def test_row_107_and_111_a_policy_ends(mesh: HotMesh, retries: int, execut
     assert error.code == 500
 
 
-async def test_row_112_a_policy_of_a_worker_in_real_time(module_database_url: str) -> None:
+@pytest.mark.row(112)
+async def test_a_policy_of_a_worker_in_real_time(module_database_url: str) -> None:
     graph = """
 app:
   id: realtime
@@ -328,14 +347,14 @@ app:
     assert 2.0 <= gap < 3.5
 
 
-async def test_row_115_only_the_coefficient_is_given(mesh: HotMesh) -> None:
+@pytest.mark.row(115)
+async def test_only_the_coefficient_is_given(mesh: HotMesh) -> None:
     output = await mesh.pubsub("policy", {"fails": 1, "coefficient": 1.0, "initial": 0.01}, timeout=5)
     assert len(tries[output.metadata.jid]) == 2
 
 
-async def test_row_117_and_118_and_121_policies_are_stored_with_the_work(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(117, 118, 121)
+async def test_policies_are_stored_with_the_work(mesh: HotMesh, module_database_url: str) -> None:
     job_id = await mesh.pub("unserved", {})
     async with connected(module_database_url) as connection:
         rows = await connection.fetch(
@@ -360,7 +379,8 @@ async def test_row_117_and_118_and_121_policies_are_stored_with_the_work(
     await mesh.scrub(job_id)
 
 
-def test_row_124_policies_are_read_from_what_users_write() -> None:
+@pytest.mark.row(124)
+def test_policies_are_read_from_what_users_write() -> None:
     assert retry_policy({"maximum_interval": "5 minutes"}) == RetryPolicy(maximum_interval=300)
     assert retry_policy({"maximum_interval": 120}) == RetryPolicy()
     assert retry_policy({}) == RetryPolicy(3, 10, 120, 1)
@@ -369,7 +389,8 @@ def test_row_124_policies_are_read_from_what_users_write() -> None:
         retry_policy({"maximum": 1})
 
 
-async def test_row_128_and_129_poison_is_not_delivered(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(128, 129)
+async def test_poison_is_not_delivered(mesh: HotMesh, module_database_url: str) -> None:
     job_id = await mesh.pub("unserved", {})
     calls: list[str] = []
     async with connected(module_database_url) as connection:
@@ -391,12 +412,13 @@ async def test_row_128_and_129_poison_is_not_delivered(mesh: HotMesh, module_dat
     assert letter.activity_id == "un_w"
 
 
+@pytest.mark.row(133)
 @pytest.mark.parametrize(
     ("data", "code"),
     [({"what": "map", "x": "text"}, 500), ({"what": "signal", "topic": "nobody"}, 404)],
     ids=["map", "signal"],
 )
-async def test_row_133_what_an_engine_cannot_do_fails_the_job_and_leaves_nothing(
+async def test_what_an_engine_cannot_do_fails_the_job_and_leaves_nothing(
     mesh: HotMesh, module_database_url: str, data: dict[str, Any], code: int
 ) -> None:
     error = await failing(mesh, "broken", data)
@@ -405,12 +427,14 @@ async def test_row_133_what_an_engine_cannot_do_fails_the_job_and_leaves_nothing
         assert await owed(connection, "errors") == {}
 
 
-async def test_row_133_an_interrupt_of_nobody_changes_nothing(mesh: HotMesh) -> None:
+@pytest.mark.row(133)
+async def test_an_interrupt_of_nobody_changes_nothing(mesh: HotMesh) -> None:
     output = await mesh.pubsub("broken", {"what": "interrupt", "target": "nobody"}, timeout=5)
     assert output.data == {"next": True}
 
 
-async def test_row_134_no_answer_in_time(mesh: HotMesh) -> None:
+@pytest.mark.row(134)
+async def test_no_answer_in_time(mesh: HotMesh) -> None:
     with pytest.raises(JobTimeoutError, match=r"^timeout$") as caught:
         await mesh.pubsub("slow", {"n": 1}, timeout=0)
     job_id = caught.value.job_id
@@ -423,6 +447,7 @@ async def test_row_134_no_answer_in_time(mesh: HotMesh) -> None:
     assert (await mesh.get_state("slow", str(job_id))).data == {"n": 1}
 
 
-async def test_row_135_parallel_callers_get_their_own_results(mesh: HotMesh) -> None:
+@pytest.mark.row(135)
+async def test_parallel_callers_get_their_own_results(mesh: HotMesh) -> None:
     outputs = await asyncio.gather(*(mesh.pubsub("slow", {"n": n}, timeout=5) for n in range(20)))
     assert [output.data for output in outputs] == [{"n": n} for n in range(20)]

@@ -33,21 +33,22 @@ async def finished(mesh: HotMesh, topic: str, job_id: str) -> dict[str, Any]:
     return dict((await mesh.get_state(topic, job_id)).data)
 
 
-async def test_row_141_and_142_a_signal_resumes_a_hook(mesh: HotMesh) -> None:
+@pytest.mark.row(141, 142)
+async def test_a_signal_resumes_a_hook(mesh: HotMesh) -> None:
     job_id = await mesh.pub("wait", {"key": "k141"})
     assert await mesh.get_status(job_id) == 1
     assert await mesh.signal("wait.signal", {"id": "k141", "v": {"a": [1]}})
     assert await finished(mesh, "wait", job_id) == {"got": {"a": [1]}}
 
 
-async def test_row_143_a_sleep_with_seconds_from_job_data(mesh: HotMesh) -> None:
+@pytest.mark.row(143)
+async def test_a_sleep_with_seconds_from_job_data(mesh: HotMesh) -> None:
     output = await mesh.pubsub("sleep", {"seconds": 0.05}, timeout=5)
     assert output.data == {"seconds": 0.05, "done": True}
 
 
-async def test_row_144_at_the_threshold_a_hook_does_not_register(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(144)
+async def test_at_the_threshold_a_hook_does_not_register(mesh: HotMesh, module_database_url: str) -> None:
     output = await mesh.pubsub("threshold", {"threshold": 1}, timeout=5)
     assert (output.data, output.metadata.js) == ({"done": False}, 0)
     async with connected(module_database_url) as connection:
@@ -57,13 +58,15 @@ async def test_row_144_at_the_threshold_a_hook_does_not_register(
     assert found == 0
 
 
-async def test_row_145_without_a_threshold_it_waits(mesh: HotMesh) -> None:
+@pytest.mark.row(145)
+async def test_without_a_threshold_it_waits(mesh: HotMesh) -> None:
     job_id = await mesh.pub("threshold", {})
     await mesh.signal("threshold.signal", {"id": job_id, "done": True, "extra": 5})
     assert await finished(mesh, "threshold", job_id) == {"done": True, "extra": 5}
 
 
-async def test_row_146_and_150_and_171_signal_first_is_one_completion(mesh: HotMesh) -> None:
+@pytest.mark.row(146, 150, 171)
+async def test_signal_first_is_one_completion(mesh: HotMesh) -> None:
     told: list[JobOutput] = []
     await mesh.sub("either.done", lambda _, output: told.append(output))
     job_id = await mesh.pub("either", {"timeout": 0.6})
@@ -75,8 +78,9 @@ async def test_row_146_and_150_and_171_signal_first_is_one_completion(mesh: HotM
     assert [output.data for output in told] == [data]
 
 
+@pytest.mark.row(147, 149)
 @pytest.mark.parametrize("timeout", [0.05, "0.05"])
-async def test_row_147_and_149_the_timer_first(mesh: HotMesh, timeout: Any) -> None:
+async def test_the_timer_first(mesh: HotMesh, timeout: Any) -> None:
     before = time.time() * 1000
     output = await mesh.pubsub("either", {"timeout": timeout}, timeout=5)
     assert output.data["signaled"] is False
@@ -85,22 +89,23 @@ async def test_row_147_and_149_the_timer_first(mesh: HotMesh, timeout: Any) -> N
     assert "payload" not in (await mesh.get_state("either", output.metadata.jid)).data
 
 
-async def test_row_148_a_sleep_that_resolves_to_null_waits_for_the_signal(mesh: HotMesh) -> None:
+@pytest.mark.row(148)
+async def test_a_sleep_that_resolves_to_null_waits_for_the_signal(mesh: HotMesh) -> None:
     job_id = await mesh.pub("either", {"timeout": None})
     await mesh.signal("either.signal", {"id": job_id})
     assert (await finished(mesh, "either", job_id))["signaled"] is True
 
 
-async def test_row_151_and_159_of_signals_before_the_wait_the_last_one_counts(mesh: HotMesh) -> None:
+@pytest.mark.row(151, 159)
+async def test_of_signals_before_the_wait_the_last_one_counts(mesh: HotMesh) -> None:
     job_id = await mesh.pub("late", {"delay": 0.5, "key": "k151"})
     for value in (1, 2):
         await mesh.signal("late.signal", {"id": "k151", "v": value})
     assert await finished(mesh, "late", job_id) == {"got": 2}
 
 
-async def test_row_152_and_155_signals_and_waits_that_race_all_meet(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(152, 155)
+async def test_signals_and_waits_that_race_all_meet(mesh: HotMesh, module_database_url: str) -> None:
     async with HotMesh.init("hooks", connection=module_database_url) as other:
 
         async def pair(number: int) -> dict[str, Any]:
@@ -118,9 +123,8 @@ async def test_row_152_and_155_signals_and_waits_that_race_all_meet(
     assert found == [{"got": number} for number in range(100)]
 
 
-async def test_row_153_and_154_and_158_registrations_come_and_go(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(153, 154, 158)
+async def test_registrations_come_and_go(mesh: HotMesh, module_database_url: str) -> None:
     async with connected(module_database_url) as connection:
 
         async def rows(table: str) -> int:
@@ -137,9 +141,8 @@ async def test_row_153_and_154_and_158_registrations_come_and_go(
         assert (await rows("signal"), await rows("wait")) == (0, 0)
 
 
-async def test_row_160_and_162_early_signals_are_kept_for_their_time(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(160, 162)
+async def test_early_signals_are_kept_for_their_time(mesh: HotMesh, module_database_url: str) -> None:
     await mesh.signal("wait.signal", {"id": "k160", "$expire": "1h"})
     await mesh.signal("wait.signal", {"id": "k161"})
     async with connected(module_database_url) as connection:
@@ -158,7 +161,8 @@ async def test_row_160_and_162_early_signals_are_kept_for_their_time(
     await mesh.interrupt("wait", job_id)
 
 
-async def test_row_161_an_early_pending_signal_stays_pending(mesh: HotMesh) -> None:
+@pytest.mark.row(161)
+async def test_an_early_pending_signal_stays_pending(mesh: HotMesh) -> None:
     await mesh.signal("wait.signal", {"id": "early", "v": "first"}, "pending", 202)
     job_id = await mesh.pub("wait", {"key": "early"})
     await eventually(lambda: noted[job_id] == ["first"])
@@ -167,7 +171,8 @@ async def test_row_161_an_early_pending_signal_stays_pending(mesh: HotMesh) -> N
     assert (await finished(mesh, "wait", job_id))["got"] == "last"
 
 
-async def test_row_163_pending_signals_keep_the_hook_open(mesh: HotMesh) -> None:
+@pytest.mark.row(163)
+async def test_pending_signals_keep_the_hook_open(mesh: HotMesh) -> None:
     job_id = await mesh.pub("wait", {"key": "k163"})
     for value in (1, 2):
         await mesh.signal("wait.signal", {"id": "k163", "v": value}, "pending", 202)
@@ -178,7 +183,8 @@ async def test_row_163_pending_signals_keep_the_hook_open(mesh: HotMesh) -> None
     assert (await mesh.get_state("wait", job_id)).data["got"] == 3
 
 
-async def test_row_164_error_signals(mesh: HotMesh) -> None:
+@pytest.mark.row(164)
+async def test_error_signals(mesh: HotMesh) -> None:
     job_id = await mesh.pub("wait", {"key": "k164"})
     await mesh.signal("wait.signal", {"id": "k164", "message": "no"}, "error", 400)
     assert await finished(mesh, "wait", job_id) == {"refused": "no"}
@@ -191,12 +197,14 @@ async def test_row_164_error_signals(mesh: HotMesh) -> None:
     assert caught.value.code == 499
 
 
-async def test_row_166_a_flow_signals_pending_and_then_success(mesh: HotMesh) -> None:
+@pytest.mark.row(166)
+async def test_a_flow_signals_pending_and_then_success(mesh: HotMesh) -> None:
     output = await mesh.pubsub("ask", {"key": "k166"}, timeout=5)
     assert output.data == {"got": 2, "pending": 1, "done": 2}
 
 
-async def test_row_169_a_wait_outlives_hours_and_pruning(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(169)
+async def test_a_wait_outlives_hours_and_pruning(mesh: HotMesh, module_database_url: str) -> None:
     job_id = await mesh.pub("wait", {"key": "k169"})
     async with connected(module_database_url) as connection:
         for table, columns in (("wait", ["created_at"]), ("job", ["created_at", "updated_at"])):
@@ -207,13 +215,15 @@ async def test_row_169_a_wait_outlives_hours_and_pruning(mesh: HotMesh, module_d
     assert await finished(mesh, "wait", job_id) == {"got": 1}
 
 
-async def test_row_170_a_timer_of_a_second_is_precise(mesh: HotMesh) -> None:
+@pytest.mark.row(170)
+async def test_a_timer_of_a_second_is_precise(mesh: HotMesh) -> None:
     started = time.monotonic()
     await mesh.pubsub("sleep", {"seconds": 1}, timeout=5)
     assert 1.0 <= time.monotonic() - started < 2.0
 
 
-async def test_row_171_many_timers_at_once_are_one_completion_each(mesh: HotMesh) -> None:
+@pytest.mark.row(171)
+async def test_many_timers_at_once_are_one_completion_each(mesh: HotMesh) -> None:
     told: list[str] = []
     await mesh.sub("sleep.done", lambda _, output: told.append(output.metadata.jid))
     jobs = await asyncio.gather(*(mesh.pub("sleep", {"seconds": 0.1}) for _ in range(20)))

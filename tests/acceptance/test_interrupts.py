@@ -30,17 +30,19 @@ async def interrupted(mesh: HotMesh, job_id: str) -> None:
     await eventually(stopped)
 
 
-async def test_row_192_a_self_interrupt_without_an_error_answers_with_the_data_so_far(mesh: HotMesh) -> None:
+@pytest.mark.row(192)
+async def test_a_self_interrupt_without_an_error_answers_with_the_data_so_far(mesh: HotMesh) -> None:
     output = await mesh.pubsub("self", {"throw": False}, timeout=5)
     assert output.data == {"before": 1, "last": 2}
     assert output.metadata.js == -999_999_999
 
 
+@pytest.mark.row(193)
 @pytest.mark.parametrize(
     ("data", "code", "text"),
     [({}, 410, r"job \[H.*\] interrupted"), ({"reason": "enough", "code": 423}, 423, "enough")],
 )
-async def test_row_193_a_self_interrupt_with_an_error(
+async def test_a_self_interrupt_with_an_error(
     mesh: HotMesh, data: dict[str, Any], code: int, text: str
 ) -> None:
     with pytest.raises(JobError, match=text) as caught:
@@ -48,8 +50,9 @@ async def test_row_193_a_self_interrupt_with_an_error(
     assert caught.value.code == code
 
 
+@pytest.mark.row(194, 195)
 @pytest.mark.parametrize("throw", [True, False])
-async def test_row_194_and_195_interrupting_a_child_answers_its_parent(mesh: HotMesh, throw: bool) -> None:
+async def test_interrupting_a_child_answers_its_parent(mesh: HotMesh, throw: bool) -> None:
     data = {"id": f"child {throw}", "throw": throw}
     if throw:
         with pytest.raises(JobError) as caught:
@@ -61,7 +64,8 @@ async def test_row_194_and_195_interrupting_a_child_answers_its_parent(mesh: Hot
     await interrupted(mesh, f"child {throw}")
 
 
-async def test_row_196_an_interrupt_with_reason_and_code(mesh: HotMesh) -> None:
+@pytest.mark.row(196)
+async def test_an_interrupt_with_reason_and_code(mesh: HotMesh) -> None:
     job_id = await mesh.pub("wait", {})
     await mesh.interrupt("wait", job_id, reason="because", code=499, stack="here")
     assert await mesh.get_status(job_id) == -999_999_997
@@ -69,7 +73,8 @@ async def test_row_196_an_interrupt_with_reason_and_code(mesh: HotMesh) -> None:
     assert error == {"message": "because", "code": 499, "stack": "here", "job_id": job_id}
 
 
-async def test_row_197_a_second_interrupt(mesh: HotMesh) -> None:
+@pytest.mark.row(197)
+async def test_a_second_interrupt(mesh: HotMesh) -> None:
     job_id = await mesh.pub("wait", {})
     await mesh.interrupt("wait", job_id)
     with pytest.raises(JobCompletedError, match=f"Job {job_id} already completed"):
@@ -77,9 +82,8 @@ async def test_row_197_a_second_interrupt(mesh: HotMesh) -> None:
     assert await mesh.interrupt("wait", job_id, suppress=True) is None
 
 
-async def test_row_197_of_interrupts_at_the_same_time_one_succeeds(
-    mesh: HotMesh, module_database_url: str
-) -> None:
+@pytest.mark.row(197)
+async def test_of_interrupts_at_the_same_time_one_succeeds(mesh: HotMesh, module_database_url: str) -> None:
     async def stop(mesh: HotMesh, job_id: str) -> bool:
         try:
             return await mesh.interrupt("wait", job_id) is not None
@@ -93,13 +97,15 @@ async def test_row_197_of_interrupts_at_the_same_time_one_succeeds(
             assert await mesh.get_status(job_id) == -999_999_997
 
 
-async def test_row_198_an_interrupt_of_nobody(mesh: HotMesh) -> None:
+@pytest.mark.row(198)
+async def test_an_interrupt_of_nobody(mesh: HotMesh) -> None:
     with pytest.raises(JobNotFoundError, match="Job nope not found"):
         await mesh.interrupt("wait", "nope")
     assert await mesh.interrupt("wait", "nope", suppress=True) is None
 
 
-async def test_row_199_a_self_interrupt_as_the_only_branch(mesh: HotMesh) -> None:
+@pytest.mark.row(199)
+async def test_a_self_interrupt_as_the_only_branch(mesh: HotMesh) -> None:
     with pytest.raises(JobError) as caught:
         await mesh.pubsub("alone", {}, timeout=5)
     assert caught.value.code == 410
@@ -116,7 +122,8 @@ async def test_row_199_a_self_interrupt_as_the_only_branch(mesh: HotMesh) -> Non
     await eventually(gone)
 
 
-async def test_row_200_an_interrupt_that_descends(mesh: HotMesh) -> None:
+@pytest.mark.row(200)
+async def test_an_interrupt_that_descends(mesh: HotMesh) -> None:
     parent = await mesh.pub("parent", {"id": "descendant"})
     await mesh.interrupt("parent", parent, descend=True)
     await interrupted(mesh, "descendant")
@@ -126,7 +133,8 @@ async def test_row_200_an_interrupt_that_descends(mesh: HotMesh) -> None:
     assert await mesh.get_status("orphan") == 3
 
 
-async def test_row_201_nothing_of_the_job_stays_queued(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(201)
+async def test_nothing_of_the_job_stays_queued(mesh: HotMesh, module_database_url: str) -> None:
     stopped, other = await mesh.pub("wait", {}), await mesh.pub("wait", {})
     assert await rows_of(module_database_url, stopped) == 3
     await mesh.interrupt("wait", stopped)

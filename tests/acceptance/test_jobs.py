@@ -27,8 +27,9 @@ async def long(message: StreamData) -> dict[str, Any]:
 WORKERS = {"nothing": lambda _: None, "long": long}
 
 
+@pytest.mark.row(46, 47)
 @pytest.mark.parametrize("topic", ["bare", "two"])
-async def test_row_46_and_47_a_flow_without_maps(mesh: HotMesh, topic: str) -> None:
+async def test_a_flow_without_maps(mesh: HotMesh, topic: str) -> None:
     output = await mesh.pubsub(topic, {}, timeout=5)
     found = output.metadata
     assert (found.js, found.tpc, found.vrs, found.app) == (0, topic, "1", "jobs")
@@ -37,16 +38,19 @@ async def test_row_46_and_47_a_flow_without_maps(mesh: HotMesh, topic: str) -> N
     assert output.data == {}
 
 
-async def test_row_48_the_id_comes_from_the_payload(mesh: HotMesh) -> None:
+@pytest.mark.row(48)
+async def test_the_id_comes_from_the_payload(mesh: HotMesh) -> None:
     assert await mesh.pub("by.id", {"id": "given"}) == "given"
     assert (await mesh.get_state("by.id", "given")).metadata.jid == "given"
 
 
-async def test_row_49_the_id_is_computed(mesh: HotMesh) -> None:
+@pytest.mark.row(49)
+async def test_the_id_is_computed(mesh: HotMesh) -> None:
     assert await mesh.pub("by.pipe", {"id": "a"}) == "a-suffix"
 
 
-async def test_row_50_and_51_an_id_in_use_is_refused(mesh: HotMesh) -> None:
+@pytest.mark.row(50, 51)
+async def test_an_id_in_use_is_refused(mesh: HotMesh) -> None:
     await mesh.pub("by.id", {"id": "twice"})
     with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice$") as caught:
         await mesh.pub("by.id", {"id": "twice"})
@@ -55,13 +59,15 @@ async def test_row_50_and_51_an_id_in_use_is_refused(mesh: HotMesh) -> None:
         await mesh.pubsub("by.id", {"id": "twice"})
 
 
-async def test_row_52_an_id_that_resolves_to_nothing_is_generated(mesh: HotMesh) -> None:
+@pytest.mark.row(52)
+async def test_an_id_that_resolves_to_nothing_is_generated(mesh: HotMesh) -> None:
     ids = {await mesh.pub("by.id", payload) for payload in ({"id": None}, {}, {"id": ""}, {"id": None})}
     assert len(ids) == 4
     assert all(len(job_id) == 23 and job_id.startswith("H") for job_id in ids)
 
 
-async def test_row_53_an_id_is_free_again_after_its_job_has_expired(mesh: HotMesh) -> None:
+@pytest.mark.row(53)
+async def test_an_id_is_free_again_after_its_job_has_expired(mesh: HotMesh) -> None:
     await mesh.pub("short", {"id": "again"})
 
     async def gone() -> bool:
@@ -77,18 +83,21 @@ async def test_row_53_an_id_is_free_again_after_its_job_has_expired(mesh: HotMes
     assert await mesh.pub("short", {"id": "again"}) == "again"
 
 
-async def test_row_54_the_status_of_nobody(mesh: HotMesh) -> None:
+@pytest.mark.row(54)
+async def test_the_status_of_nobody(mesh: HotMesh) -> None:
     with pytest.raises(JobNotFoundError, match=r"^Job nope not found$"):
         await mesh.get_status("nope")
 
 
-async def test_row_56_a_topic_that_nobody_subscribes_to(mesh: HotMesh) -> None:
+@pytest.mark.row(56)
+async def test_a_topic_that_nobody_subscribes_to(mesh: HotMesh) -> None:
     expected = "^no subscription found for topic no.such in app jobs for app version 1$"
     with pytest.raises(TopicNotFoundError, match=expected):
         await mesh.pub("no.such", {})
 
 
-async def test_row_57_a_pending_job_is_gone_after_its_time(mesh: HotMesh) -> None:
+@pytest.mark.row(57)
+async def test_a_pending_job_is_gone_after_its_time(mesh: HotMesh) -> None:
     job_id = await mesh.pub("waits", {}, extended={"pending": 0.6})
     assert await mesh.get_status(job_id) == -1
     await asyncio.sleep(0.65)
@@ -98,7 +107,8 @@ async def test_row_57_a_pending_job_is_gone_after_its_time(mesh: HotMesh) -> Non
         await mesh.resume(job_id)
 
 
-async def test_row_58_a_pending_job_runs_when_it_is_resumed(mesh: HotMesh) -> None:
+@pytest.mark.row(58)
+async def test_a_pending_job_runs_when_it_is_resumed(mesh: HotMesh) -> None:
     job_id = await mesh.pub("waits", {"x": 1}, extended={"pending": 60})
     assert (await mesh.get_state("waits", job_id)).data == {"before": 1}
     await mesh.resume(job_id)
@@ -110,7 +120,8 @@ async def test_row_58_a_pending_job_runs_when_it_is_resumed(mesh: HotMesh) -> No
     assert (await mesh.get_state("waits", job_id)).data == {"before": 1, "after": 1}
 
 
-async def test_row_61_state_reads_back_as_it_was_written(mesh: HotMesh) -> None:
+@pytest.mark.row(61)
+async def test_state_reads_back_as_it_was_written(mesh: HotMesh) -> None:
     value = {
         "nested": {"deep": [1, 2.5, True, None, {"a": "b"}]},
         "date": "2024-02-29T00:00:00.000Z",
@@ -134,38 +145,44 @@ VALUES = [
 ]
 
 
+@pytest.mark.row(64)
 @pytest.mark.parametrize("value", VALUES, ids=str)
-async def test_row_64_values_round_trip_exactly(mesh: HotMesh, value: Any) -> None:
+async def test_values_round_trip_exactly(mesh: HotMesh, value: Any) -> None:
     output = await mesh.pubsub("by.id", {"value": value}, timeout=5)
     assert output.data == {"echo": value}
     assert (await mesh.get_state("by.id", output.metadata.jid)).data == {"echo": value}
 
 
-async def test_row_65_text_is_text(mesh: HotMesh) -> None:
+@pytest.mark.row(65)
+async def test_text_is_text(mesh: HotMesh) -> None:
     text = """ "quoted" 'single' $1 %L \\ {a.b} {@date.now} """
     assert (await mesh.pubsub("by.id", {"value": text}, timeout=5)).data == {"echo": text}
 
 
-async def test_row_66_and_67_long_results_are_delivered_in_full(mesh: HotMesh) -> None:
+@pytest.mark.row(66, 67)
+async def test_long_results_are_delivered_in_full(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("long", {"size": 20_000}, timeout=5)).data == {"text": "x" * 20_000}
     output = await mesh.pubsub("long", {"text": "☕" * 3_000}, timeout=5)
     assert output.data == {"text": "☕" * 3_000}
     assert await mesh.get_status(output.metadata.jid) == 0
 
 
-async def test_row_68_a_trace_is_continued(mesh: HotMesh) -> None:
+@pytest.mark.row(68)
+async def test_a_trace_is_continued(mesh: HotMesh) -> None:
     job_id = await mesh.pub("two", {}, context={"metadata": {"trc": "trace", "spn": "span"}})
     assert (await mesh.get_state("two", job_id)).metadata.trc == "trace"
 
 
-async def test_row_55_the_state_of_a_scrubbed_job_is_gone(mesh: HotMesh) -> None:
+@pytest.mark.row(55)
+async def test_the_state_of_a_scrubbed_job_is_gone(mesh: HotMesh) -> None:
     job_id = await mesh.pub("bare", {})
     await mesh.scrub(job_id)
     with pytest.raises(GetStateError, match=f"^{job_id} Not Found$"):
         await mesh.get_state("bare", job_id)
 
 
-async def test_row_371_a_finished_job_was_updated_after_it_was_created(mesh: HotMesh) -> None:
+@pytest.mark.row(371)
+async def test_a_finished_job_was_updated_after_it_was_created(mesh: HotMesh) -> None:
     found = (await mesh.pubsub("two", {}, timeout=5)).metadata
     assert found.ju > found.jc
     stored = (await mesh.get_state("two", found.jid)).metadata

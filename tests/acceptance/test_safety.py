@@ -32,7 +32,8 @@ WORKERS = {
 }
 
 
-async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(
+@pytest.mark.row(365)
+async def test_a_stale_message_changes_nothing_of_a_reused_id(
     mesh: HotMesh, module_database_url: str
 ) -> None:
     requests: list[StreamData] = []
@@ -62,7 +63,8 @@ async def test_row_365_a_stale_message_changes_nothing_of_a_reused_id(
         assert (await mesh.get_state("stubborn", "reused")).data == {"done": new.metadata.gid}
 
 
-async def test_row_366_a_message_that_survives_twelve_deaths_completes(
+@pytest.mark.row(366)
+async def test_a_message_that_survives_twelve_deaths_completes(
     mesh: HotMesh, module_database_url: str
 ) -> None:
     job_id = await mesh.pub("stubborn", {})
@@ -80,11 +82,13 @@ async def test_row_366_a_message_that_survives_twelve_deaths_completes(
     assert (await mesh.get_state("stubborn", job_id)).data == {"done": True}
 
 
-async def test_row_368_topics_with_colons_are_queues_of_their_own(mesh: HotMesh) -> None:
+@pytest.mark.row(368)
+async def test_topics_with_colons_are_queues_of_their_own(mesh: HotMesh) -> None:
     assert (await mesh.pubsub("colons", {}, timeout=5)).data == {"a": "a", "b": "b"}
 
 
-async def test_row_369_two_apps_with_one_topic_do_not_meet(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(369)
+async def test_two_apps_with_one_topic_do_not_meet(mesh: HotMesh, module_database_url: str) -> None:
     graph = """
 app:
   id: neighbour
@@ -107,14 +111,16 @@ app:
     assert [output.data for output in outputs] == [{"who": "neighbour"}] * 10 + [{"n": 1, "done": 1}] * 10
 
 
+@pytest.mark.row(373)
 @pytest.mark.parametrize("what", ["worker", "await", "cycle"])
-async def test_row_373_at_its_threshold_nothing_runs(mesh: HotMesh, what: str) -> None:
+async def test_at_its_threshold_nothing_runs(mesh: HotMesh, what: str) -> None:
     before = len(worked)
     output = await mesh.pubsub("thresholds", {"what": what}, timeout=5)
     assert (output.data, output.metadata.js, len(worked)) == ({"begun": True}, 0, before)
 
 
-async def test_row_375_three_hundred_jobs_at_once(mesh: HotMesh, module_database_url: str) -> None:
+@pytest.mark.row(375)
+async def test_three_hundred_jobs_at_once(mesh: HotMesh, module_database_url: str) -> None:
     told: list[JobOutput] = []
     await mesh.sub("chain.done", lambda _, output: told.append(output))
     jobs = await asyncio.gather(
@@ -129,10 +135,9 @@ async def test_row_375_three_hundred_jobs_at_once(mesh: HotMesh, module_database
     assert steps <= 10
 
 
+@pytest.mark.row(376)
 @pytest.mark.parametrize("size", [7_400, 7_450, 7_500, 7_550, 7_600, 8_100])
-async def test_row_376_results_around_the_limit_of_notify(
-    mesh: HotMesh, module_database_url: str, size: int
-) -> None:
+async def test_results_around_the_limit_of_notify(mesh: HotMesh, module_database_url: str, size: int) -> None:
     async with HotMesh.init("safety", connection=module_database_url, readonly=True) as asking:
         # Processed by the other instance, so that the result travels.
         output = await asking.pubsub("text", {"size": size}, timeout=5)
@@ -140,7 +145,8 @@ async def test_row_376_results_around_the_limit_of_notify(
     assert mesh.app_id == "safety"
 
 
-async def test_row_377_jobs_end_by_the_version_they_began_with(module_database_url: str) -> None:
+@pytest.mark.row(377)
+async def test_jobs_end_by_the_version_they_began_with(module_database_url: str) -> None:
     def graph(version: str) -> str:
         return f"""
 app:

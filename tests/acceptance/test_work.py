@@ -24,7 +24,8 @@ async def _deployed(url: str) -> None:
         await mesh.activate("1")
 
 
-async def test_row_259_a_notified_worker_runs_until_it_is_stopped(database_url: str) -> None:
+@pytest.mark.row(259)
+async def test_a_notified_worker_runs_until_it_is_stopped(database_url: str) -> None:
     ran: list[int] = []
 
     async def note(message: StreamData) -> dict[str, Any]:
@@ -49,7 +50,8 @@ async def test_row_259_a_notified_worker_runs_until_it_is_stopped(database_url: 
     assert ([row["reserved_by"] for row in rows], sorted(ran)) == ([None], [1, 2])
 
 
-async def test_row_274_a_slow_worker_keeps_its_work(database_url: str) -> None:
+@pytest.mark.row(274)
+async def test_a_slow_worker_keeps_its_work(database_url: str) -> None:
     ran: list[tuple[str, int]] = []
 
     gate = asyncio.Event()
@@ -86,7 +88,8 @@ async def _job_of(url: str, x: int) -> str:
         )
 
 
-async def test_row_276_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.row(276)
+async def test_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "limits", EngineLimits(uncommitted_jobs=20))
     running = most = 0
 

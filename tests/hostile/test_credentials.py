@@ -51,7 +51,8 @@ async def deployed(mesh: HotMesh, topic: str = "w", activity: str = "") -> None:
     await mesh.activate("1")
 
 
-async def test_row_299_and_300_and_301_and_303_a_login_is_made_recorded_and_listed(guarded_url: str) -> None:
+@pytest.mark.row(299, 300, 301, 303)
+async def test_a_login_is_made_recorded_and_listed(guarded_url: str) -> None:
     made = await provision(guarded_url, ["payments"])
 
     assert made.role_name.startswith("hmsh_wrk_hotmesh_shop_payments_")
@@ -65,7 +66,8 @@ async def test_row_299_and_300_and_301_and_303_a_login_is_made_recorded_and_list
     assert (listed.revoked_at, listed.can_login, listed.sessions) == (None, True, 1)
 
 
-async def test_row_302_provisioning_again_sets_the_password_and_brings_a_login_back(guarded_url: str) -> None:
+@pytest.mark.row(302)
+async def test_provisioning_again_sets_the_password_and_brings_a_login_back(guarded_url: str) -> None:
     first = await provision(guarded_url, ["payments"])
     await revoke_worker_role(guarded_url, first.role_name)
 
@@ -81,7 +83,8 @@ async def test_row_302_provisioning_again_sets_the_password_and_brings_a_login_b
     assert listed.last_rotated_at is not None
 
 
-async def test_row_304_a_password_is_rotated(guarded_url: str) -> None:
+@pytest.mark.row(304)
+async def test_a_password_is_rotated(guarded_url: str) -> None:
     first = await provision(guarded_url, ["payments"])
     async with connected(login(guarded_url, first)) as leaked:
         second = await rotate_worker_password(guarded_url, first.role_name, end_sessions=True)
@@ -97,7 +100,8 @@ async def test_row_304_a_password_is_rotated(guarded_url: str) -> None:
     assert listed.last_rotated_at is not None
 
 
-async def test_row_305_and_316_a_login_is_revoked_while_it_is_connected(guarded_url: str) -> None:
+@pytest.mark.row(305, 316)
+async def test_a_login_is_revoked_while_it_is_connected(guarded_url: str) -> None:
     made = await provision(guarded_url, ["payments"])
     async with connected(login(guarded_url, made)) as worker:
         assert (
@@ -137,7 +141,8 @@ async def test_a_login_that_keeps_a_transaction_open_cannot_prevent_its_end(guar
         await eventually(worker.is_closed)
 
 
-async def test_row_306_and_315_names_of_logins(guarded_url: str) -> None:
+@pytest.mark.row(306, 315)
+async def test_names_of_logins(guarded_url: str) -> None:
     two = await provision(guarded_url, ["stream-b", "stream-a"])
     upper = await provision(guarded_url, ["Upper"])
     comma = await provision(guarded_url, ["a,b", 'quo"te', "it's", "wor%s"])
@@ -157,8 +162,9 @@ async def test_row_306_and_315_names_of_logins(guarded_url: str) -> None:
     }
 
 
+@pytest.mark.row(315)
 @pytest.mark.parametrize("topics", [[], "payments", [""], ["a\0b"], [None], ["\ud800"], 5])
-async def test_row_315_lists_of_topics_that_make_no_sense_are_refused(guarded_url: str, topics: Any) -> None:
+async def test_lists_of_topics_that_make_no_sense_are_refused(guarded_url: str, topics: Any) -> None:
     with pytest.raises(ConfigError):
         await provision_worker_role(guarded_url, topics, app_id=APP)
 
@@ -254,7 +260,8 @@ async def test_only_who_may_create_roles_and_owns_the_schema_may_provision(guard
                 await owner.execute(f"drop owned by {name}_{suffix} cascade; drop role {name}_{suffix}")
 
 
-async def test_row_309_and_313_and_314_a_worker_with_nothing_but_its_login(guarded_url: str) -> None:
+@pytest.mark.row(309, 313, 314)
+async def test_a_worker_with_nothing_but_its_login(guarded_url: str) -> None:
     app_id = "shop-with-hyphens"
     async with HotMesh.init(app_id, connection=guarded_url) as mesh:
         await deployed(mesh, "pay,ments-1")
@@ -345,7 +352,8 @@ async def test_what_a_worker_login_cannot_be_used_for_is_said_at_the_start(guard
         await HotMesh.init(APP, connection=url.replace(quote(made.password, safe=""), "wrong"), engine=False)
 
 
-async def test_row_312_a_failure_of_a_secured_worker_is_tried_again(guarded_url: str) -> None:
+@pytest.mark.row(312)
+async def test_a_failure_of_a_secured_worker_is_tried_again(guarded_url: str) -> None:
     tries: list[int] = []
 
     async def second_time(message: StreamData) -> dict[str, Any]:
@@ -363,7 +371,8 @@ async def test_row_312_a_failure_of_a_secured_worker_is_tried_again(guarded_url:
     assert tries == [0, 1]
 
 
-async def test_row_317_a_long_callback_runs_once(guarded_url: str) -> None:
+@pytest.mark.row(317)
+async def test_a_long_callback_runs_once(guarded_url: str) -> None:
     """Longer than its lease, which is renewed meanwhile."""
     calls: list[str] = []
 

@@ -30,7 +30,8 @@ async def nothing_left() -> Any:
     assert PostgresConnection.statistics().connections == 0
 
 
-async def test_row_3_a_native_connection_answers(database_url: str) -> None:
+@pytest.mark.row(3)
+async def test_a_native_connection_answers(database_url: str) -> None:
     client = await connect_client({"class": asyncpg.Connection, "options": {"dsn": database_url}})
     assert await client.fetchval("select 1") == 1
     await client.close()
@@ -64,7 +65,8 @@ async def test_what_is_wrong_with_settings_is_said(database_url: str) -> None:
     assert PostgresConnection.statistics().connections == 0
 
 
-async def test_row_5_and_6_what_was_never_opened(database_url: str) -> None:
+@pytest.mark.row(5, 6)
+async def test_what_was_never_opened(database_url: str) -> None:
     connection = PostgresConnection(database_url)
     with pytest.raises(DatabaseError, match="Postgres client is not connected"):
         connection.client  # noqa: B018 - reading it raises
@@ -72,7 +74,8 @@ async def test_row_5_and_6_what_was_never_opened(database_url: str) -> None:
     await connection.close()
 
 
-async def test_row_7_and_8_and_9_who_shares_a_connection(database_url: str) -> None:
+@pytest.mark.row(7, 8, 9)
+async def test_who_shares_a_connection(database_url: str) -> None:
     async def connect(task_queue: str | None, **options: Any) -> asyncpg.Connection:
         return await connect_client({"dsn": database_url, **options}, task_queue)
 
@@ -82,7 +85,8 @@ async def test_row_7_and_8_and_9_who_shares_a_connection(database_url: str) -> N
     assert len({id(client) for client in (one, *others)}) == 5
 
 
-async def test_row_10_statistics(database_url: str) -> None:
+@pytest.mark.row(10)
+async def test_statistics(database_url: str) -> None:
     def counted() -> tuple[int, int, int, float]:
         found = PostgresConnection.statistics()
         return found.connections, found.users, found.reused, found.efficiency

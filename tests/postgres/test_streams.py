@@ -84,21 +84,24 @@ def numbers(works: list[HeldWork]) -> list[int]:
     return [work.dimension[1] for work in works]
 
 
-async def test_row_248_the_depths_of_queues(stream: Stream) -> None:
+@pytest.mark.row(248)
+async def test_the_depths_of_queues(stream: Stream) -> None:
     assert await stream.depths() == {}
     await stream.put(1, 2)
     await stream.put(3, topic="other")
     assert await stream.depths() == {"t": 2, "other": 1}
 
 
-async def test_row_250_and_251_what_is_claimed_and_answered_is_gone(stream: Stream) -> None:
+@pytest.mark.row(250, 251)
+async def test_what_is_claimed_and_answered_is_gone(stream: Stream) -> None:
     await stream.put(1, 2)
     assert numbers(await stream.claim("me", 2)) == [1, 2]
     assert [await stream.answer("me", number) for number in (1, 2)] == [True, True]
     assert await stream.depths() == {}
 
 
-async def test_row_255_and_256_and_262_and_269_a_lapsed_reservation_is_rescued(stream: Stream) -> None:
+@pytest.mark.row(255, 256, 262, 269)
+async def test_a_lapsed_reservation_is_rescued(stream: Stream) -> None:
     await stream.put(1)
     (first,) = await stream.claim("dead")
     assert (first.attempt, first.delivery) == (0, 1)
@@ -115,7 +118,8 @@ async def test_row_255_and_256_and_262_and_269_a_lapsed_reservation_is_rescued(s
     assert [(work.attempt, work.delivery) for work in await stream.claim("other")] == [(1, 1)]
 
 
-async def test_row_258_and_265_what_is_due_first_comes_first(stream: Stream) -> None:
+@pytest.mark.row(258, 265)
+async def test_what_is_due_first_comes_first(stream: Stream) -> None:
     for number, due in ((1, 30), (2, 10), (3, 20), (4, -1)):
         await stream.put(number, visible_at=due)
     found = []
@@ -134,7 +138,8 @@ async def test_row_258_and_265_what_is_due_first_comes_first(stream: Stream) -> 
     assert order == [*range(10, 20)]
 
 
-async def test_row_267_and_268_only_the_holder_prolongs(stream: Stream) -> None:
+@pytest.mark.row(267, 268)
+async def test_only_the_holder_prolongs(stream: Stream) -> None:
     await stream.put(1)
     await stream.claim("me")
     await stream.at(1)
@@ -146,7 +151,8 @@ async def test_row_267_and_268_only_the_holder_prolongs(stream: Stream) -> None:
     assert not await stream.extend("me", 1, 10)
 
 
-async def test_row_273_only_what_nobody_holds_is_work_to_do(stream: Stream) -> None:
+@pytest.mark.row(273)
+async def test_only_what_nobody_holds_is_work_to_do(stream: Stream) -> None:
     await stream.put(1, 2)
     await stream.claim("me", 1, lease=120)
     wanted = [Wanted("t")]

@@ -59,7 +59,8 @@ async def runs(mesh: HotMesh) -> str:
     return str(output.data["ran"])
 
 
-async def test_row_26_and_44_alone_it_takes_no_time(mesh: HotMesh) -> None:
+@pytest.mark.row(26, 44)
+async def test_alone_it_takes_no_time(mesh: HotMesh) -> None:
     begun = time.monotonic()
     for _ in range(10):
         assert await mesh.activate("2", delay=60) is True
@@ -91,7 +92,8 @@ async def test_no_engine_runs_a_version_that_another_has_not_loaded(mesh: HotMes
     assert (await runs(other), await runs(mesh)) == ("2", "2")
 
 
-async def test_row_45_activations_at_once_and_again_all_succeed(mesh: HotMesh, other: HotMesh) -> None:
+@pytest.mark.row(45)
+async def test_activations_at_once_and_again_all_succeed(mesh: HotMesh, other: HotMesh) -> None:
     activated = await asyncio.gather(
         mesh.activate("2"),
         other.activate("2"),
@@ -104,9 +106,8 @@ async def test_row_45_activations_at_once_and_again_all_succeed(mesh: HotMesh, o
     assert await runs(mesh) == await runs(other) == "2"
 
 
-async def test_row_27_and_29_two_deploy_and_activate_at_once_and_then_the_next(
-    mesh: HotMesh, other: HotMesh
-) -> None:
+@pytest.mark.row(27, 29)
+async def test_two_deploy_and_activate_at_once_and_then_the_next(mesh: HotMesh, other: HotMesh) -> None:
     await asyncio.gather(mesh.deploy(graph("9")), other.deploy(graph("9")))
     await asyncio.gather(mesh.activate("9"), other.activate("9"))
     assert await runs(mesh) == await runs(other) == "9"
@@ -116,7 +117,8 @@ async def test_row_27_and_29_two_deploy_and_activate_at_once_and_then_the_next(
     assert await runs(mesh) == await runs(other) == "10"
 
 
-async def test_row_28_nine_versions_in_turn(mesh: HotMesh, other: HotMesh) -> None:
+@pytest.mark.row(28)
+async def test_nine_versions_in_turn(mesh: HotMesh, other: HotMesh) -> None:
     for number in range(1, 10):
         await mesh.deploy(graph(str(number)))
         await mesh.activate(str(number))
@@ -143,9 +145,8 @@ async def test_an_engine_that_cannot_load_the_version_stops_it(mesh: HotMesh, ot
     assert await mesh.activate("2") is True
 
 
-async def test_row_35_a_version_that_is_not_there_leaves_nothing_behind(
-    mesh: HotMesh, other: HotMesh
-) -> None:
+@pytest.mark.row(35)
+async def test_a_version_that_is_not_there_leaves_nothing_behind(mesh: HotMesh, other: HotMesh) -> None:
     heard: list[dict[str, Any]] = []
     await other.sub_quorum(lambda _, message: heard.append(message))
     with pytest.raises(VersionNotFoundError, match=f"Version 999 does not exist for app {APP}"):
@@ -260,7 +261,8 @@ async def test_a_bad_delay_is_refused(mesh: HotMesh) -> None:
         await mesh.activate("2", delay=-1)
 
 
-async def test_row_42_an_idle_engine_runs_what_another_brought(mesh: HotMesh, other: HotMesh) -> None:
+@pytest.mark.row(42)
+async def test_an_idle_engine_runs_what_another_brought(mesh: HotMesh, other: HotMesh) -> None:
     assert await runs(other) == "1"
     await mesh.deploy(f"""
 app:

@@ -80,7 +80,8 @@ async def dead(
     )
 
 
-async def test_row_336_deploy_brings_the_function_and_the_column(
+@pytest.mark.row(336)
+async def test_deploy_brings_the_function_and_the_column(
     empty_database_url: str,
 ) -> None:
     await DBA.deploy(empty_database_url, "house")
@@ -96,11 +97,13 @@ async def test_row_336_deploy_brings_the_function_and_the_column(
         await connection.close()
 
 
-async def test_row_337_nothing_to_prune_is_all_zeros(database_url: str) -> None:
+@pytest.mark.row(337)
+async def test_nothing_to_prune_is_all_zeros(database_url: str) -> None:
     assert await DBA.prune("house", database_url) == PruneResult()
 
 
-async def test_row_338_only_what_is_older_than_the_retention_goes(
+@pytest.mark.row(338)
+async def test_only_what_is_older_than_the_retention_goes(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     old, young = await mesh.pub("done"), await mesh.pub("done")
@@ -112,7 +115,8 @@ async def test_row_338_only_what_is_older_than_the_retention_goes(
     assert await rows(database, "activity") == 1
 
 
-async def test_row_339_a_dead_letter_of_ten_days(database: asyncpg.Connection, database_url: str) -> None:
+@pytest.mark.row(339)
+async def test_a_dead_letter_of_ten_days(database: asyncpg.Connection, database_url: str) -> None:
     await dead(database)
     await dead(database, days=3)
 
@@ -126,7 +130,8 @@ async def test_batches_add_up(mesh: HotMesh, database: asyncpg.Connection, datab
     assert (await DBA.prune("house", database_url, batch_size=2)).jobs == 5
 
 
-async def test_row_340_and_343_attributes_are_stripped_once_and_the_data_stays(
+@pytest.mark.row(340, 343)
+async def test_attributes_are_stripped_once_and_the_data_stays(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     job_id = await mesh.pub("done", extended={"search": {"sku": "A1"}, "marker": {"-seen": "1"}})
@@ -142,7 +147,8 @@ async def test_row_340_and_343_attributes_are_stripped_once_and_the_data_stays(
     assert await mesh.get_query_state(job_id, ["sku", '"-seen"']) == {"sku": "A1", "-seen": "1"}
 
 
-async def test_row_341_and_346_what_is_not_wanted_is_left_alone(
+@pytest.mark.row(341, 346)
+async def test_what_is_not_wanted_is_left_alone(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     await age(database, await mesh.pub("done"), 10)
@@ -156,7 +162,8 @@ async def test_row_341_and_346_what_is_not_wanted_is_left_alone(
     assert (await rows(database, "job"), await rows(database, "dead_letter")) == (2, 1)
 
 
-async def test_row_342_with_keep_hmark_it_stays_on_record_what_ran(
+@pytest.mark.row(342)
+async def test_with_keep_hmark_it_stays_on_record_what_ran(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     job_id = await mesh.pub("done", extended={"marker": {"-seen": "1"}})
@@ -179,7 +186,8 @@ async def test_a_job_with_a_dead_letter_is_not_stripped(
     assert await DBA.prune("house", database_url, attributes=True) == PruneResult()
 
 
-async def test_row_344_entities_limit_what_is_pruned(
+@pytest.mark.row(344)
+async def test_entities_limit_what_is_pruned(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     for entity in ("order", "invoice", None):
@@ -194,7 +202,8 @@ async def test_row_344_entities_limit_what_is_pruned(
     assert await rows(database, "job") == 2
 
 
-async def test_row_345_transient_jobs_have_no_entity(
+@pytest.mark.row(345)
+async def test_transient_jobs_have_no_entity(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     for entity, days in (("order", 10), (None, 10), (None, 3)):
@@ -206,6 +215,7 @@ async def test_row_345_transient_jobs_have_no_entity(
     assert await rows(database, "job") == 2
 
 
+@pytest.mark.row(347, 348, 349, 350)
 @pytest.mark.parametrize(
     ("options", "engine", "worker"),
     [
@@ -216,7 +226,7 @@ async def test_row_345_transient_jobs_have_no_entity(
         ({"expire": "30 days"}, 0, 0),
     ],
 )
-async def test_row_347_and_348_and_349_and_350_each_stream_has_a_switch_and_a_retention_of_its_own(
+async def test_each_stream_has_a_switch_and_a_retention_of_its_own(
     database: asyncpg.Connection, database_url: str, options: dict[str, Any], engine: int, worker: int
 ) -> None:
     for stream in ("engine", "worker"):
@@ -244,7 +254,8 @@ async def test_two_prunes_at_once_share_the_work(
     assert sum(counts) == 6
 
 
-async def test_row_351_a_wait_of_a_running_job_survives_and_early_signals_do_not(
+@pytest.mark.row(351)
+async def test_a_wait_of_a_running_job_survives_and_early_signals_do_not(
     mesh: HotMesh, database: asyncpg.Connection, database_url: str
 ) -> None:
     job_id = await mesh.pub("waits")

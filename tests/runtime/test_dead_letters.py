@@ -128,7 +128,8 @@ async def has_status(mesh: HotMesh, job_id: str, status: int) -> None:
     await eventually(look, what=f"status {status}")
 
 
-async def test_row_374_a_dead_letter_is_listed_requeued_and_runs(database_url: str) -> None:
+@pytest.mark.row(374)
+async def test_a_dead_letter_is_listed_requeued_and_runs(database_url: str) -> None:
     results = []
     async with running(database_url) as mesh, connected(database_url) as connection:
         await mesh.sub("one.done", lambda _, output: results.append(output))
@@ -165,7 +166,8 @@ async def test_row_374_a_dead_letter_is_listed_requeued_and_runs(database_url: s
     assert (second.data, "err" in second.metadata) == ({"y": 42}, False)
 
 
-async def test_row_374_a_discarded_dead_letter_stays_out(database_url: str) -> None:
+@pytest.mark.row(374)
+async def test_a_discarded_dead_letter_stays_out(database_url: str) -> None:
     async with running(database_url) as mesh, connected(database_url) as connection:
         job_id = await mesh.pub("two", {})
         await poison(connection, "w")

@@ -52,14 +52,16 @@ def duress() -> Subject:
     return Subject()
 
 
-async def test_row_239_the_average_of_a_kind(duress: Subject) -> None:
+@pytest.mark.row(239)
+async def test_the_average_of_a_kind(duress: Subject) -> None:
     duress.record("answer", 100)
     assert duress.reading().per_type == {"answer": 100}
     duress.record("answer", 200)
     assert duress.reading().per_type == {"answer": 130}
 
 
-async def test_row_240_kinds_are_apart_and_the_slowest_counts(duress: Subject) -> None:
+@pytest.mark.row(240)
+async def test_kinds_are_apart_and_the_slowest_counts(duress: Subject) -> None:
     duress.record("answer", 10)
     duress.record("timer", 700)
     duress.look()
@@ -68,7 +70,8 @@ async def test_row_240_kinds_are_apart_and_the_slowest_counts(duress: Subject) -
     assert (duress.reading().score, duress.level) == (700, "mild")
 
 
-async def test_row_241_levels_and_their_floors(duress: Subject) -> None:
+@pytest.mark.row(241)
+async def test_levels_and_their_floors(duress: Subject) -> None:
     assert [duress.grade(score)[0] for score in (50, 199, 200, 500, 999, 1000, 3000, 5000, 6000, 90_000)] == [
         "healthy", "healthy", "mild", "mild", "mild", "moderate", "moderate", "severe", "severe", "severe",
     ]  # fmt: skip
@@ -77,7 +80,8 @@ async def test_row_241_levels_and_their_floors(duress: Subject) -> None:
     ]  # fmt: skip
 
 
-async def test_row_242_worse_at_once_and_better_the_third_time(duress: Subject) -> None:
+@pytest.mark.row(242)
+async def test_worse_at_once_and_better_the_third_time(duress: Subject) -> None:
     duress.looks(3000)
     assert duress.level == "moderate"
     duress.looks(50, 2)
@@ -91,7 +95,8 @@ async def test_row_242_worse_at_once_and_better_the_third_time(duress: Subject) 
     assert duress.level == "severe"
 
 
-async def test_row_243_only_what_is_worse_is_adopted(duress: Subject) -> None:
+@pytest.mark.row(243)
+async def test_only_what_is_worse_is_adopted(duress: Subject) -> None:
     assert duress.adopt("moderate", 800) is True
     assert (duress.level, duress.floor()) == ("moderate", 800)
     assert duress.adopt("mild", 300) is False
@@ -122,7 +127,8 @@ async def test_an_old_average_slows_nobody(duress: Subject) -> None:
     assert duress.reading().per_type == {"timer": 10}
 
 
-async def test_row_244_others_are_told_of_changes_and_while_it_lasts(duress: Subject) -> None:
+@pytest.mark.row(244)
+async def test_others_are_told_of_changes_and_while_it_lasts(duress: Subject) -> None:
     duress.looks(50, 3)
     assert duress.told == []
 
@@ -147,14 +153,16 @@ async def test_row_244_others_are_told_of_changes_and_while_it_lasts(duress: Sub
     assert len(duress.told) == 5
 
 
-async def test_row_245_a_reading_changes_nothing(duress: Subject) -> None:
+@pytest.mark.row(245)
+async def test_a_reading_changes_nothing(duress: Subject) -> None:
     duress.looks(700)
     duress.adopt("severe", 3000)
 
     assert duress.reading() == duress.reading()
 
 
-async def test_row_246_an_engine_looks_every_ten_messages(duress: Subject) -> None:
+@pytest.mark.row(246)
+async def test_an_engine_looks_every_ten_messages(duress: Subject) -> None:
     event = Event("answer")
     for _ in range(9):
         duress.took([event], 0.5)
@@ -198,7 +206,8 @@ async def slow(database_url: str) -> AsyncIterator[HotMesh]:
         yield mesh
 
 
-async def test_row_247_a_slow_engine_slows_the_others_but_no_caller(
+@pytest.mark.row(247)
+async def test_a_slow_engine_slows_the_others_but_no_caller(
     slow: HotMesh, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def dragging(*arguments: Any, **options: Any) -> Any:

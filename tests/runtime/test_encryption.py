@@ -133,7 +133,8 @@ async def ended(mesh: HotMesh, job_id: str) -> None:
 # -- at rest ---------------------------------------------------------------------------------------------
 
 
-async def test_row_297_and_298_nothing_is_stored_in_clear(database_url: str) -> None:
+@pytest.mark.row(297, 298)
+async def test_nothing_is_stored_in_clear(database_url: str) -> None:
     async with vault(database_url) as mesh, connected(database_url) as connection:
         job_id = await mesh.pub("go", INPUT, extended={"search": {"sku": "S1"}})
         await mesh.pub("fail", INPUT, extended={"id": "failing"})
@@ -232,7 +233,8 @@ async def test_results_are_sent_to_other_processes_encoded(database_url: str) ->
         assert SECRET not in "".join(heard)
 
 
-async def test_row_291_and_292_and_295_a_codec_comes_changes_and_goes(database_url: str) -> None:
+@pytest.mark.row(291, 292, 295)
+async def test_a_codec_comes_changes_and_goes(database_url: str) -> None:
     both = AesGcmCodec({"new": b"3" * 32, "k": b"1" * 32}, current="new")
     async with vault(database_url, "work", codec=None) as mesh, connected(database_url) as connection:
 
@@ -261,7 +263,8 @@ async def test_row_291_and_292_and_295_a_codec_comes_changes_and_goes(database_u
             HotMesh.register_codec(None)
 
 
-async def test_row_293_and_294_dates_and_scalars_read_as_without_a_codec(database_url: str) -> None:
+@pytest.mark.row(293, 294)
+async def test_dates_and_scalars_read_as_without_a_codec(database_url: str) -> None:
     from datetime import UTC, datetime
 
     values = [
@@ -288,7 +291,8 @@ async def test_row_293_and_294_dates_and_scalars_read_as_without_a_codec(databas
             assert (await one.get_raw(job_id))["input"] == "hotmesh.codec:x"
 
 
-def test_row_296_a_codec_is_registered_for_the_process() -> None:
+@pytest.mark.row(296)
+def test_a_codec_is_registered_for_the_process() -> None:
     try:
         HotMesh.register_codec(KEY)
         assert HotMesh.get_codec() is KEY

@@ -90,7 +90,8 @@ async def item(database: asyncpg.Connection, job_id: str, status: str | None = N
     return await eventually(look)
 
 
-async def test_row_173_the_item_is_written_with_the_wait(mesh: HotMesh, database: asyncpg.Connection) -> None:
+@pytest.mark.row(173)
+async def test_the_item_is_written_with_the_wait(mesh: HotMesh, database: asyncpg.Connection) -> None:
     job_id = await mesh.pub("review.start", {"order": "A1", "region": "north"})
 
     row = await item(database, job_id)
@@ -104,9 +105,8 @@ async def test_row_173_the_item_is_written_with_the_wait(mesh: HotMesh, database
     assert (row["status"], row["namespace"], row["app_id"]) == ("pending", "hotmesh", "review")
 
 
-async def test_row_181_pipes_and_nested_values_are_resolved(
-    mesh: HotMesh, database: asyncpg.Connection
-) -> None:
+@pytest.mark.row(181)
+async def test_pipes_and_nested_values_are_resolved(mesh: HotMesh, database: asyncpg.Connection) -> None:
     job_id = await mesh.pub("review.start", {"order": "A1", "region": "north"})
 
     row = await item(database, job_id)
@@ -115,7 +115,8 @@ async def test_row_181_pipes_and_nested_values_are_resolved(
     assert json.loads(row["envelope"]) == {"hint": "look twice"}
 
 
-async def test_row_175_a_signal_resolves_the_item_and_the_job_goes_on(
+@pytest.mark.row(175)
+async def test_a_signal_resolves_the_item_and_the_job_goes_on(
     mesh: HotMesh, database: asyncpg.Connection
 ) -> None:
     job_id = await mesh.pub("review.start", {"order": "A1"})
@@ -128,15 +129,15 @@ async def test_row_175_a_signal_resolves_the_item_and_the_job_goes_on(
     assert (await mesh.get_state("review.start", job_id)).data == {"ok": True}
 
 
-async def test_row_178_a_timer_that_wins_expires_the_item(
-    mesh: HotMesh, database: asyncpg.Connection
-) -> None:
+@pytest.mark.row(178)
+async def test_a_timer_that_wins_expires_the_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
     output = await mesh.pubsub("review.start", {"order": "A1", "sleep": 0.05}, timeout=10)
 
     assert (await item(database, output.metadata.jid))["status"] == "expired"
 
 
-async def test_row_179_an_interrupt_cancels_the_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
+@pytest.mark.row(179)
+async def test_an_interrupt_cancels_the_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
     job_id = await mesh.pub("review.start", {"order": "A1"})
 
     await mesh.interrupt("review.start", job_id)
@@ -172,15 +173,15 @@ async def test_every_round_of_a_cycle_has_an_item_of_its_own(
     assert verbs() == ["created", "resolved", "created", "resolved", "created", "expired"]
 
 
-async def test_row_176_a_hook_without_the_block_writes_no_item(
-    mesh: HotMesh, database: asyncpg.Connection
-) -> None:
+@pytest.mark.row(176)
+async def test_a_hook_without_the_block_writes_no_item(mesh: HotMesh, database: asyncpg.Connection) -> None:
     await mesh.pub("review.start", {"order": "A1", "plain": True})
 
     assert await database.fetchval("select count(*) from hotmesh.escalation") == 1
 
 
-async def test_row_177_an_item_of_its_own_needs_no_signal_key(database: asyncpg.Connection) -> None:
+@pytest.mark.row(177)
+async def test_an_item_of_its_own_needs_no_signal_key(database: asyncpg.Connection) -> None:
     for _ in range(2):
         await database.execute(
             "insert into hotmesh.escalation (namespace, app_id, role) values ('n', 'a1', 'ops')"

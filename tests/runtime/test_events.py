@@ -75,7 +75,8 @@ async def reviewing(url: str, **more: Any) -> AsyncIterator[HotMesh]:
         yield mesh
 
 
-async def test_row_357_and_358_and_359_started_deployed_stopped(empty_database_url: str) -> None:
+@pytest.mark.row(357, 358, 359)
+async def test_started_deployed_stopped(empty_database_url: str) -> None:
     sink = Sink()
     async with reviewing(empty_database_url, events=sink) as mesh:
         await eventually(lambda: len(sink.seen) == 3)
@@ -95,7 +96,8 @@ async def test_row_357_and_358_and_359_started_deployed_stopped(empty_database_u
         assert "workflow_id" not in event.as_dict()
 
 
-async def test_row_180_a_work_item_is_told_whole(database_url: str) -> None:
+@pytest.mark.row(180)
+async def test_a_work_item_is_told_whole(database_url: str) -> None:
     sink = Sink()
     async with reviewing(database_url, events=sink) as mesh:
         job_id = await mesh.pub("review.start", {})
@@ -167,9 +169,8 @@ async def test_a_job_that_is_given_up_cancels_its_rows(database_url: str) -> Non
         engine._stream._jobs_of = handle
 
 
-async def test_row_360_a_sink_that_raises_harms_nothing(
-    database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.row(360)
+async def test_a_sink_that_raises_harms_nothing(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     def refuses(event: SystemEvent) -> None:
         raise RuntimeError("no room")
 
@@ -191,7 +192,8 @@ async def mesh_ended(mesh: HotMesh, job_id: str) -> bool:
     return await mesh.get_status(job_id) == 0
 
 
-async def test_row_360_a_sink_that_blocks_holds_up_nothing(database_url: str) -> None:
+@pytest.mark.row(360)
+async def test_a_sink_that_blocks_holds_up_nothing(database_url: str) -> None:
     free = threading.Event()
 
     def blocks(event: SystemEvent) -> None:

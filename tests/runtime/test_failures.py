@@ -213,8 +213,9 @@ async def test_a_result_waits_for_room_in_a_full_database(database_url: str) -> 
 # -- connections that break ----------------------------------------------------------------------------------
 
 
+@pytest.mark.row(18)
 @pytest.mark.parametrize("pooled", [False, True], ids=["own connections", "a pool"])
-async def test_row_18_after_all_connections_were_killed_at_once_the_next_call_succeeds(
+async def test_after_all_connections_were_killed_at_once_the_next_call_succeeds(
     database_url: str, pooled: bool
 ) -> None:
     async with (

@@ -80,7 +80,8 @@ async def held_by(url: str, member: str) -> int:
 # -- beginning -----------------------------------------------------------------------------------------------
 
 
-async def test_row_1_and_2_the_forms_of_a_connection(database_url: str) -> None:
+@pytest.mark.row(1, 2)
+async def test_the_forms_of_a_connection(database_url: str) -> None:
     plain = options_of(database_url)
     short = {"class": asyncpg.Connection, "options": plain}
     long = {"store": short, "stream": short, "sub": short}
@@ -91,7 +92,8 @@ async def test_row_1_and_2_the_forms_of_a_connection(database_url: str) -> None:
         await HotMesh.init(APP, connection={"store": short})
 
 
-async def test_row_4_a_server_that_is_not_there(database_url: str) -> None:
+@pytest.mark.row(4)
+async def test_a_server_that_is_not_there(database_url: str) -> None:
     elsewhere = {**options_of(database_url), "host": "/nowhere"}
     unknown = {**options_of(database_url), "user": "nobody-here"}
     for form in (elsewhere, unknown):
@@ -99,7 +101,8 @@ async def test_row_4_a_server_that_is_not_there(database_url: str) -> None:
             await HotMesh.init(APP, connection=form)
 
 
-async def test_row_14_and_15_names_that_cannot_be(database_url: str) -> None:
+@pytest.mark.row(14, 15)
+async def test_names_that_cannot_be(database_url: str) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
         ({"app_id": "a"}, r"config\.appId \[a\] is reserved"),
         ({"app_id": "a_b"}, r"config\.appId \[a_b\] is invalid"),
@@ -113,7 +116,8 @@ async def test_row_14_and_15_names_that_cannot_be(database_url: str) -> None:
             await HotMesh.init(connection=database_url, **options)
 
 
-async def test_row_16_two_instances_begin_and_deploy_at_once(empty_database_url: str) -> None:
+@pytest.mark.row(16)
+async def test_two_instances_begin_and_deploy_at_once(empty_database_url: str) -> None:
     async def begin(number: int) -> Any:
         async with mesh_on(empty_database_url, Worker("w", double)) as mesh:
             return (await mesh.pubsub("one", {"x": number}, timeout=10)).data
@@ -121,18 +125,21 @@ async def test_row_16_two_instances_begin_and_deploy_at_once(empty_database_url:
     assert await asyncio.gather(*map(begin, range(3))) == [{"y": 0}, {"y": 2}, {"y": 4}]
 
 
-async def test_row_17_an_instance_without_an_engine_says_so(database_url: str) -> None:
+@pytest.mark.row(17)
+async def test_an_instance_without_an_engine_says_so(database_url: str) -> None:
     async with HotMesh.init(APP, connection=database_url, engine=False) as mesh:
         for call in (mesh.pub("one"), mesh.pubsub("one"), mesh.signal("t", {}), mesh.signal_all("t", {}, {})):
             with pytest.raises(EngineRequiredError):
                 await call
 
 
-async def test_row_6_closing_what_was_never_opened(database_url: str) -> None:
+@pytest.mark.row(6)
+async def test_closing_what_was_never_opened(database_url: str) -> None:
     await Link(ConnectionSource(database_url)).close()
 
 
-async def test_row_11_and_12_and_22_a_pool_of_the_users(database_url: str) -> None:
+@pytest.mark.row(11, 12, 22)
+async def test_a_pool_of_the_users(database_url: str) -> None:
     pool = await asyncpg.create_pool(database_url, min_size=0, max_size=20)
     slow = {"poll": 30}
     worker = Worker("w", double)
@@ -226,7 +233,8 @@ async def contextmanager_stack() -> AsyncIterator[Any]:
 # -- readonly ------------------------------------------------------------------------------------------------
 
 
-async def test_row_19_a_readonly_engine_creates_and_others_advance(database_url: str) -> None:
+@pytest.mark.row(19)
+async def test_a_readonly_engine_creates_and_others_advance(database_url: str) -> None:
     calls: list[int] = []
 
     async def counted(message: StreamData) -> dict[str, Any]:
@@ -277,7 +285,8 @@ async def test_a_readonly_worker_takes_nothing(database_url: str) -> None:
 # -- ending --------------------------------------------------------------------------------------------------
 
 
-async def test_row_20_a_stopped_instance_processes_nothing_and_others_do(database_url: str) -> None:
+@pytest.mark.row(20)
+async def test_a_stopped_instance_processes_nothing_and_others_do(database_url: str) -> None:
     calls: dict[str, int] = {"first": 0, "second": 0}
 
     def counted(name: str) -> Worker:
@@ -303,7 +312,8 @@ async def test_row_20_a_stopped_instance_processes_nothing_and_others_do(databas
     assert calls == {"first": 1, "second": 20}
 
 
-async def test_row_21_the_same_app_again_after_stop_all(database_url: str) -> None:
+@pytest.mark.row(21)
+async def test_the_same_app_again_after_stop_all(database_url: str) -> None:
     for _ in range(2):
         first = await HotMesh.init(APP, connection=database_url, workers=[Worker("w", double)], guid="fixed")
         await first.deploy(one_worker(APP, more=MORE))

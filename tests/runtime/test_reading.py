@@ -125,13 +125,15 @@ async def reading(url: str) -> AsyncIterator[HotMesh]:
         yield mesh
 
 
-async def test_row_54_the_status_of_an_unknown_job(database_url: str) -> None:
+@pytest.mark.row(54)
+async def test_the_status_of_an_unknown_job(database_url: str) -> None:
     async with reading(database_url) as mesh:
         with pytest.raises(JobNotFoundError, match=r"^Job nope not found$"):
             await mesh.get_status("nope")
 
 
-async def test_row_55_the_state_of_a_scrubbed_job(database_url: str) -> None:
+@pytest.mark.row(55)
+async def test_the_state_of_a_scrubbed_job(database_url: str) -> None:
     async with reading(database_url) as mesh, connected(database_url) as connection:
         done = await mesh.pubsub("order", {"amount": 5, "to": "Rome"}, timeout=10)
         idle = await mesh.pub("idle", {"n": 1})
@@ -179,7 +181,8 @@ async def test_a_worker_that_answers_for_a_scrubbed_job_disturbs_nobody(database
     assert output.data == {"receipt": "late"}
 
 
-async def test_row_59_search_fields_markers_and_entity(database_url: str) -> None:
+@pytest.mark.row(59)
+async def test_search_fields_markers_and_entity(database_url: str) -> None:
     extended = {
         "search": {"k": "v", "n": 7, "yes": True},
         "marker": {"-m": "x", "dropped": "y"},
@@ -200,7 +203,8 @@ async def test_row_59_search_fields_markers_and_entity(database_url: str) -> Non
     assert entity == "customer"
 
 
-async def test_row_65_text_with_special_characters_is_stored_as_it_is(database_url: str) -> None:
+@pytest.mark.row(65)
+async def test_text_with_special_characters_is_stored_as_it_is(database_url: str) -> None:
     text = """'single' "double" $1 %L \\ {a.b} {@x} \u2028 ☕"""
     async with reading(database_url) as mesh:
         job_id = await mesh.pub("idle", {"n": text}, extended={"search": {"k": text}})
@@ -246,7 +250,8 @@ async def _has_status(mesh: HotMesh, job_id: str, status: int) -> bool:
     return await mesh.get_status(job_id) == status
 
 
-async def test_row_196_an_interrupt_with_reason_and_code(database_url: str) -> None:
+@pytest.mark.row(196)
+async def test_an_interrupt_with_reason_and_code(database_url: str) -> None:
     async with reading(database_url) as mesh:
         job_id = await mesh.pub("idle", {})
         await mesh.interrupt("idle", job_id, reason="enough", code=418, stack="here")
@@ -260,7 +265,8 @@ async def test_row_196_an_interrupt_with_reason_and_code(database_url: str) -> N
     assert exported["status"] == str(status)
 
 
-async def test_row_197_a_second_interrupt(database_url: str) -> None:
+@pytest.mark.row(197)
+async def test_a_second_interrupt(database_url: str) -> None:
     async with reading(database_url) as mesh:
         job_id = await mesh.pub("idle", {})
         await mesh.interrupt("idle", job_id)
@@ -269,15 +275,17 @@ async def test_row_197_a_second_interrupt(database_url: str) -> None:
         assert await mesh.interrupt("idle", job_id, suppress=True) is None
 
 
-async def test_row_198_an_interrupt_of_an_unknown_job(database_url: str) -> None:
+@pytest.mark.row(198)
+async def test_an_interrupt_of_an_unknown_job(database_url: str) -> None:
     async with reading(database_url) as mesh:
         with pytest.raises(JobNotFoundError, match=r"^Job nope not found$"):
             await mesh.interrupt("idle", "nope")
         assert await mesh.interrupt("idle", "nope", suppress=True) is None
 
 
+@pytest.mark.row(201)
 @pytest.mark.parametrize("how", ["interrupt", "scrub"])
-async def test_row_201_nothing_of_a_stopped_job_stays_queued(database_url: str, how: str) -> None:
+async def test_nothing_of_a_stopped_job_stays_queued(database_url: str, how: str) -> None:
     async with reading(database_url) as mesh, connected(database_url) as connection:
         stopped = await mesh.pub("idle", {})
         other = await mesh.pub("idle", {})
@@ -311,7 +319,8 @@ async def _rows_of(connection: Any, job_id: str) -> list[int]:
     ]
 
 
-async def test_row_209_the_export_of_a_finished_job(database_url: str) -> None:
+@pytest.mark.row(209)
+async def test_the_export_of_a_finished_job(database_url: str) -> None:
     async with reading(database_url) as mesh:
         output = await mesh.pubsub("order", {"amount": 5, "to": "Rome"}, timeout=10)
         exported = await mesh.export(output.metadata.jid)
@@ -337,7 +346,8 @@ async def test_row_209_the_export_of_a_finished_job(database_url: str) -> None:
     json.dumps(exported)
 
 
-async def test_row_210_the_export_with_inputs(database_url: str) -> None:
+@pytest.mark.row(210)
+async def test_the_export_with_inputs(database_url: str) -> None:
     async with reading(database_url) as mesh:
         output = await mesh.pubsub("order", {"amount": 5, "to": "Rome"}, timeout=10)
         activities = (await mesh.export(output.metadata.jid, enrich_inputs=True))["activities"]

@@ -52,7 +52,8 @@ async def mesh(database_url: str) -> AsyncIterator[HotMesh]:
         yield mesh
 
 
-async def test_row_234_and_235_and_236_one_profile_per_engine_and_worker(mesh: HotMesh) -> None:
+@pytest.mark.row(234, 235, 236)
+async def test_one_profile_per_engine_and_worker(mesh: HotMesh) -> None:
     await mesh.pubsub("one", {"x": 1}, timeout=5)
     await mesh.pause(topic="w")
     await mesh.pub("one", {"x": 1})
@@ -118,7 +119,8 @@ async def test_who_has_died_is_not_waited_for(mesh: HotMesh, database_url: str) 
         assert len(await mesh.roll_call(30)) == 3
 
 
-async def test_row_232_workers_repeat_their_profiles(mesh: HotMesh, database_url: str) -> None:
+@pytest.mark.row(232)
+async def test_workers_repeat_their_profiles(mesh: HotMesh, database_url: str) -> None:
     heard = Heard()
     async with HotMesh.init(APP, connection=database_url, engine=False) as listening:
         await listening.sub_quorum(heard)
@@ -135,7 +137,8 @@ async def test_row_232_workers_repeat_their_profiles(mesh: HotMesh, database_url
         assert "test_roll_call.answer\nasync def answer(" in pong["profile"]["signature"]
 
 
-async def test_row_233_engines_repeat_their_profiles(mesh: HotMesh) -> None:
+@pytest.mark.row(233)
+async def test_engines_repeat_their_profiles(mesh: HotMesh) -> None:
     heard = Heard()
     await mesh.sub_quorum(heard)
     await mesh.pub_quorum({"type": "rollcall", "interval": 0.2, "topic": None})
@@ -147,7 +150,8 @@ async def test_row_233_engines_repeat_their_profiles(mesh: HotMesh) -> None:
     assert all(set(pong["profile"]) == ENGINE for pong in heard.of("pong"))
 
 
-async def test_row_367_a_user_message_reaches_every_member(mesh: HotMesh, database_url: str) -> None:
+@pytest.mark.row(367)
+async def test_a_user_message_reaches_every_member(mesh: HotMesh, database_url: str) -> None:
     async with (
         HotMesh.init(APP, connection=database_url) as second,
         HotMesh.init(APP, connection=database_url, engine=False) as third,

@@ -88,7 +88,8 @@ async def completed(mesh: HotMesh, job_id: str) -> dict[str, Any]:
     return dict((await mesh.get_state("order.placed", job_id)).data)
 
 
-async def test_row_213_an_hour_in_slices_of_five_minutes_has_thirteen_segments(mesh: HotMesh) -> None:
+@pytest.mark.row(213)
+async def test_an_hour_in_slices_of_five_minutes_has_thirteen_segments(mesh: HotMesh) -> None:
     stats = await mesh.get_stats("order.placed", QUERY)
 
     assert len(stats["segments"]) == 13
@@ -107,19 +108,22 @@ async def test_sums_averages_medians_and_extremes_are_reported(mesh: HotMesh) ->
     assert found == {"sum": 90, "avg": 30, "mdn": 20, "min": 10, "max": 60}
 
 
-async def test_row_214_ids_by_facet(mesh: HotMesh) -> None:
+@pytest.mark.row(214)
+async def test_ids_by_facet(mesh: HotMesh) -> None:
     found = await mesh.get_ids("order.placed", QUERY)
 
     assert {count["facet"]: count["count"] for count in found["counts"]} == {"color:red": 2, "color:blue": 1}
 
 
-async def test_row_217_two_ids_under_a_facet_are_a_list_of_two(mesh: HotMesh) -> None:
+@pytest.mark.row(217)
+async def test_two_ids_under_a_facet_are_a_list_of_two(mesh: HotMesh) -> None:
     found = await mesh.get_ids("order.placed", QUERY, ["color:red"])
 
     listed = [measure for segment in found["segments"] for measure in segment["measures"]]
     assert sorted(job_id for measure in listed for job_id in measure["ids"]) == ["o0", "o2"]
 
 
+@pytest.mark.row(216)
 @pytest.mark.parametrize(
     ("query", "message"),
     [
@@ -130,7 +134,7 @@ async def test_row_217_two_ids_under_a_facet_are_a_list_of_two(mesh: HotMesh) ->
         ({"data": {}, "range": "1h", "end": "NOW", "granularity": "7m"}, "Invalid granularity value"),
     ],
 )
-async def test_row_216_a_query_that_makes_no_sense_is_refused(
+async def test_a_query_that_makes_no_sense_is_refused(
     mesh: HotMesh, query: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -161,7 +165,8 @@ async def test_a_moment_without_a_zone_is_utc_in_every_form(
         time.tzset()
 
 
-async def test_row_167_signal_all_resumes_every_listed_job(mesh: HotMesh) -> None:
+@pytest.mark.row(167)
+async def test_signal_all_resumes_every_listed_job(mesh: HotMesh) -> None:
     keys = await mesh.signal_all("order.answered", {"answer": "yes"}, QUERY, ["color:red"])
 
     assert len(keys) == 1
@@ -172,7 +177,8 @@ async def test_row_167_signal_all_resumes_every_listed_job(mesh: HotMesh) -> Non
     assert await mesh.get_status("other") == 1
 
 
-async def test_row_165_a_flow_signals_all_listed_jobs_and_scrubs_the_index(mesh: HotMesh) -> None:
+@pytest.mark.row(165)
+async def test_a_flow_signals_all_listed_jobs_and_scrubs_the_index(mesh: HotMesh) -> None:
     await mesh.pubsub("announce", {"shop": "north", "color": "blue", "answer": "later"}, timeout=10)
 
     assert await completed(mesh, "o1") == {"answer": "later"}

@@ -240,7 +240,8 @@ async def test_a_pattern_means_the_same_here_and_in_the_database(
             assert bool(matcher(pattern).match(topic)) == there == (topic in hits), topic
 
 
-async def test_row_211_subscriptions_by_pattern_work_across_processes(database_url: str) -> None:
+@pytest.mark.row(211)
+async def test_subscriptions_by_pattern_work_across_processes(database_url: str) -> None:
     told: dict[str, Told] = {"one.*": [], "*": [], "*.done.mine": [], "*.nothing": [], "oth*d": []}
     twice: Told = []
     async with apart(database_url) as (_, worker, caller):
@@ -273,7 +274,8 @@ async def test_row_211_subscriptions_by_pattern_work_across_processes(database_u
 # -- coming and going ----------------------------------------------------------------------------------------
 
 
-async def test_row_278_and_279_and_280_subscribers_come_and_go_one_by_one(database_url: str) -> None:
+@pytest.mark.row(278, 279, 280)
+async def test_subscribers_come_and_go_one_by_one(database_url: str) -> None:
     class Listener:
         def __init__(self) -> None:
             self.heard: list[str] = []

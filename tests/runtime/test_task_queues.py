@@ -39,7 +39,8 @@ async def deployed(mesh: HotMesh) -> None:
     await mesh.activate("1")
 
 
-async def test_row_13_instances_of_task_queues_of_their_own_run_one_app(database_url: str) -> None:
+@pytest.mark.row(13)
+async def test_instances_of_task_queues_of_their_own_run_one_app(database_url: str) -> None:
     first = HotMesh.init(APP, connection=database_url, task_queue="first")
     second = HotMesh.init(
         APP, engine={"connection": database_url, "task_queue": "second"}, workers=[Worker("w", double)]

@@ -169,7 +169,8 @@ PARENT = [
 ]  # fmt: skip
 
 
-async def test_row_361_one_trace_from_the_caller_to_the_child_and_back(database_url: str) -> None:
+@pytest.mark.row(361)
+async def test_one_trace_from_the_caller_to_the_child_and_back(database_url: str) -> None:
     recorded = Recorded()
     tracer = recorded.provider.get_tracer("shop")
 

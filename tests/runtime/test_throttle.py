@@ -99,7 +99,8 @@ async def rates(mesh: HotMesh) -> dict[str, int]:
     return {profile.stream: profile.throttle for profile in await mesh.roll_call()}
 
 
-async def test_row_218_five_calls_in_parallel(database_url: str) -> None:
+@pytest.mark.row(218)
+async def test_five_calls_in_parallel(database_url: str) -> None:
     async def calculate(message: StreamData) -> dict[str, Any]:
         values = message.data["values"]
         return {"result": sum(values) if message.data["operation"] == "add" else math.prod(values)}
@@ -119,7 +120,8 @@ async def test_row_218_five_calls_in_parallel(database_url: str) -> None:
     assert [output.data["result"] for output in outputs] == [10] * 3 + [1000] * 2
 
 
-async def test_row_219_a_message_to_a_topic_is_for_its_workers_only(
+@pytest.mark.row(219)
+async def test_a_message_to_a_topic_is_for_its_workers_only(
     mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]]
 ) -> None:
     await mesh.pub_quorum({"type": "throttle", "throttle": 1500, "topic": "w"})
@@ -134,7 +136,8 @@ async def is_(mesh: HotMesh, expected: dict[str, int]) -> bool:
     return await rates(mesh) == {f"hotmesh:{APP}:x:{topic}": rate for topic, rate in expected.items()}
 
 
-async def test_row_220_and_221_a_rate_of_all_replaces_those_of_topics(mesh: HotMesh) -> None:
+@pytest.mark.row(220, 221)
+async def test_a_rate_of_all_replaces_those_of_topics(mesh: HotMesh) -> None:
     assert await mesh.throttle(2000, topic="w") is True
     assert (await mesh.get_throttle("w"), await mesh.get_throttle()) == (2000, 0)
     assert await is_(mesh, {"w": 2000, "": 0})
@@ -145,7 +148,8 @@ async def test_row_220_and_221_a_rate_of_all_replaces_those_of_topics(mesh: HotM
     assert await is_(mesh, {"w": 5000, "": 5000})
 
 
-async def test_row_222_one_member_or_all(
+@pytest.mark.row(222)
+async def test_one_member_or_all(
     mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]], database_url: str
 ) -> None:
     async with HotMesh.init(APP, connection=database_url) as other:
@@ -165,7 +169,8 @@ async def test_row_222_one_member_or_all(
         assert len(heard) == 2
 
 
-async def test_row_223_and_224_a_pause_is_stored_and_told_until_it_is_lifted(
+@pytest.mark.row(223, 224)
+async def test_a_pause_is_stored_and_told_until_it_is_lifted(
     mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]]
 ) -> None:
     await mesh.pause()
@@ -179,13 +184,15 @@ async def test_row_223_and_224_a_pause_is_stored_and_told_until_it_is_lifted(
     assert await is_(mesh, {"w": 0, "": 0})
 
 
-async def test_row_225_a_pause_of_a_topic(mesh: HotMesh) -> None:
+@pytest.mark.row(225)
+async def test_a_pause_of_a_topic(mesh: HotMesh) -> None:
     await mesh.pause(topic="w")
 
     assert (await mesh.get_throttle("w"), await mesh.get_throttle()) == (-1, 0)
 
 
-async def test_row_226_engines_have_no_topic(mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]]) -> None:
+@pytest.mark.row(226)
+async def test_engines_have_no_topic(mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]]) -> None:
     await mesh.throttle(3, scope="engines")
 
     await eventually(lambda: heard)
@@ -194,7 +201,8 @@ async def test_row_226_engines_have_no_topic(mesh: HotMesh, heard: list[tuple[st
     assert await is_(mesh, {"w": 0, "": 3})
 
 
-async def test_row_227_a_pause_is_minus_one() -> None:
+@pytest.mark.row(227)
+async def test_a_pause_is_minus_one() -> None:
     pace = Pace()
     found = []
     for rate in (0, 5000, -1, 0):
@@ -204,7 +212,8 @@ async def test_row_227_a_pause_is_minus_one() -> None:
     assert found == [False, False, True, False]
 
 
-async def test_row_228_what_is_no_rate_is_refused(mesh: HotMesh) -> None:
+@pytest.mark.row(228)
+async def test_what_is_no_rate_is_refused(mesh: HotMesh) -> None:
     words = r"Throttle must be -1 \(pause\) or a non-negative integer \(ms delay\); 0 = resume"
     for rate in (-2, 1.5, "5", True, None, 2_147_483_648):
         with pytest.raises(ConfigError, match=words):
@@ -226,7 +235,8 @@ async def test_row_228_what_is_no_rate_is_refused(mesh: HotMesh) -> None:
     assert await mesh.get_throttle() == 0
 
 
-async def test_row_229_paused_engines_take_nothing_until_they_go_on(
+@pytest.mark.row(229)
+async def test_paused_engines_take_nothing_until_they_go_on(
     mesh: HotMesh, starts: Starts, database_url: str
 ) -> None:
     await mesh.pause(scope="engines")
@@ -288,8 +298,9 @@ async def test_a_slowed_engine_takes_one_job_at_a_time(mesh: HotMesh) -> None:
     assert time.monotonic() - begun >= 4 * 0.15
 
 
+@pytest.mark.row(230)
 @pytest.mark.parametrize("places", [1, 10])
-async def test_row_230_a_worker_starts_one_message_per_interval(
+async def test_a_worker_starts_one_message_per_interval(
     database_url: str, starts: Starts, places: int
 ) -> None:
     worker = Worker("w", starts, max_concurrency=places)
@@ -316,7 +327,8 @@ async def test_a_burst_in_memory_is_slowed_like_any_other(mesh: HotMesh, starts:
     assert all(b - a >= 0.1 for a, b in pairwise(later))
 
 
-async def test_row_231_a_paused_worker_starts_nothing(mesh: HotMesh, starts: Starts) -> None:
+@pytest.mark.row(231)
+async def test_a_paused_worker_starts_nothing(mesh: HotMesh, starts: Starts) -> None:
     await mesh.pause(topic="w")
     await start(mesh, 3)
     await asyncio.sleep(0.5)
@@ -407,11 +419,12 @@ async def test_a_lower_rate_wakes_a_sleeping_worker(mesh: HotMesh, starts: Start
     await eventually(lambda: len(starts.at) == 2)
 
 
+@pytest.mark.row(237)
 @pytest.mark.parametrize(
     ("rate", "floor", "expected"),
     [(0, 0, 0), (50, 20, 50), (50, 80, 80), (-1, 80, -1), (50, 0, 50), (0, -5, 0)],
 )
-async def test_row_237_the_effective_rate(rate: int, floor: float, expected: float) -> None:
+async def test_the_effective_rate(rate: int, floor: float, expected: float) -> None:
     assert effective(rate, floor) == expected
 
 
@@ -423,6 +436,7 @@ async def turn_after(rate: int, floor: Callable[[], float]) -> float:
     return time.monotonic() - begun
 
 
-async def test_row_238_a_floor_delays_the_next_message() -> None:
+@pytest.mark.row(238)
+async def test_a_floor_delays_the_next_message() -> None:
     assert 0.08 <= await turn_after(0, lambda: 100.0) < 1
     assert await turn_after(0, lambda: 0.0) < 0.05

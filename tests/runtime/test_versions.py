@@ -51,7 +51,8 @@ async def ran(mesh: HotMesh, job_id: str) -> str:
     return str((await mesh.get_state("start", job_id)).data["ran"])
 
 
-async def test_row_36_a_deploy_changes_nothing_that_runs(mesh: HotMesh, database_url: str) -> None:
+@pytest.mark.row(36)
+async def test_a_deploy_changes_nothing_that_runs(mesh: HotMesh, database_url: str) -> None:
     await mesh.deploy(graph("2"))
 
     async with HotMesh.init("versions", connection=database_url) as other:
@@ -59,8 +60,9 @@ async def test_row_36_a_deploy_changes_nothing_that_runs(mesh: HotMesh, database
         assert (await other.get_state("start", job_id)).metadata.vrs == "1"
 
 
+@pytest.mark.row(43)
 @pytest.mark.parametrize("change", [{"hook": "elsewhere"}, {"field": "job"}, {"after": "h3"}])
-async def test_row_43_a_waiting_job_goes_on_by_its_own_version(mesh: HotMesh, change: dict[str, str]) -> None:
+async def test_a_waiting_job_goes_on_by_its_own_version(mesh: HotMesh, change: dict[str, str]) -> None:
     job_id = await mesh.pub("start")
     await mesh.deploy(graph("2", **change))
     await mesh.activate("2")
@@ -119,8 +121,9 @@ async def test_a_version_that_lacks_an_activity_fails_the_job_and_drops_nothing(
         assert "has no activity h1" in error
 
 
+@pytest.mark.row(40)
 @pytest.mark.parametrize("version", ["1.0.0", "beta", "01", "2030-01-01"])
-async def test_row_40_any_text_is_a_version(mesh: HotMesh, version: str) -> None:
+async def test_any_text_is_a_version(mesh: HotMesh, version: str) -> None:
     await mesh.deploy(graph(version))
 
     assert await mesh.activate(version) is True
@@ -129,7 +132,8 @@ async def test_row_40_any_text_is_a_version(mesh: HotMesh, version: str) -> None
     assert (await mesh.get_state("start", job_id)).metadata.vrs == version
 
 
-async def test_row_34_a_version_never_deployed_cannot_be_activated(mesh: HotMesh) -> None:
+@pytest.mark.row(34)
+async def test_a_version_never_deployed_cannot_be_activated(mesh: HotMesh) -> None:
     with pytest.raises(VersionNotFoundError, match="Version 999 does not exist for app versions"):
         await mesh.activate("999")
 
@@ -168,7 +172,8 @@ async def test_deploying_a_version_again_replaces_it_for_every_process(
         assert await ran(other, job_id) == "again"
 
 
-async def test_row_41_a_job_before_any_deploy_is_refused_and_later_ones_run(database_url: str) -> None:
+@pytest.mark.row(41)
+async def test_a_job_before_any_deploy_is_refused_and_later_ones_run(database_url: str) -> None:
     async with HotMesh.init("versions", connection=database_url) as mesh:
         with pytest.raises(Exception, match="no app found for id versions"):
             await mesh.pub("start")

@@ -79,7 +79,8 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(f"2024-02-29 {text}").replace(tzinfo=UTC)
 
 
-def test_row_327_and_330_a_cron_expression_runs_once_per_tick() -> None:
+@pytest.mark.row(327, 330)
+def test_a_cron_expression_runs_once_per_tick() -> None:
     run = Run(at("12:00:12.345"))
     run.start(read_rhythm("* * * * *"))
     for took in (0.0, 0.5, 59.9, 150.0, 0.0):
@@ -126,7 +127,8 @@ def test_a_delay_comes_before_the_first_run_only() -> None:
     assert run.runs == [at("12:00:52"), at("12:05")]
 
 
-def test_row_326_a_schedule_ends_after_its_runs() -> None:
+@pytest.mark.row(326)
+def test_a_schedule_ends_after_its_runs() -> None:
     run = Run(at("12:00"))
     run.start(read_rhythm(1, delay=1), max_cycles=2)
     run.sleep()

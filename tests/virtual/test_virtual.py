@@ -45,7 +45,8 @@ class Counted:
         return {"number": len(self.times), "args": list(args)}
 
 
-async def test_row_318_and_319_a_function_answers_what_it_was_given(place: dict[str, Any]) -> None:
+@pytest.mark.row(318, 319)
+async def test_a_function_answers_what_it_was_given(place: dict[str, Any]) -> None:
     async def echo(value: Any) -> Any:
         return value
 
@@ -76,7 +77,8 @@ async def test_plain_functions_run_in_threads_and_models_are_stored(place: dict[
     assert (await Virtual.exec("later", [6], **place))["value"] == 7
 
 
-async def test_row_320_and_321_and_322_results_are_kept_until_they_are_flushed(place: dict[str, Any]) -> None:
+@pytest.mark.row(320, 321, 322)
+async def test_results_are_kept_until_they_are_flushed(place: dict[str, Any]) -> None:
     counted = Counted()
     await Virtual.connect("count", counted, **place)
 
@@ -96,7 +98,8 @@ async def test_row_320_and_321_and_322_results_are_kept_until_they_are_flushed(p
     }
 
 
-async def test_row_334_a_call_runs_again_when_its_time_is_over(place: dict[str, Any]) -> None:
+@pytest.mark.row(334)
+async def test_a_call_runs_again_when_its_time_is_over(place: dict[str, Any]) -> None:
     counted = Counted()
     await Virtual.connect("expiring", counted, **place)
 
@@ -107,7 +110,8 @@ async def test_row_334_a_call_runs_again_when_its_time_is_over(place: dict[str, 
     await eventually(second)
 
 
-async def test_row_334_calls_with_one_id_at_once_are_one_execution(
+@pytest.mark.row(334)
+async def test_calls_with_one_id_at_once_are_one_execution(
     place: dict[str, Any], module_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release, counted = anyio.Event(), Counted()
@@ -158,7 +162,8 @@ async def test_a_call_that_failed_is_made_again(place: dict[str, Any]) -> None:
     assert (await Virtual.exec("once", [], id="again", ttl="1 hour", **place))["number"] == 2
 
 
-async def test_row_329_a_call_is_tried_three_times_with_growing_pauses(place: dict[str, Any]) -> None:
+@pytest.mark.row(329)
+async def test_a_call_is_tried_three_times_with_growing_pauses(place: dict[str, Any]) -> None:
     failing = Counted(failures=100)
     await Virtual.connect("failing", failing, retry={"initial_interval": 0.05}, **place)
 
@@ -198,7 +203,8 @@ async def test_an_id_belongs_to_one_topic(place: dict[str, Any]) -> None:
             await call
 
 
-async def test_row_323_and_324_and_325_and_335_a_schedule_of_seconds(place: dict[str, Any]) -> None:
+@pytest.mark.row(323, 324, 325, 335)
+async def test_a_schedule_of_seconds(place: dict[str, Any]) -> None:
     counted = Counted()
 
     async def start() -> bool:
@@ -214,7 +220,8 @@ async def test_row_323_and_324_and_325_and_335_a_schedule_of_seconds(place: dict
     assert min(gaps) < 1.5, gaps
 
 
-async def test_row_326_and_334_a_schedule_that_has_ended_begins_again(
+@pytest.mark.row(326, 334)
+async def test_a_schedule_that_has_ended_begins_again(
     place: dict[str, Any], module_database_url: str
 ) -> None:
     counted = Counted()
@@ -239,8 +246,9 @@ async def test_row_326_and_334_a_schedule_that_has_ended_begins_again(
     assert await start()
 
 
+@pytest.mark.row(328)
 @pytest.mark.parametrize("attempts", [3, 5])
-async def test_row_328_a_schedule_ends_when_a_run_has_failed_at_last(
+async def test_a_schedule_ends_when_a_run_has_failed_at_last(
     place: dict[str, Any], module_database_url: str, attempts: int
 ) -> None:
     failing, schedule = Counted(failures=100), f"failing {attempts}"
@@ -259,7 +267,8 @@ async def test_row_328_a_schedule_ends_when_a_run_has_failed_at_last(
     assert failing.attempts == list(range(1, attempts + 1))
 
 
-async def test_row_372_attempts_are_counted_from_one(place: dict[str, Any]) -> None:
+@pytest.mark.row(372)
+async def test_attempts_are_counted_from_one(place: dict[str, Any]) -> None:
     counted = Counted(failures=2)
 
     await Virtual.cron("third", callback=counted, id="s3", interval="1 hour", retry=QUICK, **place)
@@ -280,7 +289,8 @@ async def test_a_schedule_continues_after_a_failure_if_it_is_told_to(place: dict
     assert counted.attempts[:2] == [1, 1]
 
 
-async def test_row_331_and_332_what_a_callback_knows(place: dict[str, Any]) -> None:
+@pytest.mark.row(331, 332)
+async def test_what_a_callback_knows(place: dict[str, Any]) -> None:
     seen: list[Any] = []
 
     async def note() -> None:
@@ -305,7 +315,8 @@ async def test_row_331_and_332_what_a_callback_knows(place: dict[str, Any]) -> N
         assert isinstance(context.span_id, str)
 
 
-async def test_row_333_there_is_no_context_outside_of_a_callback(place: dict[str, Any]) -> None:
+@pytest.mark.row(333)
+async def test_there_is_no_context_outside_of_a_callback(place: dict[str, Any]) -> None:
     del place
     with pytest.raises(
         HotMeshError,

@@ -346,8 +346,9 @@ def test_cron_refuses(expression: str) -> None:
         call("cron.nextDelay", [expression])
 
 
+@pytest.mark.row(354)
 @pytest.mark.parametrize("given", [None, 5, True, [], {}])
-def test_row_354_what_is_no_text_has_no_next_time(given: object) -> None:
+def test_what_is_no_text_has_no_next_time(given: object) -> None:
     assert call("cron.nextDelay", [given]) == -1
 
 

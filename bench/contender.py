@@ -32,11 +32,15 @@ class SideError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How to start one process of a contender; `drives` says whether it runs flows or only serves them."""
+    """How to start one process of a contender; `drives` says whether it runs flows or only serves them.
+
+    `checkout`: another checkout of this project whose code it runs, in the environment that is in it.
+    """
 
     script: str
     arguments: tuple[str, ...] = ()
     drives: bool = True
+    checkout: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ async def _started(process: Process, dsn: str, log: Path) -> AsyncIterator[Runni
     with log.open("wb") as errors:
         started = await asyncio.create_subprocess_exec(
             python_of(process),
-            str(BENCH / process.script),
+            str((process.checkout or ROOT) / "bench" / process.script),
             dsn,
             *process.arguments,
             stdin=subprocess.PIPE,
@@ -126,6 +130,8 @@ async def _started(process: Process, dsn: str, log: Path) -> AsyncIterator[Runni
 
 
 def python_of(process: Process) -> str:
+    if process.checkout is not None:
+        return str(process.checkout / ".venv" / "bin" / "python")
     return str(DBOS_VENV / "bin" / "python") if process.script == "side_dbos.py" else sys.executable
 
 

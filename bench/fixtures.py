@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -10,6 +11,8 @@ import scenarios
 from contender import Contender, Process, started
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cluster import Cluster
 
 SCHEMA = "hotmesh"
@@ -19,15 +22,19 @@ TEMPLATE_JOBS = 1_000
 _DEPLOY = Process("side_hotmesh.py", ("deploy",))
 
 
-async def prepare(cluster: Cluster, database: str, *, scale: float = 1.0) -> None:
-    """Make the database afresh; `scale` shortens the wait for a table to fill."""
+async def prepare(
+    cluster: Cluster, database: str, *, scale: float = 1.0, checkout: Path | None = None
+) -> None:
+    """Make the database afresh; `scale` shortens the wait for a table to fill. `checkout`: for the code of that."""
     await cluster.recreate(database)
     if database == scenarios.DBOS:
         async with started(
             Contender("deploy", database, (scenarios.dbos("threads"),)), cluster.dsn(database)
         ):
             return
-    async with started(Contender("deploy", database, (_DEPLOY,)), cluster.dsn(database)) as [mesh]:
+    async with started(
+        Contender("deploy", database, (replace(_DEPLOY, checkout=checkout),)), cluster.dsn(database)
+    ) as [mesh]:
         if database == scenarios.OPEN:
             jobs = int(scenarios.OPEN_JOBS * scale)
             await mesh.ask({"do": "fill", "flow": "open", "jobs": jobs}, FILL_TIMEOUT)

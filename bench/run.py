@@ -19,7 +19,7 @@ from cluster import open_cluster
 from measure import Meter
 from memory import MemoryCurve, markdown_of_memory, measure_memory
 from report import Figures, machine, markdown_of_figures, markdown_of_pairs
-from scenarios import DBOS, DBOS_WAYS, Scenario, all_scenarios
+from scenarios import BEFORE, DBOS, DBOS_WAYS, Scenario, all_scenarios
 
 if TYPE_CHECKING:
     from cluster import Cluster
@@ -66,7 +66,8 @@ async def _compare(cluster: Cluster, scenarios: list[Scenario], options: argpars
     databases = dict.fromkeys(each.database for scenario in scenarios for each in scenario.contenders)
     for database in databases:
         _say(f"preparing {database}")
-        await fixtures.prepare(cluster, database, scale=options.scale)
+        checkout = options.against if database == BEFORE else None
+        await fixtures.prepare(cluster, database, scale=options.scale, checkout=checkout)
 
     meter = Meter(cluster, options.seconds)
     compared = []
@@ -113,12 +114,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--dbos", action="append", metavar="WAY", help="how to drive DBOS (threads and async)"
     )
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="instead of DBOS, another checkout of this project"
+    )
     parser.add_argument("--dsn", help="a Postgres to use, as superuser, instead of a fresh embedded one")
     parser.add_argument(
         "--name", help="name of the results' files (what is measured; with --quick or --only, none)"
     )
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     options = parser.parse_args()
+    options.against = options.against and options.against.resolve()
     if options.list:
         for scenario in all_scenarios():
             print(f"{scenario.name:<12} {scenario.title}")
@@ -134,7 +139,9 @@ def _options() -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace) -> list[Scenario]:
-    known = all_scenarios(uvloop=options.uvloop, dbos_ways=options.dbos, scale=options.scale)
+    known = all_scenarios(
+        uvloop=options.uvloop, dbos_ways=options.dbos, scale=options.scale, against=options.against
+    )
     if not options.only:
         return known
     chosen = [each for each in known if any(fnmatch(each.name, pattern) for pattern in options.only)]

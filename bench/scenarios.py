@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from contender import Contender, Process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 OURS = Process("side_hotmesh.py", ("both",))
 ENGINE = Process("side_hotmesh.py", ("engine",))
@@ -20,6 +21,7 @@ FINISHED_JOBS = 1_000_000
 
 # Databases, each prepared once by a run.
 DBOS = "bench_dbos"
+BEFORE = "bench_before"
 PLAIN, EMPTY, OPEN, FINISHED = "bench_hotmesh", "bench_empty", "bench_open", "bench_finished"
 
 
@@ -40,10 +42,19 @@ class Scenario:
 
 
 def all_scenarios(
-    *, uvloop: bool = False, dbos_ways: Sequence[str] = DBOS_WAYS, scale: float = 1.0
+    *,
+    uvloop: bool = False,
+    dbos_ways: Sequence[str] = DBOS_WAYS,
+    scale: float = 1.0,
+    against: Path | None = None,
 ) -> list[Scenario]:
+    """`against`: the checkout to hold flows against, instead of DBOS."""
     ours = Contender("hotmesh, uvloop" if uvloop else "hotmesh", PLAIN, (_with_loop(OURS, uvloop=uvloop),))
-    against_dbos = (ours, *(Contender(f"DBOS, {way}", DBOS, (dbos(way),)) for way in dbos_ways))
+    if against is None:
+        others = [Contender(f"DBOS, {way}", DBOS, (dbos(way),)) for way in dbos_ways]
+    else:
+        others = [Contender("hotmesh, before", BEFORE, (replace(OURS, checkout=against),))]
+    held = (ours, *others)
 
     apart = Contender("hotmesh, worker apart", PLAIN, (WORKER, ENGINE))
     two = Contender("hotmesh, two processes", PLAIN, (OURS, OURS))
@@ -52,10 +63,10 @@ def all_scenarios(
     finished_jobs = Contender(f"hotmesh, {FINISHED_JOBS * scale:,.0f} finished jobs", FINISHED, (OURS,))
 
     return [
-        Scenario("one-1", "one activity, one at a time", "one", 1, against_dbos),
-        Scenario("one-50", "one activity, 50 concurrent", "one", 50, against_dbos),
-        Scenario("five-1", "five activities in a row, one at a time", "five", 1, against_dbos),
-        Scenario("five-50", "five activities in a row, 50 concurrent", "five", 50, against_dbos),
+        Scenario("one-1", "one activity, one at a time", "one", 1, held),
+        Scenario("one-50", "one activity, 50 concurrent", "one", 50, held),
+        Scenario("five-1", "five activities in a row, one at a time", "five", 1, held),
+        Scenario("five-50", "five activities in a row, 50 concurrent", "five", 50, held),
         Scenario("fan-1", "50 activities in parallel, one at a time", "fan", 1, (ours,), warm_up=10),
         Scenario("fan-10", "50 activities in parallel, 10 concurrent", "fan", 10, (ours,), warm_up=10),
         Scenario("apart-1", "worker in a second process, one at a time", "one", 1, (apart, ours)),

@@ -589,7 +589,7 @@ def test_no_postgres_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "SYSTEM_PLACES", ("/nonexistent/*/bin",))
     monkeypatch.setattr(binaries, "WHEEL_PACKAGE", "no_such_package")
 
-    with pytest.raises(LocalServerError, match=r"the extra hotmesh\[local\]"):
+    with pytest.raises(LocalServerError, match=r"Install the extra hotmesh\[local\]"):
         local.ensure_running()
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness import connected, eventually
 from hotmesh import ActivationError, ConfigError, HotMesh, VersionNotFoundError
 from hotmesh.postgres import definitions
-from hotmesh.postgres.members import activating
+from hotmesh.postgres.activation import activating
 from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio

@@ -13,11 +13,13 @@ signals        signals from outside, one or to many jobs
 escalations    work items for people
 measures       what triggers count
 definitions    the versions of an app
+activation     who may activate a version, and the switch
 members        who is there, how fast they may go, what they tell each other
 subscriptions  which members want what is announced
 notifications  channels, and NOTIFY
 operations     what operators do to jobs and dead letters
 callers        what is done in a transaction of the caller's
+locks          turns that processes take by advisory locks
 pruning        deleting what is over, in turns
 migrate        brings the tables of a namespace up to date
 

@@ -8,9 +8,9 @@ from typing import Final
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
 from hotmesh.postgres import definitions
-from hotmesh.postgres.connect.locks import alone
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
+from hotmesh.postgres.locks import alone
 
 VERSION: Final = 2
 """That of `app.yaml`."""

@@ -20,8 +20,9 @@ import anyio
 
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ActivationError, DatabaseError, VersionNotFoundError
+from hotmesh.postgres.activation import activating, switch
 from hotmesh.postgres.database import Database
-from hotmesh.postgres.members import activating, live_members, stored_answers, switch
+from hotmesh.postgres.members import live_members, stored_answers
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.members.ballot import Ballot, Ballots
 from hotmesh.runtime.members.bus import envelope

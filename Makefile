@@ -20,10 +20,11 @@ export PIP_NO_INPUT := 1
 .PHONY: help demo test check format bench soak newest lock clean python
 
 help: ## what can be made
+	@sed -n 's/^#   make/  make/p' $(firstword $(MAKEFILE_LIST)); echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## run 2,000 orders through a flow, on a Postgres that comes along
-	@$(BIN)/hotmesh demo $(ARGS)
+	@$(BIN)/hotmesh demo --namespace hotmesh_demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)

@@ -13,9 +13,9 @@ From options to a member that runs, in the order in which one reads it:
 
 Rooms, the upper ones use the lower:
 
-    members      the processes of a mesh among each other; outposts
-    results      who waits for jobs, and who listens to topics
     calls        what callers ask: deploying, starting jobs, messages for them, statistics
+    results      who waits for jobs, and who listens to topics
+    members      the processes of a mesh among each other; outposts
     engine       advances jobs
     work         runs callbacks
     definitions  deployed versions as compiled plans

@@ -14,10 +14,10 @@ from hotmesh.core.plan.compile import ActivityPlan, GraphPlan
 from hotmesh.core.state.job import (
     PENDING_STATUS,
     ActivityRecord,
-    Address,
     Dimension,
     Job,
     Parent,
+    PassKey,
 )
 from hotmesh.core.values import UNDEFINED, Json
 
@@ -95,7 +95,7 @@ class JobDraft:
         """The parts of `records` that this step has copied, and so may change."""
         self.passes: dict[str, dict[Dimension, int]] = {}
         """Activity → address of the parent → the index of its next pass, where that was asked for."""
-        self.begun: set[Address] | None = None if base.covered is None else set()
+        self.begun: set[PassKey] | None = None if base.covered is None else set()
         """Places where the next event may happen; None for a job of which everything is in memory."""
         self.touched: dict[tuple[str, Dimension], ActivityRecord] = {}
         self.search: dict[str, Json] | None = None

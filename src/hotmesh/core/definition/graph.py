@@ -1,7 +1,7 @@
 """The graph as its author wrote it: frozen, checked for shape, not yet compiled.
 
 Expressions stay as they stand in the YAML (text, number, tree, `{"@pipe": …}`); `compile.py` turns them into closures.
-Names are ours; `parse.py` translates the published YAML keys once (`statusThreshold` → `status_threshold`).
+Names are ours; `build.py` translates the published YAML keys once (`statusThreshold` → `status_threshold`).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from hotmesh.enums import JobStatus
 Dimension = tuple[int, ...]
 """Which pass through each ancestor an activity instance belongs to; the trigger is at `(0,)`."""
 
-Address = tuple[str, Dimension]
-"""An activity, and the address of one of its passes (for one that is still to be entered: of its parent)."""
+PassKey = tuple[str, Dimension]
+"""What identifies a pass of a job: its activity, its address (for one that is still to be entered: that of its parent)."""
 
 INTERRUPTED: Final = JobStatus.INTERRUPTED.value
 """Added to the status of an interrupted job, so that it stays far below zero whatever was open."""
@@ -93,7 +93,7 @@ class Job(Struct, frozen=True):
     open: Mapping[str, Any] | None = None
     """Open branches and what has gathered at joins (see `join_state.py`); kept for graphs with joins only."""
     records: Records = {}
-    covered: frozenset[Address] | None = None
+    covered: frozenset[PassKey] | None = None
 
     def covers(self, event: Event) -> bool:
         """Whether the records that a step on this event reads are loaded."""

@@ -3,8 +3,8 @@
 Nothing in memory is needed for correctness. A process that dies leaves rows: work whose lease lapses, messages that
 become visible to others within `HANDOVER` seconds, timers and waits.
 
-Two ways in. A job that this process created or last advanced is in memory: what happens to it becomes a step at once,
-and the step goes out with the next group commit. Anything else arrives on the engine stream or as a due timer: the
+Two ways in. What happens in this process to a job (an answer of a worker here, a message of a job here) becomes a step at
+once, which goes out with the next group commit; a job that is not in memory is loaded for it. Anything else arrives on the engine stream or as a due timer: the
 jobs are locked, loaded, advanced and committed in one transaction. Both meet in the compare-and-set of the job row.
 
     a caller starts a job     Starts.start ─▶ Program.start ─▶ GroupCommit.submit(StartTicket) ┐

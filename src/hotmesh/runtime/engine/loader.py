@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from hotmesh.core.state.job import Address, Event, Job, WorkReceipt
+from hotmesh.core.state.job import Event, Job, PassKey, WorkReceipt
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import CodecError, NoConnectionError, VersionNotFoundError
 from hotmesh.postgres import loading
@@ -34,7 +34,7 @@ class RecordLoader:
     ) -> dict[str, Job]:
         """The jobs, by generation, with the records that their events may need; without those of unknown versions."""
         needed: list[tuple[str, str, tuple[int, ...]]] = []
-        covered: dict[str, frozenset[Address]] = {}
+        covered: dict[str, frozenset[PassKey]] = {}
         for job, events in wanted:
             program = await self.program(job)
             if program is None:

@@ -24,7 +24,7 @@ help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## run 2,000 orders through a flow, on a Postgres that comes along
-	@$(BIN)/hotmesh demo --namespace hotmesh_demo $(ARGS)
+	@$(BIN)/hotmesh demo --namespace hotmesh-demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)

@@ -10,6 +10,9 @@ ARGS ?=
 WORKERS ?= 2
 
 # An environment for each Python that was named.
+# Tables of the demo's own, as this checkout makes them: those of another one are left alone.
+DEMO = hotmesh-demo-$(shell cat src/hotmesh/postgres/sql/migrations/*.sql | cksum | cut -d ' ' -f 1)
+
 VENV := .venv$(if $(PYTHON),-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null))
 BIN := $(VENV)/bin
 
@@ -24,7 +27,7 @@ help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## run 2,000 orders through a flow, on a Postgres that comes along
-	@$(BIN)/hotmesh demo --namespace hotmesh-demo $(ARGS)
+	@$(BIN)/hotmesh demo --namespace $(DEMO) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)

@@ -80,7 +80,7 @@ class HotMesh:
     ) -> Starting[Self]:
         """Connect this process to an app. Await the result, or use it as an async context manager.
 
-        What each option means is said at `hotmesh.runtime.options.Options`, and what there is in `settings`, with
+        What each option means is said at `hotmesh.types.Options`, and what there is in `settings`, with
         `lease`, `max_concurrency`, `max_payload` and `retention`, at `hotmesh.types.Settings`. `readonly` holds for
         the workers, too; `engine={"readonly": True}` does not.
         Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError.
@@ -100,6 +100,7 @@ class HotMesh:
         self.namespace = member.options.namespace
         self.guid_ = member.options.guid
         self.settings = member.options.settings
+        self._faces: dict[str, HotMesh] = {}
 
     register_codec = staticmethod(registry.register_codec)
     get_codec = staticmethod(registry.get_codec)
@@ -130,7 +131,10 @@ class HotMesh:
     @property
     def outposts(self) -> tuple[HotMesh, ...]:
         """The members, each with a guid of its own, that serve the workers with a connection of their own."""
-        return tuple(type(self)(member) for member in self._member.outposts.members)
+        return tuple(
+            self._faces.setdefault(member.options.guid, HotMesh(member))
+            for member in self._member.outposts.members
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
 from hotmesh.runtime.messages import Response, StreamData, StreamMetadata
-from hotmesh.runtime.options import Migrate
+from hotmesh.runtime.options import Migrate, Options
 from hotmesh.runtime.results.output import JobMetadata, JobOutput
 from hotmesh.runtime.results.subscribers import Subscriber
 from hotmesh.runtime.settings import Settings
@@ -40,6 +40,7 @@ __all__ = [
     "JobOutput",
     "Json",
     "Migrate",
+    "Options",
     "Problem",
     "PruneResult",
     "QuorumProfile",

@@ -132,28 +132,3 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
     assert [command.percentile(values, share) for share in (0.5, 0.95, 0.99)] == [50.0, 95.0, 99.0]
     assert command.percentile([7.0], 0.99) == 7.0
-
-
-CHANGED = "update hotmesh.schema_migration set checksum = 'x' where version = 1 returning version"
-
-
-def test_tables_that_another_release_made_for_the_demo_are_made_anew(database_url: str) -> None:
-    assert run("--orders", "20", "--connection", database_url, "--json").exit_code == 0
-    fetch(database_url, CHANGED)
-
-    result = run("--orders", "20", "--connection", database_url, "--json")
-
-    assert result.exit_code == 0, result.output
-    assert fetch(database_url, "select count(*) from hotmesh.job")[0]["count"] == 20
-
-
-def test_tables_with_another_app_in_them_are_left_alone(database_url: str) -> None:
-    insert = "insert into hotmesh.app (app_id, epoch) values ('shop', 0) returning app_id"
-    fetch(database_url, insert)
-    fetch(database_url, CHANGED)
-
-    result = run("--orders", "20", "--connection", database_url)
-
-    assert result.exit_code == 1
-    assert "another release of hotmesh" in result.output
-    assert fetch(database_url, "select app_id from hotmesh.app")[0]["app_id"] == "shop"

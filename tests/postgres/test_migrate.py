@@ -110,7 +110,9 @@ async def test_a_newer_database_is_refused(database_url: str, start: object) -> 
             f"insert into {SCHEMA}.schema_migration (version, name, checksum) values ({NEWEST + 1}, 'later', 'x')"
         )
 
-    with pytest.raises(SchemaError, match=rf"another release .*: {NEWEST + 1:04d}_later\. Upgrade hotmesh"):
+    with pytest.raises(
+        SchemaError, match=rf"at version {NEWEST + 1} .* knows up to {NEWEST}: upgrade hotmesh"
+    ):
         await start(ConnectionSource(database_url), SCHEMA)  # type: ignore[operator]
 
 
@@ -119,7 +121,7 @@ async def test_a_migration_that_was_changed_afterwards_is_refused(database_url: 
     async with connected(database_url) as connection:
         await connection.execute(f"update {SCHEMA}.schema_migration set checksum = 'x' where version = 1")
 
-    with pytest.raises(SchemaError, match=r"another release .*: 0001_initial\..* drop schema"):
+    with pytest.raises(SchemaError, match=r"0001_initial .* applied in another form"):
         await start(ConnectionSource(database_url), SCHEMA)  # type: ignore[operator]
 
 

@@ -95,6 +95,7 @@ async def test_workers_share_an_outpost_by_connection_and_need_none_for_the_inst
     async with HotMesh.init(APP, connection=database_url, workers=workers) as mesh:
         assert mesh._member.workers.topics == ["own", "same"]
         assert [outpost._member.workers.topics for outpost in mesh.outposts] == [["one", "two"], ["three"]]
+        assert mesh.outposts == mesh.outposts
         assert await sessions(database_url, "never") == 0
     await pool.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET, to_builtins
 
-from hotmesh import ConfigError
+from hotmesh import ConfigError, HotMesh
 from hotmesh.postgres.members import Rates
 from hotmesh.runtime.members.ballot import Ballot
 from hotmesh.runtime.members.messages import (
@@ -20,6 +20,7 @@ from hotmesh.runtime.members.messages import (
     QuorumMessage,
     RollCall,
     Throttle,
+    checked_message,
     read_message,
 )
 from hotmesh.runtime.members.rates import MemberRates, throttle_message
@@ -92,7 +93,9 @@ def test_fields_and_types_of_other_releases_are_passed_over() -> None:
     assert read_message({"type": "rollcall", "interval": 5, "max": 2, "colour": "red"}) == RollCall(
         interval=5, max=2
     )
-    assert read_message({"type": "ping", "originator": "x", "details": {"more": 1}}) == Ping(originator="x")
+    assert read_message({"type": "ping", "originator": "x", "details": {"more": 1}}) == Ping(
+        originator="x", details=PingDetails()
+    )
     for kind in ("user", "activate", "work", "of tomorrow", None, ["ping"]):
         assert read_message({"type": kind, "message": 5}) is None
 
@@ -167,3 +170,35 @@ def test_a_rate_of_its_own_holds_until_a_stored_one_replaces_it() -> None:
         rates_after(Throttle(throttle=-2))
     with pytest.raises(ConfigError, match="Throttle must be"):
         rates_after(Throttle())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "ping", "details": None},
+        {"type": "rollcall", "signature": 1},
+        {"type": "rollcall", "signature": None, "interval": None},
+        {"type": "throttle", "throttle": 10, "more": {"of": "another release"}},
+    ],
+)
+def test_what_another_form_says_as_well_is_understood(message: dict[str, Any]) -> None:
+    given = {"originator": "who", **message} if message["type"] == "ping" else message
+
+    assert read_message(checked_message(given)) is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "ping", "details": "none"},
+        {"type": "duress", "level": "odd", "throttle_ms": 1},
+        {"type": "throttle", "throttle": 1, "topic": ["a"]},
+    ],
+)
+async def test_what_no_member_could_use_is_refused_where_it_is_sent(
+    database_url: str, message: dict[str, Any]
+) -> None:
+    async with HotMesh.init("quorum", connection=database_url) as mesh:
+        with pytest.raises(ConfigError, match=f"message of type {message['type']}"):
+            await mesh.pub_quorum(message)

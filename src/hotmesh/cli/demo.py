@@ -26,7 +26,6 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
 from hotmesh.demo.orders import APP_ID, Order, expected, orders, outcome
 from hotmesh.demo.run import Run, run_orders
-from hotmesh.errors import SchemaError
 from hotmesh.observe.activities import ActivitySummary, list_activities
 from hotmesh.observe.jobs import JobSummary, count_by_fields, find_jobs
 from hotmesh.observe.obligations import count_open
@@ -34,7 +33,7 @@ from hotmesh.observe.observer import observing
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
-from hotmesh.postgres.migrate import migrate, remake
+from hotmesh.postgres.migrate import migrate
 from hotmesh.postgres.operations import forget_ended_jobs
 
 ORDER = ("shipped", "shipped after review", "card declined", "out of stock", "refused in review", "invalid")
@@ -111,7 +110,7 @@ async def _run(
 ) -> Report:
     with nullcontext() if console.quiet else console.status("looking for Postgres"):
         source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
-        await _make_tables(console, source, namespace)
+        await migrate(source, namespace)
         async with observing(source, namespace) as observer:
             postgres = await observer.server_version()
         if not keep:
@@ -143,16 +142,6 @@ async def _run(
             activities,
             _sql(job, namespace),
         )
-
-
-async def _make_tables(console: Console, source: ConnectionSource, namespace: str) -> None:
-    """Bring the tables up to date. Those that another release made are made anew, if they hold nothing but the demo."""
-    try:
-        await migrate(source, namespace)
-    except SchemaError as error:
-        if not await remake(source, namespace, APP_ID):
-            raise
-        console.print(f"{error}\nIt holds nothing but the demo: the tables have been made anew.")
 
 
 async def _forget(source: ConnectionSource, namespace: str) -> None:

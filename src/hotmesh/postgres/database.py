@@ -26,7 +26,7 @@ from hotmesh.postgres.logins.login import WorkerLogin
 logger = logging.getLogger("hotmesh.postgres")
 
 Connection = Driver
-"""A connection, for those who pass one on; only this package does anything with it."""
+"""A connection, for those who pass one on or open a transaction on it; only this package runs statements."""
 
 UNUSED = 30.0
 """Seconds after which a connection that is not needed is closed."""

@@ -120,25 +120,26 @@ def script(schema: str, pending: Pending | None = None, grant: Sequence[str] = (
 
 
 async def pending(connection: Driver, schema: str) -> Pending:
-    """What the schema lacks. Raises SchemaError if another release made it."""
+    """What the schema lacks. Raises SchemaError if it is newer than this release, or its history was changed."""
     known = migrations(schema)
     with translated():
         if not await _has_ledger(connection, schema):
             return Pending(tuple(known), functions=True)
         rows = await connection.fetch(sql.query("list_migrations", schema))
     applied: dict[int, Any] = {row["version"]: row for row in rows}
-    ours = {migration.version: migration for migration in known}
-    foreign = [
-        f"{version:04d}_{row['name']}"
-        for version, row in sorted(applied.items())
-        if version != FUNCTIONS and (version not in ours or row["checksum"] != ours[version].checksum)
-    ]
-    if foreign:
+    newest = max(applied, default=0)
+    if newest > known[-1].version:
         raise SchemaError(
-            f"the tables in schema {schema} were made by another release of hotmesh, with migrations that this one does not "
-            f"contain: {', '.join(foreign)}. Upgrade hotmesh in this process, name another namespace, or remove the schema with "
-            f"all that is in it: drop schema {sql.quote(schema)} cascade"
+            f"schema {schema} is at version {newest} ({applied[newest]['name']}), this release of hotmesh knows up to "
+            f"{known[-1].version}: upgrade hotmesh in this process, or name another namespace"
         )
+    for migration in known:
+        row = applied.get(migration.version)
+        if row is not None and row["checksum"] != migration.checksum:
+            raise SchemaError(
+                f"migration {migration.version:04d}_{migration.name} of schema {schema} was applied in another form "
+                "than this release contains: use the release that made the tables, or name another namespace"
+            )
     functions = applied.get(FUNCTIONS)
     current = functions is not None and functions["checksum"] == functions_checksum()
     return Pending(tuple(m for m in known if m.version not in applied), functions=not current, ledger=True)
@@ -168,24 +169,6 @@ async def migrate(source: ConnectionSource, schema: str) -> Pending:
                     raise
     finally:
         await source.release(connection)
-
-
-async def remake(source: ConnectionSource, schema: str, app_id: str) -> bool:
-    """Make the tables anew, without what was in them, if no other app than this one was; whether that was so."""
-    direct = source.direct or source
-    connection = await direct.connect()
-    try:
-        with translated():
-            async with connection.transaction():
-                await _take_turn(connection, schema)
-                rows = await connection.fetch(sql.bind("select app_id from mesh.app", schema))
-                if {row["app_id"] for row in rows} - {app_id}:
-                    return False
-                await connection.execute(f"drop schema {sql.quote(schema)} cascade")
-    finally:
-        await direct.release(connection)
-    await migrate(source, schema)
-    return True
 
 
 async def grant(source: ConnectionSource, schema: str, roles: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import asyncpg
 
 Driver = asyncpg.Connection
-"""The driver's connection; others than `hotmesh.postgres` only pass it on."""
+"""The driver's connection. `hotmesh.postgres` runs statements on it; others pass it on, and open transactions on it."""
 
 
 def is_closed(connection: Driver) -> bool:

@@ -33,7 +33,7 @@ logger = logging.getLogger("hotmesh.engine")
 
 
 class Engine:
-    """Advances the jobs of an app. `run` is its lifetime.
+    """Advances the jobs of an app. `run` starts it, `drain` and `close` end it.
 
     `notify` is called after each commit with what is announced; `recheck`, by generation, with a job that has ended
     unnoticed. `reply_channel` is where this process hears of answers by others. `readonly`: it starts jobs, and

@@ -85,7 +85,7 @@ class Ballots:
 
     def is_own(self, ping: Ping) -> bool:
         """Whether this member asks that itself."""
-        return ping.details.ballot in self._open
+        return ping.question.ballot in self._open
 
     def count(self, pong: Pong) -> None:
         """Count an answer in, if it is one to an open question. Raises ValueError if it cannot be."""
@@ -105,9 +105,9 @@ class Ballots:
                 originator=ping.originator,
                 session=session,
                 parts=max(len(answers), 1),
-                ballot=ping.details.ballot,
+                ballot=ping.question.ballot,
             )
             for answer in answers or [Pong()]
         ]
         # Who asks for that hears nothing.
-        await self._bus.send(ping.originator, parts, stored=bool(ping.details.stored))
+        await self._bus.send(ping.originator, parts, stored=bool(ping.question.stored))

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from msgspec import to_builtins
 
 from hotmesh.core.wire import dumps_text, loads, normalise
-from hotmesh.errors import DatabaseError
+from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import publish, stored_message
 from hotmesh.runtime.members.listener import Listener, member_channel
@@ -73,6 +73,10 @@ class Bus:
         if kind in ("ping", "duress"):
             given = {"originator": self._guid, **given}
         plain = normalise(given, limit=self._settings.max_payload, what=f"a quorum message of type {kind}")
+        try:
+            read_message(plain)
+        except ValueError as error:
+            raise ConfigError(f"no member could use this message of type {kind}: {error}") from None
         await self._send([(_target(plain), plain)], self._settings.notify_limit)
 
     async def send(self, target: str, messages: Sequence[QuorumMessage], *, stored: bool = False) -> None:

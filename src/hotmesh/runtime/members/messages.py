@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from msgspec import UNSET, Struct, UnsetType, convert, field
+from msgspec import UNSET, Struct, UnsetType, convert
 
 from hotmesh.core.arguments import checked_mapping
 from hotmesh.core.duration import seconds
@@ -57,9 +57,17 @@ class PingDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stored: bool | UnsetType = UNSET
 
 
+NO_DETAILS: Final = PingDetails()
+
+
 class Ping(QuorumMessage, frozen=True, kw_only=True, tag="ping"):
     originator: str
-    details: PingDetails = field(default_factory=PingDetails)
+    details: PingDetails | None = None
+    """None: nothing further."""
+
+    @property
+    def question(self) -> PingDetails:
+        return self.details or NO_DETAILS
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -97,7 +105,7 @@ class RollCall(QuorumMessage, frozen=True, kw_only=True, tag="rollcall"):
 
     interval: float | None = None
     max: int | None = None
-    signature: bool | None = None
+    signature: bool | int | None = None
     guid: str | None = None
     topic: Text = UNSET
 

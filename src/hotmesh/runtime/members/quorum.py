@@ -80,7 +80,7 @@ class Quorum:
                 assert_never(message)
 
     async def _answer(self, ping: Ping) -> None:
-        version = ping.details.activate
+        version = ping.question.activate
         if version is None:
             await self._ballots.answer(ping, await self.roll_calls.answers())
         elif self._engine is not None:

@@ -41,7 +41,7 @@ SHORTEST_INTERVAL: Final = 1.0
 
 
 class Retention:
-    """Keeps the tables of one app small, beside other processes. `run` is its lifetime."""
+    """Keeps the tables of one app small, beside other processes. `run` starts it, until its tasks are cancelled."""
 
     def __init__(self, database: Database, member: str, keep: float, interval: float) -> None:
         self._database = database

@@ -42,7 +42,7 @@ class WorkerMetrics:
 
 
 class Workers:
-    """All workers of one app in one process. `run` is its lifetime; `slots` is for the engine."""
+    """All workers of one app in one process. `run` starts them, `drain` and `close` end them; `slots` is for the engine."""
 
     def __init__(
         self,

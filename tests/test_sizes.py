@@ -10,8 +10,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "hotmesh"
 LINES = 500
 METHODS = 25
 
+LONG = {"mesh.py"}
 EXCEPTIONS = {"HotMesh"}
-"""Classes with more methods; `docs/architecture.md` says why."""
+"""The module with more lines and the class with more methods; `docs/architecture.md` says why."""
 
 
 def test_no_module_is_too_long_to_be_read() -> None:
@@ -20,7 +21,7 @@ def test_no_module_is_too_long_to_be_read() -> None:
         for path in SOURCE.rglob("*.py")
     }
     assert len(lines) > 200, "the modules are not found"
-    assert {name: count for name, count in lines.items() if count > LINES} == {}
+    assert {name for name, count in lines.items() if count > LINES} == LONG
 
 
 def test_no_class_has_too_many_methods() -> None:

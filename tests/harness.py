@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from hotmesh import HotMesh
+from hotmesh.compat import normal_form
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.migrate import grant
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.options import Options
+from hotmesh.runtime.startup import Starting, start_instance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -73,6 +78,17 @@ class Doubler:
         self.runs[message.metadata.jid] += 1
         await self.gate.wait()
         return {"y": message.data["x"] * 2}
+
+
+def init_within(limits: MemberLimits, app_id: str, **options: Any) -> Starting[HotMesh]:
+    """As `HotMesh.init`, with services that have these bounds."""
+    signature = inspect.signature(HotMesh.init).parameters.values()
+    given = {parameter.name: parameter.default for parameter in signature} | {"app_id": app_id} | options
+
+    async def begin() -> HotMesh:
+        return HotMesh(await start_instance(Options.read(**normal_form(given)), limits))
+
+    return Starting(begin)
 
 
 @asynccontextmanager

@@ -23,6 +23,14 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self.accepted = 0
 
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self.cut()
+
     @property
     def url(self) -> str:
         assert self._server is not None
@@ -75,9 +83,8 @@ class Proxy:
 async def proxied(url: str) -> AsyncIterator[Proxy]:
     """A proxy before the database of this URL, which leads to a Unix socket."""
     proxy = Proxy(url)
-    proxy._server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    await proxy.open()
     try:
         yield proxy
     finally:
-        proxy._server.close()
-        proxy.cut()
+        proxy.close()

@@ -146,7 +146,7 @@ def test_settings_are_documented_with_default_and_variable() -> None:
     units = {0.001: "milliseconds", 1: "seconds"}
     expected = {}
     for field in fields(Settings):
-        variable, scale = settings._VARIABLES.get(field.name, ("", 1))
+        variable, scale = settings.VARIABLES.get(field.name, ("", 1))
         is_duration = str(field.type).startswith("float") and field.name != "duress_alpha"
         unit = units[scale] if variable and is_duration else ""
         expected[field.name] = (str(field.default), variable, unit)

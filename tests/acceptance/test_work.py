@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness import connected, eventually, one_worker, settled
+from harness import connected, eventually, init_within, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
-from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.limits import MemberLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -89,8 +89,8 @@ async def _job_of(url: str, x: int) -> str:
 
 
 @pytest.mark.row(276)
-async def test_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "limits", EngineLimits(uncommitted_jobs=20))
+async def test_no_more_is_held_than_runs(database_url: str) -> None:
+    limits = MemberLimits(engine=EngineLimits(uncommitted_jobs=20))
     running = most = 0
 
     async def counted(message: StreamData) -> dict[str, Any]:
@@ -108,7 +108,7 @@ async def test_no_more_is_held_than_runs(database_url: str, monkeypatch: pytest.
     workers = [Worker("w", counted, max_concurrency=10)]
     async with (
         connected(database_url) as connection,
-        HotMesh.init(APP, connection=database_url, workers=workers),
+        init_within(limits, APP, connection=database_url, workers=workers),
     ):
 
         async def look() -> bool:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model import World, decode, encode, one_graph
-from test_properties import SETTINGS, Graph, _world, graphs
+from test_properties import SETTINGS, Graph, graphs, world_of
 
 from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.advance.life import HAPPENINGS, LIFE
@@ -74,7 +74,7 @@ ANSWERS = st.sampled_from(
 
 def wander(graph: Graph, data: st.DataObject) -> None:
     """Deliver whatever may come, answers with 202 and repetitions among it, until enough has happened."""
-    world = _world(graph, in_memory=data.draw(st.booleans()), activities=1000)
+    world = world_of(graph, in_memory=data.draw(st.booleans()), activities=1000)
     world.start({"n": "t"})
     old: list[tuple[str, Event]] = []
     for _ in range(25):

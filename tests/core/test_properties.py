@@ -141,7 +141,7 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def _world(graph: Graph, *, in_memory: bool, activities: int) -> World:
+def world_of(graph: Graph, *, in_memory: bool, activities: int) -> World:
     data = {"app": {"id": "model", "version": "1", "graphs": [graph, *CHILDREN]}}
     return World(
         compile_app(load(data).app), in_memory=in_memory, limits=Limits(activities=activities, max_cycles=4)
@@ -172,7 +172,7 @@ def _send_signals(world: World) -> None:
 
 
 def run_in_order(graph: Graph, chosen: dict[str, Any]) -> World:
-    world = _world(graph, in_memory=True, activities=1000)
+    world = world_of(graph, in_memory=True, activities=1000)
     world.start({"n": "t"})
     for _ in range(10_000):
         _send_signals(world)
@@ -184,7 +184,7 @@ def run_in_order(graph: Graph, chosen: dict[str, Any]) -> World:
 
 
 def run_at_random(graph: Graph, chosen: dict[str, Any], data: st.DataObject) -> World:
-    world = _world(
+    world = world_of(
         graph, in_memory=data.draw(st.booleans()), activities=data.draw(st.sampled_from([1, 2, 5, 1000]))
     )
     world.start({"n": "t"})

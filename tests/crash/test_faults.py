@@ -136,7 +136,7 @@ class Experiment:
         self.runs[message.metadata.guid] += 1
         return {"y": message.data["x"] + 1}
 
-    def _mesh(self, *, engine: bool, worker: bool) -> Any:
+    def mesh(self, *, engine: bool, worker: bool) -> Any:
         workers = [Worker(topic, self._work) for topic in TOPICS] if worker else []
         return HotMesh.init(
             app_id=self.app_id,
@@ -149,13 +149,13 @@ class Experiment:
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(self._mesh(engine=True, worker=not self.on_the_stream))
+            first = await stack.enter_async_context(self.mesh(engine=True, worker=not self.on_the_stream))
             await first.deploy(
                 FLOW.replace("id: drill", f"id: {self.app_id}").replace("sleep: 0.3", "sleep: 0.01")
             )
             await first.activate("1")
             if self.on_the_stream:
-                await stack.enter_async_context(self._mesh(engine=False, worker=True))
+                await stack.enter_async_context(self.mesh(engine=False, worker=True))
             runner = first._member.lifetime.runner
             assert runner is not None
             self.saboteur.arm(first)
@@ -165,7 +165,7 @@ class Experiment:
                 await self._someone_else(stack, connection, published)
             else:
                 assert await published == "the-job"
-            await self._judge(connection)
+            await self.judge(connection)
 
     async def _someone_else(
         self, stack: AsyncExitStack, connection: asyncpg.Connection, published: asyncio.Future[str]
@@ -178,7 +178,7 @@ class Experiment:
         await eventually(over, what="the death, or the end of the job")
         with anyio.move_on_after(0.05):
             await asyncio.wait([published])
-        second = await stack.enter_async_context(self._mesh(engine=True, worker=True))
+        second = await stack.enter_async_context(self.mesh(engine=True, worker=True))
         if not published.done() or published.exception() is not None:
             published.cancel()
             try:
@@ -190,7 +190,7 @@ class Experiment:
         created = await connection.fetchval("select count(*) from hotmesh.job where app_id = $1", self.app_id)
         return bool(created) and not await owed(connection, self.app_id)
 
-    async def _judge(self, connection: asyncpg.Connection) -> None:
+    async def judge(self, connection: asyncpg.Connection) -> None:
         await eventually(lambda: self._is_settled(connection), what=f"the end of {self}")
         jobs = await connection.fetch(
             "select job_id, topic, status, data, error from hotmesh.job where app_id = $1 order by topic",
@@ -259,14 +259,14 @@ async def test_the_lost_answer_to_a_transaction_of_the_stream_leaves_no_trace(
             losses += 1
             raise ConnectionLostError("the answer to COMMIT was lost")
 
-    async with connected(database_url) as connection, experiment._mesh(engine=True, worker=True) as mesh:
+    async with connected(database_url) as connection, experiment.mesh(engine=True, worker=True) as mesh:
         await mesh.deploy(
             FLOW.replace("id: drill", f"id: {experiment.app_id}").replace("sleep: 0.3", "sleep: 0.01")
         )
         await mesh.activate("1")
         monkeypatch.setattr(Transaction, "__aexit__", leave)
         assert await mesh.pub("order", {"x": 7}, extended={"id": "the-job"}) == "the-job"
-        await experiment._judge(connection)
+        await experiment.judge(connection)
         assert losses > 0, "no transaction was lost"
         assert {
             figures.worker.topic: figures.used for figures in mesh._member.workers.figures()

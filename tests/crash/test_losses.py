@@ -14,24 +14,32 @@ import asyncpg
 import pytest
 from asyncpg.transaction import Transaction
 
-from harness import Doubler, connected, eventually, one_worker, settled
+from harness import Doubler, connected, eventually, init_within, one_worker, settled
 from hotmesh import HotMesh, HotMeshError, Worker
 from hotmesh.errors import ConfigError, ConnectionLostError, DatabaseError
 from hotmesh.postgres import commits, local
 from hotmesh.postgres.connect.failures import backoff
-from hotmesh.postgres.connect.link import Link
+from hotmesh.postgres.connect.link import STOOD_STILL, Link
 from hotmesh.postgres.connect.source import ConnectionSource
-from interception import database_of, intercept, work_of
+from hotmesh.postgres.work import OrdinaryWork
+from hotmesh.runtime.limits import DEFAULT_LIMITS, MemberLimits
+from hotmesh.runtime.members.listener import ListenerLimits
+from interception import database_of, intercept
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
 
 APP = "losses"
 
+PROBES_OFTEN = MemberLimits(listener=ListenerLimits(probe_period=0.5))
+
 
 @asynccontextmanager
-async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIterator[HotMesh]:
-    async with HotMesh.init(
+async def mesh_on(
+    connection: Any, callback: Any, *, limits: MemberLimits = DEFAULT_LIMITS, **settings: float
+) -> AsyncIterator[HotMesh]:
+    async with init_within(
+        limits,
         APP,
         connection=connection,
         workers=[Worker("w", callback)],
@@ -42,10 +50,13 @@ async def mesh_on(connection: Any, callback: Any, **settings: float) -> AsyncIte
         yield mesh
 
 
-def lose_one_claim(mesh: HotMesh, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let the first answer of a claim that reserved something get lost; set once it was."""
-    answer, lost = losing(work_of(mesh).claim, when=bool)
-    monkeypatch.setattr(work_of(mesh), "claim", answer)
+def lose_one_claim(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let the first answer of a claim that reserved something get lost, whoever claims; set once it was.
+
+    For a member that is still to start: one that runs already may have a claim on its way.
+    """
+    answer, lost = losing(OrdinaryWork.claim, when=bool)
+    monkeypatch.setattr(OrdinaryWork, "claim", answer)
     return lost
 
 
@@ -86,15 +97,12 @@ async def succeeds(mesh: HotMesh) -> bool:
 # -- half-open connections -----------------------------------------------------------------------------------
 
 
-async def test_a_line_that_swallows_everything_is_found_out_and_left(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE_PERIOD", 0.5)
+async def test_a_line_that_swallows_everything_is_found_out_and_left(database_url: str) -> None:
     double = Doubler()
     double.gate.set()
     async with (
         proxied(database_url) as proxy,
-        mesh_on(proxy.url, double) as mesh,
+        mesh_on(proxy.url, double, limits=PROBES_OFTEN) as mesh,
         connected(database_url) as connection,
     ):
         assert await succeeds(mesh)
@@ -162,19 +170,16 @@ async def test_work_that_a_lost_claim_reserved_is_run_at_once(
 ) -> None:
     double = Doubler()
     double.gate.set()
-    async with (
-        mesh_on(database_url, double, lease=60) as mesh,
-        HotMesh.init(
-            APP, connection=database_url, engine=False, workers=[Worker("w", double)], settings={"lease": 60}
-        ) as other,
-        connected(database_url) as connection,
-    ):
+    async with mesh_on(database_url, double, lease=60) as mesh, connected(database_url) as connection:
         await mesh.throttle(-1, topic="w", guid=mesh.guid_)
         await eventually(lambda: mesh._member.workers.figures()[0].rate == -1, what="the pause")
-        lost = lose_one_claim(other, monkeypatch)
-        output = await mesh.pubsub("one", {"x": 4}, timeout=10)
-        assert lost.is_set()
-        await settled(connection, APP)
+        lost = lose_one_claim(monkeypatch)
+        async with HotMesh.init(
+            APP, connection=database_url, engine=False, workers=[Worker("w", double)], settings={"lease": 60}
+        ):
+            output = await mesh.pubsub("one", {"x": 4}, timeout=10)
+            assert lost.is_set()
+            await settled(connection, APP)
 
     assert output.data == {"y": 8}
     assert set(double.runs.values()) == {1}
@@ -238,14 +243,11 @@ async def test_work_that_a_lost_transaction_of_the_stream_reserved_is_run_at_onc
     assert set(double.runs.values()) == {1}
 
 
-async def test_a_blocked_event_loop_is_no_silent_database(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hotmesh.postgres.connect.link.STOOD_STILL", 0.1)
+async def test_a_blocked_event_loop_is_no_silent_database(database_url: str) -> None:
     link = Link(ConnectionSource(database_url), patience=0.3)
     async with link.use() as connection:
         before = connection.get_server_pid()
-        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.7)
+        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.3 + STOOD_STILL + 0.2)
         assert await connection.fetchval("select 1 from pg_sleep(0.1)") == 1
     async with link.use() as connection:
         assert connection.get_server_pid() == before
@@ -331,13 +333,12 @@ async def test_a_restart_of_postgres_costs_no_job(scratch: Path) -> None:
     assert set(double.runs.values()) == {1}
 
 
-async def test_a_failover_to_a_standby_is_followed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failover_to_a_standby_is_followed(scratch: Path) -> None:
     """The first server is gone for good, the second becomes the primary; the URL names both."""
     first, second = scratch / "first", scratch / "second"
     primary = await asyncio.to_thread(_durable_server, first)
     await asyncio.to_thread(local.stop, first, "fast")
     await asyncio.to_thread(_clone, first, second, primary.socket_dir)
-    monkeypatch.setattr("hotmesh.runtime.members.listener.PROBE_PERIOD", 0.5)
     double = Doubler()
     double.gate.set()
     try:
@@ -347,7 +348,7 @@ async def test_a_failover_to_a_standby_is_followed(scratch: Path, monkeypatch: p
             f"postgresql://hotmesh@/hotmesh?host={primary.socket_dir},{standby.socket_dir}"
             "&port=5432,5432&target_session_attrs=read-write"
         )
-        async with mesh_on(both, double, connect_timeout=30) as mesh:
+        async with mesh_on(both, double, limits=PROBES_OFTEN, connect_timeout=30) as mesh:
             assert await succeeds(mesh)
             async with connected(standby.dsn) as connection:
                 await eventually(lambda: _has_jobs(connection, 1), what="the job at the standby")

@@ -125,7 +125,7 @@ async def test_an_answer_given_twice_counts_once(database_url: str) -> None:
         output = await waiting
         engine.deliver(row["job_id"], str(row["generation"]), again)
         engine.deliver(row["job_id"], str(row["generation"]), again)
-        await eventually(lambda: not len(engine._cache), what="the end of the late answers")
+        await eventually(lambda: not len(engine.cache), what="the end of the late answers")
         state = await mesh.get_state("one", row["job_id"])
         seq = await connection.fetchval("select seq from hotmesh.job")
 
@@ -197,7 +197,7 @@ async def test_a_message_of_an_earlier_generation_changes_nothing_of_a_reused_id
         async def forgotten() -> bool:
             return not await connection.fetchval(
                 "select count(*) from hotmesh.engine_stream"
-            ) and not engine._cache.get(str(old))
+            ) and not engine.cache.get(str(old))
 
         await eventually(forgotten, what="the end of the stale messages")
         after = await connection.fetchrow("select * from hotmesh.job")

@@ -11,8 +11,10 @@ from typing import Any
 import asyncpg
 from guarded import login, provision
 
-from harness import connected, eventually
+from harness import connected, eventually, init_within
 from hotmesh import HotMesh, StreamData, Worker, WorkerCredential
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.upkeep.stalled_logins import StalledLoginLimits
 
 SECRET = "TOP-SECRET"
 """Is in everything that a stolen login must never see."""
@@ -100,6 +102,12 @@ class Stage:
         assert (await shipped).data == {"y": 8}
 
 
+WATCHFUL = MemberLimits(
+    stalled_logins=StalledLoginLimits(longest_transaction=0.5, look_period=0.2, idle_period=0.2)
+)
+"""Of a member that soon ends what stands still."""
+
+
 @asynccontextmanager
 async def staged(url: str) -> AsyncIterator[Stage]:
     """The stage, set up in a database of its own."""
@@ -113,7 +121,7 @@ async def staged(url: str) -> AsyncIterator[Stage]:
         await vault.pub("order.charge", {"x": f"{SECRET} of another app"})
     async with (
         connected(url) as owner,
-        HotMesh.init("shop", connection=url, workers=[Worker("ship", double)]) as mesh,
+        init_within(WATCHFUL, "shop", connection=url, workers=[Worker("ship", double)]) as mesh,
     ):
         await mesh.deploy(graphs("shop"))
         await mesh.activate("1")

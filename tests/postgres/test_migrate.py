@@ -212,15 +212,12 @@ async def test_the_ledger_says_what_ran(database_url: str) -> None:
     ]
 
 
-async def test_nobody_can_keep_others_from_migrating_by_an_advisory_lock(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "TURN", 1)
+async def test_nobody_can_keep_others_from_migrating_by_an_advisory_lock(empty_database_url: str) -> None:
     source = ConnectionSource(empty_database_url)
     async with connected(empty_database_url) as holder:
         await holder.execute("select pg_advisory_lock(hashtextextended($1, 7300))", SCHEMA)
 
-        done = await asyncio.gather(*(migrate(source, SCHEMA) for _ in range(3)))
+        done = await asyncio.gather(*(migrate(source, SCHEMA, turn=1) for _ in range(3)))
 
         assert sum(bool(found) for found in done) == 1
     await verify(source, SCHEMA)

@@ -13,6 +13,7 @@ from bouncer import Bouncer, run_bouncer
 from harness import connected, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.errors import ConfigError
+from hotmesh.postgres.connect.driver import statement_cache
 from hotmesh.postgres.connect.pooler import hears, keeps_statements
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.local import LocalServer
@@ -36,7 +37,7 @@ async def statements_of(source: ConnectionSource) -> int:
     """How many prepared statements a connection of the source may keep."""
     connection = await source.connect()
     try:
-        return int(connection._config.statement_cache_size)  # type: ignore[attr-defined]
+        return statement_cache(connection)
     finally:
         await source.release(connection)
 
@@ -87,24 +88,17 @@ async def test_a_notification_arrives_where_the_session_is_kept_and_nowhere_else
 # -- what is refused -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotmesh.postgres.connect.pooler.LONGEST_WAY", 0.3)
-
-
-@pytest.mark.usefixtures("impatient")
 async def test_a_pooler_alone_is_refused_with_the_way_out(pooled_database_url: str) -> None:
     with pytest.raises(ConfigError, match="direct_connection= or HOTMESH_DIRECT_URL"):
-        await HotMesh.init("pooled", connection=pooled_database_url)
+        await ConnectionSource(pooled_database_url).check_sessions(longest_way=0.3)
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_direct_connection_that_is_none_is_refused(
     pooled_database_url: str, database_url: str, empty_database_url: str
 ) -> None:
     for wrong in (pooled_database_url, empty_database_url):
         with pytest.raises(ConfigError, match="another database, or through a pooler"):
-            await HotMesh.init("pooled", connection=pooled_database_url, direct_connection=wrong)
+            await ConnectionSource(pooled_database_url, direct=wrong).check_sessions(longest_way=0.3)
 
 
 async def test_a_pool_that_prepares_statements_through_a_pooler_is_refused(

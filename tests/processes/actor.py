@@ -18,9 +18,12 @@ import sys
 import time
 from typing import Any
 
+from harness import init_within
 from hotmesh import HotMesh, JobOutput, StreamData, Worker
 from hotmesh.postgres import commits
-from hotmesh.runtime.members import activation, listener
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.members.activation import ActivationLimits
+from hotmesh.runtime.members.listener import ListenerLimits
 from interception import database_of, intercept
 from ledger import Ledger
 
@@ -48,11 +51,17 @@ class Actor:
 
     async def begin(self) -> str:
         """Start the instance."""
-        self._mesh = await HotMesh.init(
+        options = self._order["options"]
+        limits = MemberLimits(
+            listener=ListenerLimits(**options.pop("listener_limits", {})),
+            activations=ActivationLimits(**options.pop("activation_limits", {})),
+        )
+        self._mesh = await init_within(
+            limits,
             APP,
             connection=self._order["url"],
             workers=[Worker(topic, self._work) for topic in self._order["topics"]],
-            **self._order["options"],
+            **options,
         )
         honest = self._mesh._member.plans.prepare
 
@@ -171,14 +180,6 @@ class Actor:
             os.kill(os.getpid(), signal.SIGKILL)
 
         honest = intercept(database_of(self.mesh), commits.commit, commit)
-
-    async def probe_often(self, pause: float) -> None:
-        """Look after the listening connection so often."""
-        listener.PROBE_PERIOD = pause
-
-    async def be_impatient(self, grace: float) -> None:
-        """Lose the right to activate after so many silent seconds more than the answers may take."""
-        activation.SILENCE_GRACE = grace  # type: ignore[misc]
 
     # -- the protocol ------------------------------------------------------------------------------------
 

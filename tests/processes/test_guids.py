@@ -21,7 +21,12 @@ IN_USE = (
 
 @pytest.fixture
 async def owner(troupe: Troupe) -> Remote:
-    owner = await troupe.enter("owner", guid="me")
+    return await own(troupe)
+
+
+async def own(troupe: Troupe, **options: Any) -> Remote:
+    """A process whose instance has the guid `me`, on version 1."""
+    owner = await troupe.enter("owner", guid="me", **options)
     await owner.call("deploy", graph("1"))
     await owner.call("activate", "1")
     return owner
@@ -110,10 +115,10 @@ async def held(troupe: Troupe) -> bool:
 
 
 async def test_who_comes_back_and_finds_another_session_with_its_guid_goes_on_and_has_it_later(
-    troupe: Troupe, owner: Remote
+    troupe: Troupe,
 ) -> None:
     """As after a half-open connection, of which the server does not know yet."""
-    await owner.call("probe_often", 0.5)
+    owner = await own(troupe, listener_limits={"probe_period": 0.5})
     async with connected(troupe.url) as connection:
         await owner.stop()
         await connection.execute(

@@ -23,8 +23,12 @@ ROUNDS = 0.25 * (1 + 2 + 4 + 8)
 
 @pytest.fixture
 async def three(troupe: Troupe) -> list[Remote]:
-    """Three processes with engines and workers, on version 1; 2 and 3 are deployed."""
-    three = await troupe.enter_all("a", "b", "c")
+    return await start_three(troupe)
+
+
+async def start_three(troupe: Troupe, **options: Any) -> list[Remote]:
+    """Three processes with engines and workers, on version 1; 2 and 3 are deployed. `options` are those of the last."""
+    three = [*await troupe.enter_all("a", "b"), await troupe.enter("c", **options)]
     for version in ("1", "2", "3"):
         await three[0].call("deploy", graph(version))
     await three[0].call("activate", "1")
@@ -228,10 +232,9 @@ async def test_an_activation_whose_process_is_killed_stops_no_other(
 
 
 async def test_an_activation_whose_process_stands_still_loses_the_right_and_changes_nothing_later(
-    troupe: Troupe, three: list[Remote]
+    troupe: Troupe,
 ) -> None:
-    one, two, sleeper = three
-    await sleeper.call("be_impatient", 0.5)
+    one, two, sleeper = await start_three(troupe, activation_limits={"silence_grace": 0.5})
     await two.call("hesitate")
     stalled = sleeper.ask("activate", "2", delay=0.05)
     await eventually(lambda: troupe.notes("asked", version="2", name="b"))

@@ -201,7 +201,7 @@ class Troupe:
     async def enter(
         self, name: str, *, topics: Collection[str] = ("w",), url: str = "", **options: Any
     ) -> Remote:
-        """A process, up to where it has an instance; `options` are those of `HotMesh.init`."""
+        """A process, up to where it has an instance; `options` are those of `HotMesh.init`, and `…_limits`."""
         remote = await self.prepare(name, topics=topics, url=url, **options)
         await remote.call("begin")
         return remote

@@ -25,7 +25,7 @@ async def serve(message: StreamData) -> dict[str, Any]:
 def stop_stream(mesh: HotMesh) -> None:
     """Let the engine take nothing from the stream any more: what it still does, it does from memory."""
     assert mesh._member.engine is not None
-    mesh._member.engine._stream.stop()
+    mesh._member.engine.stream.stop()
 
 
 async def test_the_engine_that_sent_the_work_hears_the_answer_itself(database_url: str) -> None:
@@ -96,7 +96,7 @@ async def test_a_readonly_engine_is_told_nothing(database_url: str) -> None:
 async def test_an_answer_that_lay_in_memory_too_long_is_left_to_the_stream(database_url: str) -> None:
     async with HotMesh.init("direct", connection=database_url) as mesh:
         assert mesh._member.engine is not None
-        advances, stream_wake = mesh._member.engine._advances, mesh._member.engine._stream_wake
+        advances, stream_wake = mesh._member.engine.advances, mesh._member.engine.stream_wake
         plain = Event("answer", "work", (0, 0))
         now = time.monotonic()
         lapsed, fresh = (

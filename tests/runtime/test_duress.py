@@ -242,5 +242,5 @@ def is_slowed(mesh: HotMesh) -> bool:
     return (
         mesh._member.engine is not None
         and mesh._member.engine.pace.delay > 0
-        and mesh._member.engine._rate.slowed
+        and mesh._member.engine.rate.slowed
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import connected, eventually, settled
+from harness import connected, eventually, init_within, settled
 from hotmesh import ConfigError, HotMesh, JobError, MappingError, Response, StreamData, Worker
+from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.limits import DEFAULT_LIMITS, MemberLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,8 +101,10 @@ NUL = "a\0b"
 
 
 @asynccontextmanager
-async def mesh_on(url: str, *workers: Worker) -> AsyncIterator[HotMesh]:
-    async with HotMesh.init(APP, connection=url, workers=workers) as mesh:
+async def mesh_on(
+    url: str, *workers: Worker, limits: MemberLimits = DEFAULT_LIMITS
+) -> AsyncIterator[HotMesh]:
+    async with init_within(limits, APP, connection=url, workers=workers) as mesh:
         await mesh.deploy(GRAPHS)
         await mesh.activate("1")
         yield mesh
@@ -134,17 +138,18 @@ async def test_an_error_with_a_code_beyond_all_has_code_500(database_url: str) -
 # -- further answers -----------------------------------------------------------------------------------------
 
 
-async def test_the_ids_of_further_answers_are_bounded_and_go_with_the_last(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hotmesh.core.advance.outcomes.SEEN_LIMIT", 4)
+async def test_the_ids_of_further_answers_are_bounded_and_go_with_the_last(database_url: str) -> None:
+    limits = MemberLimits(engine=EngineLimits(seen_answers=4))
     requests: list[StreamData] = []
 
     def begin(message: StreamData) -> Response:
         requests.append(message)
         return Response({"n": 0}, status="pending")
 
-    async with mesh_on(database_url, Worker("slow", begin)) as mesh, connected(database_url) as connection:
+    async with (
+        mesh_on(database_url, Worker("slow", begin), limits=limits) as mesh,
+        connected(database_url) as connection,
+    ):
         job = await mesh.pub("open", {})
         await eventually(lambda: requests)
 

@@ -14,6 +14,7 @@ import pytest
 from harness import eventually, one_worker
 from hotmesh import ConfigError, HotMesh, SystemEvent, Worker
 from hotmesh.postgres import commits
+from hotmesh.runtime.definitions import program
 from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
@@ -152,21 +153,19 @@ async def test_of_two_processes_the_one_that_did_it_tells(database_url: str) -> 
     assert (one.verbs(), other.verbs()) == (["created"], ["resolved"])
 
 
-async def test_a_job_that_is_given_up_cancels_its_rows(database_url: str) -> None:
+async def test_a_job_that_is_given_up_cancels_its_rows(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("cannot be handled")
+
     sink = Sink()
     async with reviewing(database_url, events=sink, settings={"poison_threshold": 1}) as mesh:
         job_id = await mesh.pub("review.start", {})
         await sink.heard("created", job_id)
-        engine: Any = mesh._member.engine
-        handle = engine._stream._jobs_of
-
-        async def fails(*_arguments: Any) -> Any:
-            raise RuntimeError("cannot be handled")
-
-        engine._stream._jobs_of = fails
+        monkeypatch.setattr(program, "advance", fails)
         await mesh.signal("review.done", {"id": job_id})
         await sink.heard("cancelled", job_id)
-        engine._stream._jobs_of = handle
 
 
 @pytest.mark.row(360)

@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import Doubler, connected, eventually, one_worker, settled
+from harness import Doubler, connected, eventually, init_within, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
 from hotmesh.postgres import commits
-from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.limits import MemberLimits
 from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
@@ -69,10 +69,11 @@ async def test_an_engine_alone_has_two_commits_on_their_way(database_url: str) -
 
 
 @asynccontextmanager
-async def in_company(url: str) -> AsyncIterator[tuple[HotMesh, Turnstile]]:
+async def in_company(url: str, *, held_up_after: float) -> AsyncIterator[tuple[HotMesh, Turnstile]]:
     """An engine that has found another one beside it, with nothing to do."""
+    limits = MemberLimits(engine=EngineLimits(held_up_after=held_up_after))
     async with (
-        HotMesh.init(APP, connection=url, workers=[Worker("w", double)]) as mesh,
+        init_within(limits, APP, connection=url, workers=[Worker("w", double)]) as mesh,
         HotMesh.init(APP, connection=url),
     ):
         await mesh.deploy(one_worker(APP))
@@ -81,23 +82,19 @@ async def in_company(url: str) -> AsyncIterator[tuple[HotMesh, Turnstile]]:
         assert engine is not None
         turnstile = Turnstile(mesh)
         calls = start(mesh)
-        await eventually(lambda: engine._group_commit.in_company, what="a look around")
+        await eventually(lambda: engine.group_commit.in_company, what="a look around")
         turnstile.open.set()
         await all_done(mesh, calls, url)
         yield mesh, turnstile
 
 
-async def test_an_engine_in_company_has_one(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "limits", EngineLimits(held_up_after=6.0))
-    async with in_company(database_url) as (_, turnstile):
+async def test_an_engine_in_company_has_one(database_url: str) -> None:
+    async with in_company(database_url, held_up_after=6.0) as (_, turnstile):
         assert turnstile.most == 1
 
 
-async def test_what_holds_up_the_first_is_not_in_the_way_of_the_second(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Engine, "limits", EngineLimits(held_up_after=0.2))
-    async with in_company(database_url) as (mesh, turnstile):
+async def test_what_holds_up_the_first_is_not_in_the_way_of_the_second(database_url: str) -> None:
+    async with in_company(database_url, held_up_after=0.2) as (mesh, turnstile):
         turnstile.open.clear()
         calls = [*start(mesh)]
         await eventually(lambda: turnstile.waiting == 1)
@@ -161,7 +158,7 @@ async def test_what_has_an_answer_here_is_not_run_again_when_its_lease_has_lapse
         HotMesh.init(APP, connection=database_url, workers=[Worker("w", gated)], settings=settings) as mesh,
         answering(mesh, gated, database_url, 1) as (turnstile, calls, connection),
     ):
-        mesh._member.leases._due = list  # type: ignore[method-assign]
+        mesh._member.leases.stop()
         gated.gate.set()
 
         async def claimed_again() -> bool:

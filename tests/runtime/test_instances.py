@@ -264,7 +264,7 @@ async def test_what_a_readonly_engine_leaves_is_taken_up_at_once(database_url: s
         for topic, data, expected in (("nap", {}, {"awake": True}), ("one", {"x": 4}, {"y": 8})):
             assert (await readonly.pubsub(topic, data, timeout=10)).data == expected
         assert time.monotonic() - began < 15
-        assert not len(readonly._member.engine._cache)  # type: ignore[union-attr]
+        assert not len(readonly._member.engine.cache)  # type: ignore[union-attr]
 
 
 async def test_a_readonly_worker_takes_nothing(database_url: str) -> None:

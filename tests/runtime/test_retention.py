@@ -15,9 +15,13 @@ from hotmesh.postgres.database import Database
 from hotmesh.postgres.pruning import take_turn
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.upkeep import retention
-from hotmesh.runtime.upkeep.retention import RETENTION_TASK, TURN_LEASE, Retention
+from hotmesh.runtime.upkeep.retention import RETENTION_TASK, Retention, RetentionLimits
 
 pytestmark = pytest.mark.anyio
+
+TURN = 60.0
+
+UNHURRIED = RetentionLimits()
 
 GRAPH = """
 app:
@@ -72,21 +76,21 @@ async def test_without_the_setting_nothing_is_deleted(database_url: str) -> None
 
 
 async def test_one_at_a_time_and_the_next_goes_on_when_the_first_dies(database: Database) -> None:
-    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is None
-    waits = await take_turn(database, RETENTION_TASK, "two", TURN_LEASE)
+    assert await take_turn(database, RETENTION_TASK, "one", TURN) is None
+    waits = await take_turn(database, RETENTION_TASK, "two", TURN)
     assert waits is not None
-    assert TURN_LEASE - 5 < waits <= TURN_LEASE
-    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is None
+    assert TURN - 5 < waits <= TURN
+    assert await take_turn(database, RETENTION_TASK, "one", TURN) is None
 
     # Process `one` dies; its lease runs out.
     async with database.connection() as connection:
         await connection.execute("update hotmesh.upkeep set due_at = now()")
-    assert await take_turn(database, RETENTION_TASK, "two", TURN_LEASE) is None
-    assert await take_turn(database, RETENTION_TASK, "one", TURN_LEASE) is not None
+    assert await take_turn(database, RETENTION_TASK, "two", TURN) is None
+    assert await take_turn(database, RETENTION_TASK, "one", TURN) is not None
 
 
 async def test_after_a_turn_everybody_waits_for_the_interval(database: Database) -> None:
-    one, two = (Retention(database, name, 0, 30) for name in ("one", "two"))
+    one, two = (Retention(database, name, 0, 30, UNHURRIED) for name in ("one", "two"))
 
     assert await one.run_once() == 30
     waits = await two.run_once()
@@ -95,11 +99,8 @@ async def test_after_a_turn_everybody_waits_for_the_interval(database: Database)
         assert await connection.fetchval("select held_by from hotmesh.upkeep") is None
 
 
-async def test_a_turn_is_as_many_batches_as_there_are(
-    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
+async def test_a_turn_is_as_many_batches_as_there_are(database_url: str, database: Database) -> None:
+    limits = RetentionLimits(rows=2, shortest_pause=0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as connection:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
@@ -110,7 +111,7 @@ async def test_a_turn_is_as_many_batches_as_there_are(
         )
         await mesh.pub("done")
 
-        await Retention(database, "one", 3600, 60).run_once()
+        await Retention(database, "one", 3600, 60, limits).run_once()
 
         assert await jobs(connection) == 1
 
@@ -118,8 +119,7 @@ async def test_a_turn_is_as_many_batches_as_there_are(
 async def test_who_stood_still_for_longer_than_its_lease_stops(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 1)
-    monkeypatch.setattr(retention, "SHORTEST_PAUSE", 0.001)
+    limits = RetentionLimits(rows=1, shortest_pause=0.001)
     async with HotMesh.init("house", connection=database_url) as mesh, connected(database_url) as connection:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
@@ -139,7 +139,7 @@ async def test_who_stood_still_for_longer_than_its_lease_stops(
 
         monkeypatch.setattr(retention, "prune_batch", succeeded)
 
-        assert 5 < await Retention(database, "one", 0, 60).run_once() <= 9
+        assert 5 < await Retention(database, "one", 0, 60, limits).run_once() <= 9
         assert await jobs(connection) == 3
         assert await connection.fetchval("select held_by from hotmesh.upkeep") == "another"
 

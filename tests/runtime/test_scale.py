@@ -152,7 +152,7 @@ async def test_a_pass_is_one_commit_and_memory_keeps_a_bounded_part_of_its_histo
     async def look(*arguments: Any, **options: Any) -> Any:
         committed = await original(*arguments, **options)
         assert mesh._member.engine is not None
-        jobs = [cached.job for cached in mesh._member.engine._cache if cached.job is not None]
+        jobs = [cached.job for cached in mesh._member.engine.cache if cached.job is not None]
         kept.extend(sum(map(len, job.records.values())) for job in jobs)
         return committed
 
@@ -311,6 +311,6 @@ async def test_memory_for_idle_jobs_is_bounded_by_what_their_records_take(databa
         jobs = [await mesh.pub("rest", {"n": number}) for number in range(20)]
         engine = mesh._member.engine
         assert engine is not None
-        await eventually(lambda: not any(cached.busy for cached in engine._cache))
-        assert 0 < engine._cache.bytes <= 2 * options["cache_bytes"]
-        assert 0 < len(engine._cache) < len(jobs)
+        await eventually(lambda: not any(cached.busy for cached in engine.cache))
+        assert 0 < engine.cache.bytes <= 2 * options["cache_bytes"]
+        assert 0 < len(engine.cache) < len(jobs)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import connected, eventually, one_worker
+from harness import connected, eventually, init_within, one_worker
 from hotmesh import ConfigError, ConnectionLostError, HotMesh, JobError, JobOutput, JobTimeoutError, Worker
 from hotmesh.core.state.step import Notice
-from hotmesh.runtime.results.subscribers import matcher
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.results.subscribers import SubscriberLimits, matcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -396,10 +397,8 @@ async def test_a_slow_or_failing_subscriber_holds_up_neither_results_nor_others(
         unblock.set()
 
 
-async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hotmesh.runtime.results.subscribers.MOST_WAITING", 3)
+async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(database_url: str) -> None:
+    limits = MemberLimits(subscribers=SubscriberLimits(waiting=3))
     told: list[int] = []
     release = asyncio.Event()
 
@@ -407,7 +406,7 @@ async def test_a_subscriber_that_does_not_keep_up_loses_the_oldest(
         await release.wait()
         told.append(output.data["n"])
 
-    async with mesh_on(database_url) as mesh:
+    async with init_within(limits, APP, connection=database_url) as mesh:
         await mesh.sub("t", slow)
         for number in range(10):
             mesh._member.subscribers.publish("t", 1, {"jid": "j", "gid": str(number)}, {"n": number})

@@ -408,7 +408,7 @@ async def test_without_a_provider_nothing_is_imported_nor_asked(database_url: st
         "from hotmesh import HotMesh\n"
         "async def main():\n"
         f"    async with HotMesh.init('traced', connection={database_url!r}) as mesh:\n"
-        "        assert mesh._member.engine._telemetry is None\n"
+        "        assert mesh._member.surroundings.telemetry is None\n"
         "asyncio.run(main())\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus'))])\n"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from harness import Doubler, connected, eventually, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.core.advance.limits import DEFAULT_LIMITS, Limits
 from hotmesh.core.mapping import Environment
+from hotmesh.core.plan.compile import Plan
 from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.postgres.steps import Committed
@@ -66,8 +67,11 @@ class Noted(Ticket):
 
 
 @asynccontextmanager
-async def deployed(url: str, *workers: Worker) -> AsyncIterator[tuple[HotMesh, Engine]]:
+async def deployed(
+    url: str, *workers: Worker, make_program: Callable[[Plan], Any] = GraphProgram
+) -> AsyncIterator[tuple[HotMesh, Engine]]:
     async with HotMesh.init(APP, connection=url, workers=list(workers)) as mesh:
+        mesh._member.plans.make_program = make_program
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
         assert mesh._member.engine is not None
@@ -89,7 +93,7 @@ async def test_a_ticket_is_told_what_becomes_of_its_step(database_url: str) -> N
         first, same, stale = [await noted(mesh, job_id) for job_id in ("a", "a", "b")]
         stale.epoch -= 1
         for ticket in (first, same, stale):
-            engine._group_commit.submit(ticket)
+            engine.group_commit.submit(ticket)
         await eventually(lambda: first.fate and same.fate and stale.fate)
         created = await connection.fetch("select job_id from hotmesh.job")
 
@@ -108,7 +112,7 @@ async def test_a_step_that_cannot_be_stored_harms_no_other_of_its_batch(database
         )
         tickets = [await noted(mesh, job_id) for job_id in ("a", "poison", "b")]
         for ticket in tickets:
-            engine._group_commit.submit(ticket)
+            engine.group_commit.submit(ticket)
         await eventually(lambda: all(ticket.fate for ticket in tickets))
 
     assert [ticket.fate for ticket in tickets] == [["applied"], ["StatementError"], ["applied"]]
@@ -155,19 +159,16 @@ class Counted:
         return self._inner.needs(event)
 
 
-async def test_whatever_program_a_version_has_decides(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_whatever_program_a_version_has_decides(database_url: str) -> None:
     programs: list[Counted] = []
 
-    def counted(*arguments: Any) -> Counted:
-        programs.append(Counted(GraphProgram(*arguments)))
+    def counted(plan: Plan) -> Counted:
+        programs.append(Counted(GraphProgram(plan)))
         return programs[-1]
 
-    monkeypatch.setattr("hotmesh.runtime.definitions.plans.GraphProgram", counted)
     doubler = Doubler()
     doubler.gate.set()
-    async with deployed(database_url, Worker("w", doubler)) as (mesh, _):
+    async with deployed(database_url, Worker("w", doubler), make_program=counted) as (mesh, _):
         assert (await mesh.pubsub("one", {"x": 2}, timeout=10)).data == {"y": 4}
         assert [asked for program in programs for asked in program.asked] == ["start", "answer"]
 

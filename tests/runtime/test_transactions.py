@@ -29,6 +29,8 @@ from hotmesh import (
     TopicNotFoundError,
     Worker,
 )
+from hotmesh.postgres import definitions
+from interception import database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -397,10 +399,17 @@ async def test_a_topic_that_the_next_version_drops_is_still_served_by_the_one_of
 async def test_a_process_that_has_heard_nothing_of_a_version_decides_by_it(database_url: str) -> None:
     async with shop(database_url) as mesh, connected(database_url) as connection:
         await mesh._member.plans.active()
+        database = database_of(mesh)
+        state = await definitions.app_state(database)
+
+        async def as_before() -> Any:
+            return state
+
         async with shop(database_url, workers=False) as other:
+            intercept(database, definitions.app_state, as_before)
             await other.deploy(flow("2").replace("{$self.input.data.id}", "{$self.input.data.number}"))
             await other.activate("2")
-            mesh._member.plans.epoch, mesh._member.plans._active = mesh._member.plans.epoch - 1, "1"
+            intercept(database, definitions.app_state, None)
             async with connection.transaction():
                 found = await mesh.pub("named", {"id": "A", "number": "7"}, connection=connection)
             assert found == "7"
@@ -456,7 +465,7 @@ async def test_an_open_transaction_holds_up_nobody_but_who_wants_its_id(database
             await mesh.pub("order", {"x": 1}, extended={"id": job_id}, connection=connection)
             wanted = asyncio.ensure_future(mesh.pub("order", {"x": 2}, extended={"id": job_id}))
             await eventually(
-                lambda: mesh._member.engine is not None and mesh._member.engine._starts.waiting_for_id,
+                lambda: mesh._member.engine is not None and mesh._member.engine.starts.waiting_for_id,
                 what="a start put off",
             )
             others = [await mesh.pub("order", {"x": number}) for number in range(3)]

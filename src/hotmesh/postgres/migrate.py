@@ -145,8 +145,11 @@ async def pending(connection: Driver, schema: str) -> Pending:
     return Pending(tuple(m for m in known if m.version not in applied), functions=not current, ledger=True)
 
 
-async def migrate(source: ConnectionSource, schema: str) -> Pending:
-    """Bring the schema up to date; returns what was done. Safe when many processes call it at once."""
+async def migrate(source: ConnectionSource, schema: str, *, turn: int = TURN) -> Pending:
+    """Bring the schema up to date; returns what was done. Safe when many processes call it at once.
+
+    `turn`: seconds to wait for the turn of another process.
+    """
     # Not through a pooler if there is another way: it may end what takes long.
     source = source.direct or source
     connection = await source.connect()
@@ -159,7 +162,7 @@ async def migrate(source: ConnectionSource, schema: str) -> Pending:
             try:
                 with translated():
                     async with connection.transaction():
-                        alone = await _take_turn(connection, schema)
+                        alone = await _take_turn(connection, schema, turn)
                         wanted = await pending(connection, schema)
                         if wanted:
                             await _apply(connection, schema, wanted)
@@ -178,7 +181,7 @@ async def grant(source: ConnectionSource, schema: str, roles: Sequence[str]) -> 
     try:
         with translated():
             async with connection.transaction():
-                await _take_turn(connection, schema)
+                await _take_turn(connection, schema, TURN)
                 for role in roles:
                     await connection.execute(f"select {_grant_call(schema)}", role)
     finally:
@@ -189,13 +192,13 @@ def _grant_call(schema: str) -> str:
     return sql.bind("mesh.grant_app($1)", schema)
 
 
-async def _take_turn(connection: Driver, schema: str) -> bool:
+async def _take_turn(connection: Driver, schema: str, longest: int) -> bool:
     """Wait until no other process migrates the schema; whether that is certain."""
     certain = True
     try:
         with translated():
             async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{TURN}s'")
+                await connection.execute(f"set local lock_timeout = '{longest}s'")
                 await connection.execute("select pg_advisory_xact_lock(hashtextextended($1, 7300))", schema)
     except StatementError as error:
         if error.sqlstate != "55P03":

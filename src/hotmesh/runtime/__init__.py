@@ -4,6 +4,7 @@ From options to a member that runs, in the order in which one reads it:
 
     options      what an instance is to be; every option of `HotMesh.init`, and what is refused
     settings     how long, how many, how large; arguments and environment variables
+    limits       bounds of its parts, which nobody has to set
     startup      where the options lead, and which workers are served by outposts: makes members
     member       the parts of one member, and the order in which they begin, drain and end
     lifetime     the task in which they run, from start to stop

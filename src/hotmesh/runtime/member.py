@@ -30,7 +30,9 @@ from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
 from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.lifetime import Lifetime
+from hotmesh.runtime.limits import MemberLimits
 from hotmesh.runtime.members.activation import ANSWER_DELAY
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.members.outposts import Outposts, source_of
@@ -64,6 +66,7 @@ class Member:
         source: ConnectionSource,
         login: WorkerLogin | None,
         outposts: Outposts[Member],
+        limits: MemberLimits,
     ) -> None:
         """Wire the parts together; `lifetime.start` sets them going.
 
@@ -106,8 +109,9 @@ class Member:
             lambda: self.dispatcher.connected(),  # noqa: PLW0108
             engine=options.engine,
             longest_pause=settings.reconnect_max,
+            limits=limits.listener,
         )
-        self.subscribers = Subscribers(self.database, guid)
+        self.subscribers = Subscribers(self.database, guid, limits.subscribers)
         self.callers = Callers(self.listener, self._output_or_none)
         self.publisher = ResultPublisher(
             self.database, guid, self.listener, settings.notify_limit, self.callers, self.subscribers
@@ -117,13 +121,22 @@ class Member:
         self.retention = (
             None
             if settings.retention is None or options.readonly
-            else Retention(self.database, guid, settings.retention, settings.retention_interval)
+            else Retention(
+                self.database, guid, settings.retention, settings.retention_interval, limits.retention
+            )
         )
-        self.stalled_logins = StalledLogins(self.database)
+        self.stalled_logins = StalledLogins(self.database, limits.stalled_logins)
         self.workers = Workers(self.work, guid, settings, self.leases, self.metrics, options.telemetry)
-        self.engine = self._make_engine() if options.engine else None
+        self.engine = self._make_engine(limits.engine) if options.engine else None
         self.quorum = Quorum(
-            self.database, guid, settings, self.plans, self.listener, self.engine, self.workers
+            self.database,
+            guid,
+            settings,
+            self.plans,
+            self.listener,
+            self.engine,
+            self.workers,
+            limits.activations,
         )
         self.dispatcher = Dispatcher(
             self.plans,
@@ -164,7 +177,7 @@ class Member:
         patience, task_queue = options.settings.connect_timeout, options.task_queue
         return Database(*at, codec, patience=patience, task_queue=task_queue, login=login)
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, limits: EngineLimits) -> Engine:
         readonly = self.options.readonly
         engine = Engine(
             self.surroundings,
@@ -173,6 +186,7 @@ class Member:
             self.callers.recheck,
             lambda: self.listener.own_channel,
             readonly=readonly,
+            limits=limits,
         )
         # An engine that processes nothing does not go on with answers, either: they go to the others.
         self.workers.deliver_to(None if readonly else engine.deliver, engine.slot_free, engine.behind)

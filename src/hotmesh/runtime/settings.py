@@ -65,14 +65,14 @@ class Settings:
     @staticmethod
     def variables() -> dict[str, str]:
         """The environment variable of each setting that has one."""
-        return {name: variable for name, (variable, _) in _VARIABLES.items()}
+        return {name: variable for name, (variable, _) in VARIABLES.items()}
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | None, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises ConfigError that names the argument or variable whose value cannot be used."""
         values: dict[str, Any] = {}
         labels: dict[str, str] = {}
-        for name, (variable, scale) in _VARIABLES.items():
+        for name, (variable, scale) in VARIABLES.items():
             text = environ.get(variable)
             if text is not None:
                 values[name] = _number(text, variable) * scale
@@ -98,7 +98,7 @@ class Settings:
         return cls(**values)
 
 
-_VARIABLES = {
+VARIABLES = {
     "lease": ("HMSH_RESERVATION_TIMEOUT_S", 1),
     "longest_callback": ("HMSH_RESERVATION_TIMEOUT_MAX_S", 1),
     "poison_threshold": ("HMSH_POISON_MESSAGE_THRESHOLD", 1),
@@ -121,6 +121,7 @@ _VARIABLES = {
     "retention": ("HMSH_RETENTION_S", 1),
     "retention_interval": ("HMSH_RETENTION_INTERVAL_S", 1),
 }
+"""The environment variable of a setting, and how many seconds (or what there is of it) one of its unit is."""
 
 
 _MORE_THAN_NONE = frozenset(

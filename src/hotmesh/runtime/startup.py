@@ -16,6 +16,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import login_of
 from hotmesh.postgres.logins.login import WorkerLogin, find_login
 from hotmesh.postgres.migrate import migrate, verify
+from hotmesh.runtime.limits import DEFAULT_LIMITS, MemberLimits
 from hotmesh.runtime.member import Member
 from hotmesh.runtime.members.outposts import Outposts, OutpostSpec, assign_workers, leading_worker
 from hotmesh.runtime.options import Options
@@ -29,7 +30,7 @@ CONNECTIONS: Final = 9
 loaded, for claims, for answers, for calls, and for an activation. See `docs/connections.md`."""
 
 
-async def start_instance(options: Options) -> Member:
+async def start_instance(options: Options, limits: MemberLimits = DEFAULT_LIMITS) -> Member:
     """The member that an instance is, with its outposts.
 
     Raises ConfigError, ConnectionFailedError, SchemaError, NotAuthorizedError; nothing is left then.
@@ -37,8 +38,8 @@ async def start_instance(options: Options) -> Member:
     options = _led(options)
     source = await _find_source(options)
     own, specs = assign_workers(options.workers, source, options.task_queue)
-    outposts = Outposts(specs, partial(_start_outpost, options), options.guid)
-    member = await _start(replace(options, workers=tuple(own)), source, outposts)
+    outposts = Outposts(specs, partial(_start_outpost, options, limits), options.guid)
+    member = await _start(replace(options, workers=tuple(own)), source, outposts, limits)
     PROCESS.live.add(member.lifetime)
     return member
 
@@ -73,7 +74,7 @@ async def _find_source(options: Options) -> ConnectionSource:
     return source if credentials is None else source.logged_in(*login_of(credentials))
 
 
-async def _start_outpost(options: Options, spec: OutpostSpec, guid: str) -> Member:
+async def _start_outpost(options: Options, limits: MemberLimits, spec: OutpostSpec, guid: str) -> Member:
     """A member for the workers of a spec; everything else is as its instance has it."""
     # It runs no DDL: the tables are those of its instance, or it leads elsewhere.
     own = replace(
@@ -89,10 +90,12 @@ async def _start_outpost(options: Options, spec: OutpostSpec, guid: str) -> Memb
         events=None,
         metrics=None,
     )
-    return await _start(own, spec.source, Outposts((), partial(_start_outpost, own), guid))
+    return await _start(own, spec.source, Outposts((), partial(_start_outpost, own, limits), guid), limits)
 
 
-async def _start(options: Options, source: ConnectionSource, outposts: Outposts[Member]) -> Member:
+async def _start(
+    options: Options, source: ConnectionSource, outposts: Outposts[Member], limits: MemberLimits
+) -> Member:
     """One member."""
     source.check_room(CONNECTIONS)
     await source.check_sessions()
@@ -103,7 +106,7 @@ async def _start(options: Options, source: ConnectionSource, outposts: Outposts[
         login, created = await _look_around(options, source)
         if login is not None:
             options = options.within(login)
-        member = Member(options, source, login, outposts)
+        member = Member(options, source, login, outposts, limits)
         for worker in options.workers:
             member.workers.add(worker)
         if login is None:

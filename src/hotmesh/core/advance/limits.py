@@ -11,6 +11,9 @@ from hotmesh.core.state.span import TraceMode
 STEP_LIMIT: Final = 1_000
 """Activities that one step runs; what is left then goes on in a message, so that no step is unbounded."""
 
+SEEN_LIMIT: Final = 1_000
+"""Answers that an activity which takes more of them remembers by their ids: a later one of these is a repetition."""
+
 DEFAULT_EXPIRE: Final = 1.0
 DEFAULT_MAX_CYCLES: Final = 10_000
 
@@ -19,6 +22,7 @@ class Limits(Struct, frozen=True):
     """What one step may do, and what holds where the graph says nothing."""
 
     activities: int = STEP_LIMIT
+    seen: int = SEEN_LIMIT
     max_cycles: int = DEFAULT_MAX_CYCLES
     expire: float = DEFAULT_EXPIRE
     """Seconds to keep a job that has ended."""

@@ -9,7 +9,7 @@ pending answer by k. At 0 the job is complete.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -34,9 +34,6 @@ from hotmesh.core.state.step import ActivityInstance, EscalationEnd
 from hotmesh.core.values import UNDEFINED, Json, Undefined
 from hotmesh.errors import MappingError
 
-SEEN_LIMIT: Final = 1_000
-"""Answers that an activity which takes more of them remembers by their ids: a later one of these is a repetition."""
-
 
 def answer(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, event: Event) -> None:
     """An open activity got a reply, a signal or its timer; a closed one takes nothing any more."""
@@ -57,7 +54,7 @@ def answer(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, event:
     # One that takes no more answers need not recognise any, and of many answers the last ones will do.
     seen = base.seen if pending else ()
     if pending and event.message_id:
-        seen = (*seen, event.message_id)[-SEEN_LIMIT:]
+        seen = (*seen, event.message_id)[-builder.limits.seen :]
     address, state = event.dimension, move.to
     if move.further:
         # A further answer is a pass of its own; the record of the first keeps track of what is open.

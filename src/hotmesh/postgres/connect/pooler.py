@@ -16,7 +16,7 @@ import anyio
 from hotmesh.postgres.connect.driver import Driver
 
 LONGEST_WAY = 5.0
-"""Seconds after which a notification that has not arrived is lost."""
+"""Seconds that a notification may take."""
 
 _REPEAT = 0.5
 
@@ -39,8 +39,11 @@ async def keeps_statements(connection: Driver) -> bool:
         return False
 
 
-async def hears(listener: Driver, sender: Driver) -> bool:
-    """Whether what is sent through one connection arrives at the other: same database, and a session that is kept."""
+async def hears(listener: Driver, sender: Driver, longest_way: float = LONGEST_WAY) -> bool:
+    """Whether what is sent through one connection arrives at the other: same database, and a session that is kept.
+
+    `longest_way`: seconds after which what has not arrived is lost.
+    """
     channel = f"hotmesh:{secrets.token_hex(16)}"
     arrived = anyio.Event()
 
@@ -49,7 +52,7 @@ async def hears(listener: Driver, sender: Driver) -> bool:
 
     await listener.add_listener(channel, receive)
     try:
-        with anyio.move_on_after(LONGEST_WAY):
+        with anyio.move_on_after(longest_way):
             while not arrived.is_set():
                 await sender.execute(f'notify "{channel}"')
                 with anyio.move_on_after(_REPEAT):

@@ -14,7 +14,7 @@ from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, Sch
 from hotmesh.postgres.connect.driver import Driver, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
 from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
-from hotmesh.postgres.connect.pooler import hears, is_behind_pooler, keeps_statements
+from hotmesh.postgres.connect.pooler import LONGEST_WAY, hears, is_behind_pooler, keeps_statements
 
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 """Variables that say where a database is, for every program of Postgres."""
@@ -159,15 +159,15 @@ class ConnectionSource:
                     "instances and your own, or pass a URL instead of the pool"
                 )
 
-    async def check_sessions(self) -> None:
+    async def check_sessions(self, longest_way: float = LONGEST_WAY) -> None:
         """Make sure that notifications arrive. Raises ConfigError, which names the way out, if they do not.
 
         Costs one statement on a plain connection to Postgres, and a notification where there are two ways to it or
-        a pooler on the only one.
+        a pooler on the only one. `longest_way`: seconds that this may take.
         """
         sender = await self.connect()
         try:
-            heard = await self._hears(sender)
+            heard = await self._hears(sender, longest_way)
             caches = statement_cache(sender) > 0
         finally:
             await self.release(sender)
@@ -192,13 +192,13 @@ class ConnectionSource:
             "through a pooler that keeps no sessions"
         )
 
-    async def _hears(self, sender: Driver) -> bool:
+    async def _hears(self, sender: Driver, longest_way: float) -> bool:
         if self.direct is None or (self.direct is self and not self.pooled):
             return True
         listener = await self.direct.connect()
         try:
             with translated():
-                return await hears(listener, sender)
+                return await hears(listener, sender, longest_way)
         finally:
             await self.direct.release(listener)
 

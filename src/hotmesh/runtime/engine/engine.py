@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import ClassVar
 
 from anyio.abc import TaskGroup
 
@@ -37,11 +36,8 @@ class Engine:
 
     `notify` is called after each commit with what is announced; `recheck`, by generation, with a job that has ended
     unnoticed. `reply_channel` is where this process hears of answers by others. `readonly`: it starts jobs, and
-    leaves the rest to others.
+    leaves the rest to others. Its parts are public, for whoever asks about one of them.
     """
-
-    limits: ClassVar[EngineLimits] = EngineLimits()
-    """Of an engine that is given none."""
 
     def __init__(
         self,
@@ -52,11 +48,11 @@ class Engine:
         reply_channel: Callable[[], str | None],
         *,
         readonly: bool = False,
-        limits: EngineLimits | None = None,
+        limits: EngineLimits,
     ) -> None:
-        limits = self.limits if limits is None else limits
         settings, telemetry = surroundings.settings, surroundings.telemetry
         step_limits = Limits(
+            seen=limits.seen_answers,
             max_cycles=settings.max_cycles,
             expire=settings.expire,
             trace=None if telemetry is None else telemetry.mode,
@@ -68,24 +64,24 @@ class Engine:
         self._most_uncommitted = limits.uncommitted_jobs
         self._stopping = False
         self._in_flight = InFlight()
-        self._stream_wake = wake = Wake(settings.poll)
-        self._rate = rate = EngineRate(settings, slots)
-        self._cache = cache = JobCache(settings, self._in_flight, limits, readonly=readonly)
+        self.stream_wake = wake = Wake(settings.poll)
+        self.rate = rate = EngineRate(settings, slots)
+        self.cache = cache = JobCache(settings, self._in_flight, limits, readonly=readonly)
         writer = CommitWriter(surroundings, slots, self._reply_channel, self._send_delay, readonly=readonly)
-        self._after_commit = after_commit = AfterCommit(
+        self.after_commit = after_commit = AfterCommit(
             surroundings, slots, cache, rate, wake, notify, self.deliver
         )
-        self._group_commit = group_commit = GroupCommit(
+        self.group_commit = group_commit = GroupCommit(
             surroundings, slots, writer, rate, self._in_flight, wake, limits, self._on_outage
         )
-        self._starts = Starts(
+        self.starts = Starts(
             surroundings, group_commit, after_commit, cache, self._in_flight, step_limits, limits
         )
         records = RecordLoader(surroundings)
-        self._advances = Advances(
+        self.advances = Advances(
             surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, step_limits, limits
         )  # fmt: skip
-        self._stream = EngineStream(
+        self.stream = EngineStream(
             surroundings, cache, records, writer, after_commit, rate, wake, step_limits, limits
         )
 
@@ -93,24 +89,24 @@ class Engine:
 
     async def run(self, tasks: TaskGroup) -> None:
         """Start the loops in the instance's task group; cancelling them rolls back what is not committed."""
-        await self._group_commit.run(tasks)
-        tasks.start_soon(self._starts.run, name="start again")
-        tasks.start_soon(self._advances.run, name="load")
+        await self.group_commit.run(tasks)
+        tasks.start_soon(self.starts.run, name="start again")
+        tasks.start_soon(self.advances.run, name="load")
         if not self._readonly:
-            tasks.start_soon(self._stream.run, name="stream")
+            tasks.start_soon(self.stream.run, name="stream")
 
     async def drain(self) -> None:
         """Take no more from the stream, and return once every step in memory has been committed."""
         self._stopping = True
-        self._stream.stop()
+        self.stream.stop()
         await self._in_flight.none()
 
     async def close(self) -> None:
         """End what is left. The loops have ended; callers who still wait are told so."""
-        self._starts.close()
-        await self._group_commit.close()
-        await self._advances.close()
-        await self._stream.close()
+        self.starts.close()
+        await self.group_commit.close()
+        await self.advances.close()
+        await self.stream.close()
 
     # -- what happens to jobs ----------------------------------------------------------------------------
 
@@ -120,16 +116,16 @@ class Engine:
         Raises TopicNotFoundError, MappingError, DuplicateJobError, AppNotFoundError, ConnectionLostError.
         """
         if self._telemetry is None:
-            return await self._starts.start(request)
+            return await self.starts.start(request)
         request = self._telemetry.begin(request)
         try:
-            return await self._starts.start(request)
+            return await self.starts.start(request)
         finally:
             self._telemetry.forget(request.generation)
 
     def deliver(self, job_id: str, generation: str, event: Event) -> None:
         """Something happened to a job, known to this process first."""
-        self._advances.deliver(job_id, generation, event)
+        self.advances.deliver(job_id, generation, event)
 
     def answered(self, answer: AnswerNotice) -> None:
         """A worker elsewhere answered for a job that this process had in memory when it sent the work."""
@@ -141,69 +137,69 @@ class Engine:
             # Its row is soon there for an engine that can.
             logger.error("answer cannot be decoded", extra={"job_id": answer.job_id, "error": str(error)})
             return
-        self._advances.deliver_notice(answer)
+        self.advances.deliver_notice(answer)
 
     def wake(self, delay: float = 0.0) -> None:
         """There may be something on the engine stream, now or in some seconds."""
         if delay:
-            self._stream_wake.set_in(delay)
+            self.stream_wake.set_in(delay)
         else:
-            self._stream_wake.set()
+            self.stream_wake.set()
 
     # -- workers -----------------------------------------------------------------------------------------
 
     def slot_free(self) -> None:
         """A local worker can take more of what overflowed."""
-        self._group_commit.look_again()
+        self.group_commit.look_again()
 
     def behind(self) -> bool:
         """True when more than `uncommitted_jobs` jobs have uncommitted events; workers then stop claiming."""
-        loading = self._advances.waiting
-        if loading + self._group_commit.waiting <= self._most_uncommitted:
+        loading = self.advances.waiting
+        if loading + self.group_commit.waiting <= self._most_uncommitted:
             return False
-        return loading + self._group_commit.waiting_of(EventsTicket) > self._most_uncommitted
+        return loading + self.group_commit.waiting_of(EventsTicket) > self._most_uncommitted
 
     # -- rates -------------------------------------------------------------------------------------------
 
     def set_rate(self, rate: int) -> None:
         """Take at most one message per `rate` milliseconds from now on, or none (-1). Starts by callers go on."""
-        self._rate.set(rate)
+        self.rate.set(rate)
 
     def on_duress(self, level: Level, floor: float) -> None:
         """Another engine says how it fares. One that consumes nothing has nothing to slow."""
         if not self._readonly:
-            self._rate.on_duress(level, floor)
+            self.rate.on_duress(level, floor)
 
     # -- figures -----------------------------------------------------------------------------------------
 
     @property
     def pace(self) -> Pace:
-        return self._rate.pace
+        return self.rate.pace
 
     @property
     def duress(self) -> Duress:
-        return self._rate.duress
+        return self.rate.duress
 
     @property
     def counts(self) -> dict[int, int]:
         """Starts and events that have become part of a committed step here, by code."""
-        return self._after_commit.counts
+        return self.after_commit.counts
 
     @property
     def error_count(self) -> int:
         """Failures in a row to read the engine stream."""
-        return self._stream.failures
+        return self.stream.failures
 
     @property
     def load(self) -> tuple[int, int, int]:
         """Jobs in memory, about how many bytes they take, and steps that wait for a commit."""
-        return len(self._cache), self._cache.bytes, self._group_commit.waiting
+        return len(self.cache), self.cache.bytes, self.group_commit.waiting
 
     # -- what the parts ask ------------------------------------------------------------------------------
 
     @property
     def _leaves_to_others(self) -> bool:
-        return self._readonly or self._stopping or self._rate.slowed
+        return self._readonly or self._stopping or self.rate.slowed
 
     def _reply_channel(self) -> str | None:
         """Where workers of other processes tell this one their answers; None: to all engines."""
@@ -211,8 +207,8 @@ class Engine:
 
     def _send_delay(self, generation: str | None) -> float:
         """For how long others leave a message for a job: as long as this process may go on with it from memory."""
-        held = generation is not None and generation in self._cache and not self._rate.slowed
+        held = generation is not None and generation in self.cache and not self.rate.slowed
         return HANDOVER if held else 0.0
 
     def _on_outage(self, error: BaseException) -> None:
-        self._starts.give_up(error)
+        self.starts.give_up(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hotmesh.core.advance.limits import SEEN_LIMIT
+
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
@@ -11,6 +13,8 @@ class EngineLimits:
 
     events_per_step: int = 500
     """Events of one job that one step handles, also of those that `lock_due_jobs` hands out: no step is unbounded."""
+    seen_answers: int = SEEN_LIMIT
+    """Further answers that an activity remembers by their ids."""
     due_jobs: int = 100
     """Jobs that one look at the engine stream takes."""
     cached_records: int = 256

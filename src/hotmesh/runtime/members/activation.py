@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -37,30 +38,39 @@ ANSWER_DELAY: Final = 0.25
 DELAY_FACTORS: Final = (1, 2, 4, 8)
 """How many times as long each further question waits."""
 
-TURN_WAIT: Final = 30.0
-"""Seconds to wait for another activation to end."""
 
-SILENCE_GRACE: Final = 10.0
-"""Seconds more than twice the time for all answers, after which an activation that says nothing has lost the right."""
+@dataclass(frozen=True, slots=True)
+class ActivationLimits:
+    """Times in seconds."""
 
-MOST_ATTEMPTS: Final = 3
-"""Times that the version may be deployed anew meanwhile."""
-
-RECOUNT_PERIOD: Final = 0.25
-"""Seconds after which who waits for answers looks again who is there."""
+    turn_wait: float = 30.0
+    """For another activation to end."""
+    silence_grace: float = 10.0
+    """More than twice the time for all answers, after which an activation that says nothing has lost the right."""
+    attempts: int = 3
+    """Times that the version may be deployed anew meanwhile."""
+    recount_period: float = 0.25
+    """After which who waits for answers looks again who is there."""
 
 
 class Activations:
     """Those that one member carries out, and its agreement to those of others."""
 
     def __init__(
-        self, database: Database, guid: str, plans: Plans, ballots: Ballots, listener: Listener
+        self,
+        database: Database,
+        guid: str,
+        plans: Plans,
+        ballots: Ballots,
+        listener: Listener,
+        limits: ActivationLimits,
     ) -> None:
         self._database = database
         self._guid = guid
         self._plans = plans
         self._ballots = ballots
         self._listener = listener
+        self._limits = limits
 
     # -- of its own --------------------------------------------------------------------------------------
 
@@ -69,7 +79,7 @@ class Activations:
 
         Raises VersionNotFoundError, and ActivationError if an engine cannot load it or another activation does not end.
         """
-        for _ in range(MOST_ATTEMPTS):
+        for _ in range(self._limits.attempts):
             match await self._attempt(version, delay):
                 case "activated":
                     await self._plans.refresh()
@@ -90,8 +100,9 @@ class Activations:
             if outcome != "busy":
                 return outcome
         delays = [delay * times for times in DELAY_FACTORS]
-        longest = 2 * sum(delays) + SILENCE_GRACE
-        async with activating(self._database, max(TURN_WAIT, 2 * longest), longest) as connection:
+        longest = 2 * sum(delays) + self._limits.silence_grace
+        turn = max(self._limits.turn_wait, 2 * longest)
+        async with activating(self._database, turn, longest) as connection:
             checksum = await self._load(version)
             for answer in await self._poll_engines(version, delays):
                 prepared = answer.details or Prepared()
@@ -136,7 +147,7 @@ class Activations:
                     if left <= 0:
                         break
                     # Not all of the time at once: one of them may be gone by now.
-                    await ballot.wait(missing, min(left, RECOUNT_PERIOD))
+                    await ballot.wait(missing, min(left, self._limits.recount_period))
         logger.warning(
             "members did not answer before an activation",
             extra={"app_id": self._database.app_id, "version": version, "sessions": sorted(missing)},

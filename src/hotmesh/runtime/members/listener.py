@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import msgspec
@@ -27,14 +28,17 @@ from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.listener")
 
-PROBE_PERIOD = 15.0
-"""Seconds between two checks that the connection is alive, and for its answer."""
 
-GUID_HELD_RETRY: Final = 3.0
-"""Seconds in which Postgres notices that a process was killed, and lets go of its guid."""
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Times in seconds."""
 
-STEADY_AFTER: Final = 5.0
-"""Seconds after which a connection was a good one, and its loss is the first."""
+    probe_period: float = 15.0
+    """Between two checks that the connection is alive, and for its answer."""
+    guid_held_retry: float = 3.0
+    """In which Postgres notices that a process was killed, and lets go of its guid."""
+    steady_after: float = 5.0
+    """From then on a connection was a good one, and its loss is the first."""
 
 
 class Listener:
@@ -52,6 +56,7 @@ class Listener:
         *,
         engine: bool = False,
         longest_pause: float = 5.0,
+        limits: ListenerLimits,
     ) -> None:
         self._database = database
         self._member = member
@@ -59,6 +64,7 @@ class Listener:
         self._connected = connected
         self._engine = engine
         self._longest_pause = longest_pause
+        self._limits = limits
         self._started = False
         self.reconnects = 0
         self.channel = ""
@@ -90,7 +96,7 @@ class Listener:
                 if not self._started:
                     raise
                 logger.warning("listener: no connection", extra={"error": str(error)})
-            if anyio.current_time() - since > STEADY_AFTER:
+            if anyio.current_time() - since > self._limits.steady_after:
                 failures = 0
             else:
                 await anyio.sleep(backoff(failures, longest=self._longest_pause))
@@ -115,7 +121,7 @@ class Listener:
 
         try:
             connection.add_termination_listener(ended)
-            with translated(), anyio.fail_after(PROBE_PERIOD):
+            with translated(), anyio.fail_after(self._limits.probe_period):
                 self.channel = await notifications.channel(self._database, connection)
                 for channel in (self.channel, member_channel(self.channel, self._member)):
                     await connection.add_listener(channel, self._receive)
@@ -129,7 +135,7 @@ class Listener:
                 task_status.started()
             else:
                 self.reconnects += 1
-            while not await lost.wait(PROBE_PERIOD):
+            while not await lost.wait(self._limits.probe_period):
                 await self._probe(connection)
                 owns = owns or await self._take_guid(connection)
         finally:
@@ -143,8 +149,8 @@ class Listener:
 
         Later that is most likely the connection that was lost, of which the server does not know yet.
         """
-        until = anyio.current_time() + (0.0 if self._started else GUID_HELD_RETRY)
-        with translated(), anyio.fail_after(PROBE_PERIOD):
+        until = anyio.current_time() + (0.0 if self._started else self._limits.guid_held_retry)
+        with translated(), anyio.fail_after(self._limits.probe_period):
             while (holder := await take_guid(self._database, connection, self._member)) is not None:
                 if anyio.current_time() >= until:
                     break
@@ -165,7 +171,7 @@ class Listener:
 
         It also finds a server that a failover left behind: nothing is announced there any more.
         """
-        with translated(), anyio.fail_after(PROBE_PERIOD):
+        with translated(), anyio.fail_after(self._limits.probe_period):
             if not await notifications.is_writable(self._database, connection):
                 raise ConnectionLostError(
                     "the listening connection leads to a server that is read-only by now"

@@ -10,7 +10,7 @@ from hotmesh.postgres.database import Database
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.engine.duress import Level
 from hotmesh.runtime.engine.engine import Engine
-from hotmesh.runtime.members.activation import Activations
+from hotmesh.runtime.members.activation import ActivationLimits, Activations
 from hotmesh.runtime.members.ballot import Ballots
 from hotmesh.runtime.members.bus import Bus
 from hotmesh.runtime.members.listener import Listener
@@ -34,6 +34,7 @@ class Quorum:
         listener: Listener,
         engine: Engine | None,
         workers: Workers,
+        limits: ActivationLimits,
     ) -> None:
         self._guid = guid
         self._engine = engine
@@ -43,7 +44,7 @@ class Quorum:
         self.roll_calls = RollCalls(
             database, guid, profiles, self._ballots, self.bus, listener, engine=engine is not None
         )
-        self.activations = Activations(database, guid, plans, self._ballots, listener)
+        self.activations = Activations(database, guid, plans, self._ballots, listener, limits)
         self.throttles = Throttles(database, guid, settings, self.bus, listener, engine, workers)
         if engine is not None:
             engine.duress.notify = self._tell_duress

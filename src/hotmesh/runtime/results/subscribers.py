@@ -14,6 +14,7 @@ import logging
 import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -35,23 +36,24 @@ logger = logging.getLogger("hotmesh.results")
 
 Subscriber = Callable[[str, JobOutput], Awaitable[None] | None]
 
-SUBSCRIPTION_LEASE: Final = 60.0
-"""Seconds that a subscription holds for other processes without a sign of life."""
-
-SUBSCRIPTION_RETRY: Final = 2.0
-"""Seconds after which a renewal that failed is tried again."""
-
-MOST_WAITING: Final = 10_000
-"""Messages that wait for a slow subscriber; of more, the oldest are dropped."""
-
-MOST_JOBS: Final = 10_000
-"""Jobs of which it is remembered how far their subscribers have been told."""
-
-MOST_THREADS: Final = 40
-"""Plain functions of subscribers that run at once in an instance."""
-
 LONGEST_TOPIC: Final = 1_024
 """Bytes of a topic or pattern; it is part of an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberLimits:
+    """Times in seconds."""
+
+    lease: float = 60.0
+    """For which a subscription holds for other processes without a sign of life."""
+    lease_retry: float = 2.0
+    """After which a renewal that failed is tried again."""
+    waiting: int = 10_000
+    """Messages that wait for a slow subscriber; of more, the oldest are dropped."""
+    jobs: int = 10_000
+    """Jobs of which it is remembered how far their subscribers have been told."""
+    threads: int = 40
+    """Plain functions of subscribers that run at once in an instance."""
 
 
 class Subscription:
@@ -73,16 +75,17 @@ class Subscription:
 class Subscribers:
     """All subscriptions of an instance. `run` keeps their rows alive."""
 
-    def __init__(self, database: Database, member: str) -> None:
+    def __init__(self, database: Database, member: str, limits: SubscriberLimits) -> None:
         self._database = database
         self._member = member
+        self._limits = limits
         self._exact: dict[str, list[Subscription]] = {}
         self._patterns: dict[str, list[Subscription]] = {}
         self._told: OrderedDict[str, int] = OrderedDict()
         """Generation → the version of the job that its subscribers here have been told last."""
         self._renew = Flag()
         self._tasks: TaskGroup | None = None
-        self._threads = anyio.CapacityLimiter(MOST_THREADS)
+        self._threads = anyio.CapacityLimiter(limits.threads)
         self._idle = Flag()
 
     def __bool__(self) -> bool:
@@ -98,7 +101,7 @@ class Subscribers:
         group.setdefault(topic, []).append(subscription)
         try:
             await subscriptions.subscribe(
-                self._database, self._member, [(topic, pattern)], SUBSCRIPTION_LEASE
+                self._database, self._member, [(topic, pattern)], self._limits.lease
             )
         except BaseException:
             self._drop(group, subscription)
@@ -163,7 +166,7 @@ class Subscribers:
             return
         self._told[generation] = seq if upto is None or upto <= seq else upto + 1
         self._told.move_to_end(generation)
-        if len(self._told) > MOST_JOBS:
+        if len(self._told) > self._limits.jobs:
             self._told.popitem(last=False)
         text = dumps_text(data)
         for subscription in wanted:
@@ -172,13 +175,13 @@ class Subscribers:
     def _queue(self, subscription: Subscription, topic: str, metadata: dict[str, Any], text: str) -> None:
         queue = subscription.queue
         queue.append((topic, metadata, text))
-        if len(queue) > MOST_WAITING:
+        if len(queue) > self._limits.waiting:
             queue.popleft()
             if not subscription.dropping:
                 subscription.dropping = True
                 logger.warning(
                     "subscriber too slow, messages dropped",
-                    extra={"topic": subscription.topic, "waiting": MOST_WAITING},
+                    extra={"topic": subscription.topic, "waiting": self._limits.waiting},
                 )
         if not subscription.calling and self._tasks is not None:
             subscription.calling = True
@@ -211,19 +214,19 @@ class Subscribers:
         self._renew.set()
 
     async def _keep(self) -> None:
-        pause = SUBSCRIPTION_LEASE / 3
+        pause = self._limits.lease / 3
         while True:
             await self._renew.wait(pause)
             self._renew.clear()
-            pause = SUBSCRIPTION_LEASE / 3
+            pause = self._limits.lease / 3
             topics = [(topic, False) for topic in self._exact] + [(topic, True) for topic in self._patterns]
             if not topics:
                 continue
             try:
-                await subscriptions.subscribe(self._database, self._member, topics, SUBSCRIPTION_LEASE)
+                await subscriptions.subscribe(self._database, self._member, topics, self._limits.lease)
             except DatabaseError as error:
                 logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
-                pause = SUBSCRIPTION_RETRY
+                pause = self._limits.lease_retry
 
     async def drain(self) -> None:
         """Let other processes send no more, and wait until everything that came has been told."""

@@ -1,7 +1,7 @@
 """Retention: deletes what has been over for long enough, by itself, in small batches.
 
 Of all the instances of an app that are set to do so, one at a time is at it. Whose turn it is stands in a row of `upkeep`:
-who finds it due takes it for `TURN_LEASE` seconds, and renews that with every batch. If that process dies, the next one that
+who finds it due takes it for `turn_lease` seconds, and renews that with every batch. If that process dies, the next one that
 asks after the lease goes on. Two at once, after a process stood still for longer, do no harm: batches wait for each
 other, and skip what somebody works on. An instance that waits reads one row per interval.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -26,28 +27,32 @@ logger = logging.getLogger("hotmesh.retention")
 
 RETENTION_TASK: Final = "retention"
 
-TURN_LEASE: Final = 60.0
-"""Seconds; a batch is over long before."""
 
-ROWS_AT_ONCE: Final = 1_000
-"""Rows of each kind in one transaction."""
+@dataclass(frozen=True, slots=True)
+class RetentionLimits:
+    """Times in seconds."""
 
-PAUSE_PER_BATCH: Final = 3.0
-"""How many times as long as a batch took nothing happens after it, so that at most a quarter of a core is used."""
-
-SHORTEST_PAUSE: Final = 0.05
-
-SHORTEST_INTERVAL: Final = 1.0
+    turn_lease: float = 60.0
+    """A batch is over long before."""
+    rows: int = 1_000
+    """Rows of each kind in one transaction."""
+    pause_per_batch: float = 3.0
+    """How many times as long as a batch took nothing happens after it, so that at most a quarter of a core is used."""
+    shortest_pause: float = 0.05
+    shortest_interval: float = 1.0
 
 
 class Retention:
     """Keeps the tables of one app small, beside other processes. `run` starts it, until its tasks are cancelled."""
 
-    def __init__(self, database: Database, member: str, keep: float, interval: float) -> None:
+    def __init__(
+        self, database: Database, member: str, keep: float, interval: float, limits: RetentionLimits
+    ) -> None:
         self._database = database
         self._member = member
-        self._interval = max(interval, SHORTEST_INTERVAL)
-        self._selection = Selection(timedelta(seconds=min(keep, LONGEST_AGE)), limit=ROWS_AT_ONCE)
+        self._limits = limits
+        self._interval = max(interval, limits.shortest_interval)
+        self._selection = Selection(timedelta(seconds=min(keep, LONGEST_AGE)), limit=limits.rows)
         self._link = database.link("retention")
 
     async def run(self, tasks: TaskGroup) -> None:
@@ -68,14 +73,18 @@ class Retention:
 
     async def run_once(self) -> float:
         """Delete all there is to delete, if it is this process's turn; seconds until it should ask again."""
-        due = await take_turn(self._database, RETENTION_TASK, self._member, TURN_LEASE)
+        due = await self._take_turn()
         if due is not None:
-            return min(max(due, SHORTEST_INTERVAL), self._interval)
+            return min(max(due, self._limits.shortest_interval), self._interval)
         try:
             return await self._prune()
         finally:
             with anyio.move_on_after(2, shield=True):
                 await self._link.close()
+
+    async def _take_turn(self) -> float | None:
+        """Take the turn, or keep it; seconds until it may be taken if another process has it."""
+        return await take_turn(self._database, RETENTION_TASK, self._member, self._limits.turn_lease)
 
     async def _prune(self) -> float:
         jobs = rows = 0
@@ -88,8 +97,9 @@ class Retention:
             rows += batch.engine_streams + batch.worker_streams + batch.signals + batch.subscriptions
             if not batch.more:
                 break
-            await anyio.sleep(max((time.monotonic() - started) * PAUSE_PER_BATCH, SHORTEST_PAUSE))
-            due = await take_turn(self._database, RETENTION_TASK, self._member, TURN_LEASE)
+            pause = (time.monotonic() - started) * self._limits.pause_per_batch
+            await anyio.sleep(max(pause, self._limits.shortest_pause))
+            due = await self._take_turn()
             if due is not None:
                 # This process stood still for longer than its lease, and another one has gone on.
                 return min(due, self._interval)

@@ -1,13 +1,14 @@
 """Ends sessions of worker logins that keep a transaction open, or use advisory locks.
 
 Row locks last as long as their transaction, and no setting forbids a login to keep one open, or to take locks by numbers
-that others use, too. So engines look, and end such sessions: for `LONGEST_TRANSACTION` and a moment, and no longer, one can keep an engine
+that others use, too. So engines look, and end such sessions: for `longest_transaction` and a moment, and no longer, one can keep an engine
 from removing a job. An instance looks before it joins the mesh, so that no lock can keep it out.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,21 +20,25 @@ from hotmesh.postgres.logins import sessions
 
 logger = logging.getLogger("hotmesh.security")
 
-LONGEST_TRANSACTION = 5.0
-"""Seconds for which a worker login may keep a transaction open; its procedures take milliseconds."""
 
-LOOK_PERIOD = 2.0
-"""Seconds between two looks, where there are worker logins."""
+@dataclass(frozen=True, slots=True)
+class StalledLoginLimits:
+    """Times in seconds."""
 
-IDLE_PERIOD = 10.0
-"""Seconds between two looks whether there are any by now."""
+    longest_transaction: float = 5.0
+    """For which a worker login may keep a transaction open; its procedures take milliseconds."""
+    look_period: float = 2.0
+    """Between two looks, where there are worker logins."""
+    idle_period: float = 10.0
+    """Between two looks whether there are any by now."""
 
 
 class StalledLogins:
     """Watches the worker logins of one app, over a connection of its own, since any other may wait for such a session."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: StalledLoginLimits) -> None:
         self._database = database
+        self._limits = limits
 
     async def look(self) -> None:
         """Look once."""
@@ -52,7 +57,7 @@ class StalledLogins:
         try:
             while True:
                 watching = await self._look(link)
-                await anyio.sleep(LOOK_PERIOD if watching else IDLE_PERIOD)
+                await anyio.sleep(self._limits.look_period if watching else self._limits.idle_period)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await link.close()
@@ -61,7 +66,9 @@ class StalledLogins:
         """End what has to be ended now; whether the app has worker logins at all."""
         try:
             async with link.use() as connection:
-                ended = await sessions.end_stalled_workers(self._database, connection, LONGEST_TRANSACTION)
+                ended = await sessions.end_stalled_workers(
+                    self._database, connection, self._limits.longest_transaction
+                )
         except DatabaseError as error:
             logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
             return False

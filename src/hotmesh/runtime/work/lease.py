@@ -35,7 +35,8 @@ class LeaseKeeper:
         self._member = member
         self._lease = lease
         self._held: dict[WorkKey, float] = {}
-        self._lost: set[WorkKey] = set()
+        self.lost: set[WorkKey] = set()
+        """Work whose lease was found lost, and whose callback still runs."""
         self._answered: dict[WorkKey, float] = {}
         """Work whose answer is on its way to a commit → since when, by `time.monotonic`."""
         self._stop = threading.Event()
@@ -54,7 +55,7 @@ class LeaseKeeper:
     def finish(self, work: HeldWork) -> bool:
         """The callback is done, and its answer will be on its way; False if the lease was found lost."""
         key = work.key
-        if self._lost and key in self._lost:
+        if self.lost and key in self.lost:
             self.release(key)
             return False
         self._answered[key] = time.monotonic()
@@ -68,7 +69,7 @@ class LeaseKeeper:
         """What became of the work is written, or somebody else's concern."""
         self._held.pop(key, None)
         self._answered.pop(key, None)
-        self._lost.discard(key)
+        self.lost.discard(key)
 
     def stop(self) -> None:
         self._stop.set()
@@ -110,7 +111,7 @@ class LeaseKeeper:
             if kept:
                 self._held[key] = now
             else:
-                self._lost.add(key)
+                self.lost.add(key)
                 self._held.pop(key, None)
 
 

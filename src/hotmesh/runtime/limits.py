@@ -1,0 +1,27 @@
+"""Bounds of what one member is made of; nobody has to set any of them, and `HotMesh.init` takes none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.members.activation import ActivationLimits
+from hotmesh.runtime.members.listener import ListenerLimits
+from hotmesh.runtime.results.subscribers import SubscriberLimits
+from hotmesh.runtime.upkeep.retention import RetentionLimits
+from hotmesh.runtime.upkeep.stalled_logins import StalledLoginLimits
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLimits:
+    """Those of each of its services."""
+
+    engine: EngineLimits = field(default_factory=EngineLimits)
+    listener: ListenerLimits = field(default_factory=ListenerLimits)
+    activations: ActivationLimits = field(default_factory=ActivationLimits)
+    subscribers: SubscriberLimits = field(default_factory=SubscriberLimits)
+    stalled_logins: StalledLoginLimits = field(default_factory=StalledLoginLimits)
+    retention: RetentionLimits = field(default_factory=RetentionLimits)
+
+
+DEFAULT_LIMITS = MemberLimits()

@@ -7,7 +7,7 @@ import pytest
 from hotmesh.errors import CompileError
 from hotmesh.runtime.definitions.graph_files import inspect, load
 
-GRAPHS = Path(__file__).parent.parent / "graphs"
+GRAPHS = Path(__file__).parents[2] / "graphs"
 TEXT = "app:\n  id: demo\n  version: '1'\n  graphs:\n    - subscribes: a\n      activities:\n        t1: {type: trigger}\n"
 DATA: dict[str, Any] = {
     "app": {

@@ -18,7 +18,7 @@ from harness import eventually, one_worker
 from hotmesh import ConfigError, HotMesh, JsonFormatter, log_json
 from hotmesh.runtime.telemetry.logs import LOGGERS
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 
 

@@ -15,6 +15,8 @@ from guarded import GUARDED, remove_logins
 
 from hotmesh.postgres.local import LocalServer, lock
 
+pytest.register_assert_rewrite("attacks", "stage")
+
 _numbers = count()
 
 

@@ -195,6 +195,9 @@ def _grant_call(schema: str) -> str:
 async def _take_turn(connection: Driver, schema: str, longest: int) -> bool:
     """Wait until no other process migrates the schema; whether that is certain."""
     certain = True
+    await connection.execute(
+        "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0"
+    )
     try:
         with translated():
             async with connection.transaction():

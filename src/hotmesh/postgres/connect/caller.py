@@ -48,21 +48,27 @@ async def fetch_row(
 async def _fetch_row(
     connection: Any, select: str, types: Sequence[str], arguments: Sequence[Any]
 ) -> Sequence[Any]:
-    # With casts, because the types must not depend on what is null, nor on the driver.
+    # With casts, because the types must not depend on what is null, nor on the driver; from text, since numbers may have a
+    # codec of the caller's.
     if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        places = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
-        return tuple(await connection.fetchrow(f"{select}({places})", *arguments) or ())
+        places = ", ".join(f"${number}::text::{kind}" for number, kind in enumerate(types, 1))
+        texts = [None if argument is None else str(argument) for argument in arguments]
+        return tuple(await connection.fetchrow(f"{select}({places})", *texts) or ())
+    # A cursor of psycopg's own, and not of the connection's factory, whose placeholders and rows may be others.
     places = ", ".join(f"%s::{kind}" for kind in types)
     if _is(connection, "psycopg", "AsyncConnection"):
-        async with connection.cursor(row_factory=_psycopg_rows()) as cursor:
+        from psycopg import AsyncCursor
+
+        async with AsyncCursor(connection, row_factory=_psycopg_rows()) as cursor:
             await cursor.execute(f"{select}({places})", arguments)
-            return tuple(await cursor.fetchone())
+            return tuple(await cursor.fetchone() or ())
     if _is(connection, "psycopg", "Connection"):
+        from psycopg import Cursor
 
         def run() -> Sequence[Any]:
-            with connection.cursor(row_factory=_psycopg_rows()) as cursor:
+            with Cursor(connection, row_factory=_psycopg_rows()) as cursor:
                 cursor.execute(f"{select}({places})", arguments)
-                return tuple(cursor.fetchone())
+                return tuple(cursor.fetchone() or ())
 
         return await anyio.to_thread.run_sync(run)
     if "sqlalchemy" in sys.modules:

@@ -11,10 +11,11 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
-from hotmesh.postgres.connect.driver import Driver, keep_alive, statement_cache, terminate
+from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
 from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
 from hotmesh.postgres.connect.pooler import LONGEST_WAY, hears, is_behind_pooler, keeps_statements
+from hotmesh.postgres.connect.session import check_encoding, settle, take_codecs_off
 
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 """Variables that say where a database is, for every program of Postgres."""
@@ -49,6 +50,8 @@ class ConnectionSource:
         self._prepares = True
         self.reached = False
         """Whether there has ever been a connection."""
+        self._altered: list[Driver] = []
+        """Those of the user's pool that read and write values in another way than they did there."""
         connection, direct = split(connection, direct)
         pool = pool_in(connection) if isinstance(connection, Mapping) else None
         if isinstance(connection, asyncpg.Pool) or pool is not None:
@@ -203,18 +206,46 @@ class ConnectionSource:
             await self.direct.release(listener)
 
     async def connect(self, *, timeout: float = TIMEOUT) -> Driver:
-        """A connection of its own. Raises ConnectionFailedError, and SchemaError if the server is too old."""
+        """A connection of its own, on which everything is as hotmesh needs it, whatever its owner has set.
+
+        Raises ConnectionFailedError, SchemaError if the server is too old or its database holds not every text, and ConfigError.
+        """
         connection = await self._open(timeout)
-        version = connection.get_server_version()
-        if version.major < OLDEST_SERVER:
+        try:
+            version = connection.get_server_version()
+            if version.major < OLDEST_SERVER:
+                raise SchemaError(
+                    f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
+                )
+            check_encoding(connection)
+        except SchemaError:
             await self.release(connection)
-            raise SchemaError(
-                f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
-            )
+            raise
         if self.pooled is None:
             connection = await self._recognise(connection, timeout)
+        await self._settle(connection)
         self.reached = True
         return connection
+
+    async def _settle(self, connection: Driver) -> None:
+        try:
+            with translated():
+                if (self._pool is not None or self._factory is not None) and await take_codecs_off(
+                    connection
+                ):
+                    # Those that were lost in use never came back.
+                    self._altered = [other for other in self._altered if not is_closed(other)]
+                    self._altered.append(connection)
+                await settle(connection, pooled=bool(self.pooled))
+        except ConfigError:
+            await self.release(connection)
+            raise
+        except HotMeshError as error:
+            terminate(connection)
+            raise ConnectionFailedError(str(error)) from error
+        except BaseException:
+            terminate(connection)
+            raise
 
     async def _recognise(self, connection: Driver, timeout: float) -> Driver:
         """Look once whether a pooler is in the way, and whether statements may be prepared there."""
@@ -274,8 +305,13 @@ class ConnectionSource:
         return str(error) or silent
 
     async def release(self, connection: Driver) -> None:
-        """Close a connection, or hand it back to the user's pool."""
+        """Close a connection, or hand it back to the user's pool, as it came from there.
+
+        The pool makes a new one in place of one that had to be altered.
+        """
         if self._pool is not None:
+            if any(other is connection for other in self._altered):
+                terminate(connection)
             await self._pool.release(cast("Any", connection))
         else:
             try:

@@ -8,7 +8,7 @@
 -- Postgres cannot take JSON with a NUL character apart; one such job must not fail a query on all of them.
 create function mesh.error_field(p_error json, p_field text) returns text language sql immutable as $$
     select case when p_error is null then null
-                when strpos(p_error::text, '\u0000') > 0 then p_error::text
+                when strpos(p_error::text, chr(92) || 'u0000') > 0 then p_error::text
                 else p_error ->> p_field end
 $$;
 comment on function mesh.error_field is 'A member of an error as text; the whole error, if it cannot be taken apart.';

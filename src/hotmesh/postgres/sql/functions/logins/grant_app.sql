@@ -32,7 +32,7 @@ begin
     for v_object in
         select p.oid::regprocedure as name from pg_catalog.pg_proc as p
          where p.pronamespace = (select j.relnamespace from pg_catalog.pg_class as j where j.oid = 'mesh.job'::regclass)
-           and not (p.prosecdef and p.proname like 'worker\_%') and p.proname not in ('grant_app', 'grant_worker')
+           and not (p.prosecdef and starts_with(p.proname, 'worker_')) and p.proname not in ('grant_app', 'grant_worker')
          order by p.oid
     loop
         execute format('grant execute on function %s to %I', v_object.name, p_role);

@@ -147,8 +147,8 @@ def resume(builder: StepBuilder, draft: JobDraft) -> None:
         "output": {"data": draft.input, "metadata": trigger_metadata(draft.graph, draft.created_at)},
     }
     context = draft.context(trigger, (0,), view, builder.environment)
-    draft.expire = expiry(builder, draft, context)
     try:
+        draft.expire = expiry(builder, draft, context)
         fired = fired_edges(trigger.edges, context, 200)
         completion = completion_rule(trigger, context)
     except MappingError as error:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from hotmesh.core.advance import joins
 from hotmesh.core.advance.builder import StepBuilder
+from hotmesh.core.advance.expressions import computed_seconds
 from hotmesh.core.advance.job_draft import JobDraft, View
 from hotmesh.core.advance.telling import tell
 from hotmesh.core.duration import LONGEST_TIME
-from hotmesh.core.mapping import to_number
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import INTERRUPTED, Dimension
-from hotmesh.core.values import UNDEFINED
 from hotmesh.enums import Code
 from hotmesh.errors import MappingError
 
 ERROR_IN_DATA: Final = Code.UNCAUGHT.value
 """The code of an error that is written to the data of its job (where the graph maps `$error`)."""
+
+
+UNREADABLE_KEPT: Final = 86_400.0
+"""Seconds for which a job is kept whose `expire` comes to something that is no duration."""
 
 
 def complete_if_done(builder: StepBuilder, draft: JobDraft, threshold: int) -> None:
@@ -83,10 +85,15 @@ def interrupt(builder: StepBuilder, draft: JobDraft, options: Mapping[str, Any])
 
 
 def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | None) -> float | None:
-    """Seconds to keep the job once it has ended; 0 or less: until it is pruned."""
+    """Seconds to keep the job once it has ended; 0 or less: until it is pruned.
+
+    With a `context`, while the job begins, raises MappingError for what is no duration. At the end nothing may undo
+    the job's result: a job is then kept for a day, so that what is wrong can be seen, and nothing is lost by it.
+    """
     compiled = draft.graph.expire
     if compiled is None:
         return builder.limits.expire
+    ends = context is None
     if context is None:
         context = {} if compiled.constant else _last_context(builder, draft)
     try:
@@ -94,8 +101,13 @@ def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | N
     except MappingError:
         # The graph's expiry must not undo the job's result; it is as if it did not resolve.
         return builder.limits.expire
-    number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
-    return min(float(number), LONGEST_TIME) if number == number else builder.limits.expire
+    try:
+        found = computed_seconds(value, f"expire of the graph {draft.graph.topic}")
+    except MappingError:
+        if not ends:
+            raise
+        return UNREADABLE_KEPT
+    return builder.limits.expire if found is None else found
 
 
 def _last_context(builder: StepBuilder, draft: JobDraft) -> Mapping[Any, Any]:

@@ -19,6 +19,7 @@ from hotmesh.core.definition.check_flow import (
     transitions_have_no_loop,
     transitions_lead_somewhere,
 )
+from hotmesh.core.definition.check_keys import keys_have_an_effect
 from hotmesh.core.definition.check_values import (
     expressions_can_be_resolved,
     expressions_stay_in_their_graph,
@@ -250,4 +251,5 @@ RULES: Final[tuple[Callable[[App, Report], None], ...]] = (
     worker_topics_are_their_own,
     literals_have_the_right_kind,
     statistics_are_known,
+    keys_have_an_effect,
 )

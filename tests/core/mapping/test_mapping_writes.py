@@ -100,8 +100,8 @@ def test_a_deeper_write_never_changes_the_value_written_before_it() -> None:
     [
         (UNDEFINED, None),
         ({"a": UNDEFINED, "b": [UNDEFINED, {"c": UNDEFINED}]}, {"b": [None, {}]}),
-        ([math.nan, math.inf, -math.inf, 3.0, -0.0, 1.5], [None, None, None, 3, 0, 1.5]),
-        (1e20, 100_000_000_000_000_000_000),
+        ([math.nan, math.inf, -math.inf, 3.0, -0.0, 1.5], [None, None, None, 3.0, 0.0, 1.5]),
+        (1e20, 1e20),
         (1e21, 1e21),
         (2**53 + 1, 2**53 + 1),
         (10**400, 10**400),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, final
 
-from hotmesh.core.pipe.coercion import units
+from hotmesh.core.pipe.coercion import units, whole
 from hotmesh.core.pipe.environment import environment_of
 from hotmesh.core.pipe.function import BadArgumentError, Function, short
 from hotmesh.core.pipe.keys import ordered_keys
@@ -275,7 +275,8 @@ Fail = Callable[[Exception], NoReturn]
 def _emit_none(call: Callable[..., Any], fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call()
+            result = call()
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -285,7 +286,8 @@ def _emit_none(call: Callable[..., Any], fail: Fail) -> Evaluate:
 def _emit_one(call: Callable[..., Any], one: Evaluate, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context))
+            result = call(one(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -295,7 +297,8 @@ def _emit_one(call: Callable[..., Any], one: Evaluate, fail: Fail) -> Evaluate:
 def _emit_with_literal(call: Callable[..., Any], one: Evaluate, literal: Any, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal)
+            result = call(one(context), literal)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -305,7 +308,8 @@ def _emit_with_literal(call: Callable[..., Any], one: Evaluate, literal: Any, fa
 def _emit_two(call: Callable[..., Any], one: Evaluate, two: Evaluate, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), two(context))
+            result = call(one(context), two(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -317,7 +321,8 @@ def _emit_with_literals(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal, other)
+            result = call(one(context), literal, other)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -329,7 +334,8 @@ def _emit_around_literal(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal, three(context))
+            result = call(one(context), literal, three(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -341,7 +347,8 @@ def _emit_three(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), two(context), three(context))
+            result = call(one(context), two(context), three(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -357,7 +364,8 @@ def _emit_many(call: Callable[..., Any], nodes: Sequence[Node], fail: Fail) -> E
             arguments = template.copy()
             for index, argument in computed:
                 arguments[index] = argument(context)
-            return call(*arguments)
+            result = call(*arguments)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -371,7 +379,8 @@ def _emit_impure(call: Callable[..., Any], arguments: Sequence[Evaluate], site: 
         except MappingError as error:
             raise site.error(str(error)) from None
         try:
-            return call(environment, *[argument(context) for argument in arguments])
+            result = call(environment, *[argument(context) for argument in arguments])
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 

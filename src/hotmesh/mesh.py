@@ -24,6 +24,7 @@ from hotmesh.runtime import ids, registry
 from hotmesh.runtime.calls.deployment import GraphLike
 from hotmesh.runtime.calls.request import answer, interrupt_options, start_request
 from hotmesh.runtime.calls.starting import start_within
+from hotmesh.runtime.face import Face
 from hotmesh.runtime.member import Member
 from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
@@ -38,7 +39,7 @@ from hotmesh.runtime.telemetry.tracing import TelemetryOption
 from hotmesh.runtime.work.worker import Worker
 
 
-class HotMesh:
+class HotMesh(Face):
     """A connection of this process to an app. Make one with `HotMesh.init`.
 
     async with HotMesh.init(app_id="shop", workers=[Worker("charge", charge)]) as mesh:
@@ -95,7 +96,7 @@ class HotMesh:
 
     def __init__(self, member: Member) -> None:
         """The face of a member that runs. `init` makes both."""
-        self._member = member
+        super().__init__(member)
         self.app_id = member.options.app_id
         self.namespace = member.options.namespace
         self.guid_ = member.options.guid
@@ -121,19 +122,19 @@ class HotMesh:
 
     async def stop(self, grace: Duration | None = None) -> None:
         """Stop taking work, let running callbacks finish (at most `grace`), give back the rest, disconnect. Idempotent."""
-        await self._member.lifetime.stop(grace)
+        await self._running.lifetime.stop(grace)
 
     @property
     def stopped(self) -> bool:
         """Whether `stop` has been called, or a failure has ended this instance."""
-        return self._member.lifetime.stopped
+        return self._running.lifetime.stopped
 
     @property
     def outposts(self) -> tuple[HotMesh, ...]:
         """The members, each with a guid of its own, that serve the workers with a connection of their own."""
         return tuple(
             self._faces.setdefault(member.options.guid, HotMesh(member))
-            for member in self._member.outposts.members
+            for member in self._running.outposts.members
         )
 
     async def __aenter__(self) -> Self:
@@ -466,7 +467,7 @@ class HotMesh:
     @property
     def metrics_address(self) -> str | None:
         """Where Prometheus finds the metrics of this process, `host:port`; None: nowhere."""
-        return self._member.metrics_address
+        return self._running.metrics_address
 
     async def cancel(self, job_id: str) -> None:
         """Mark a job as cancelled, durably, for those who look at the mark; flows run on. No effect on no job."""

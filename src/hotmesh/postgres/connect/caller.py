@@ -14,6 +14,7 @@ import anyio.to_thread
 import asyncpg
 
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError
+from hotmesh.postgres.connect.belonging import check_driver
 
 _ACCEPTED: Final = "an asyncpg or psycopg connection, or a connection or session of SQLAlchemy"
 
@@ -29,6 +30,7 @@ async def fetch_row(
     Raises ConfigError for a connection of an unknown kind, SchemaError if its database has no such function, and
     NotAuthorizedError; any other error as the caller's driver raises it.
     """
+    check_driver(connection, "the given connection")
     try:
         return await _fetch_row(connection, select, types, arguments)
     except Exception as error:

@@ -11,6 +11,7 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
+from hotmesh.postgres.connect.belonging import check_driver
 from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
 from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
@@ -270,6 +271,7 @@ class ConnectionSource:
     async def _open(self, timeout: float) -> Driver:
         try:
             if self._pool is not None:
+                check_driver(self._pool, "the given pool")
                 # A proxy that behaves as the connection itself; nothing else of it is used.
                 connection = cast("Driver", await self._pool.acquire(timeout=timeout))
             elif self._factory is not None:

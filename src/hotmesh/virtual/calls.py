@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,8 +21,17 @@ from hotmesh.errors import (
 from hotmesh.mesh import HotMesh
 from hotmesh.runtime.results.output import JobOutput
 
+logger = logging.getLogger("hotmesh.virtual")
+
 KEPT: Final = 1.0
 """Seconds that a result is kept if the call does not say."""
+
+
+GIVE_WAY: Final = 5.0
+"""Seconds within which an engine ends a schedule that is changed."""
+
+_WAY: Final = ("cron", "interval", "max_cycles", "on_error")
+"""What says how a schedule runs."""
 
 
 class Calls:
@@ -105,7 +115,11 @@ class Calls:
         max_cycles: int,
         on_error: str,
     ) -> bool:
-        """Start a schedule; False if it is running. One that has ended begins again, and counts from 1."""
+        """Start a schedule; False if it is running as it is asked for. One that has ended begins again, and counts from 1.
+
+        One that runs in another way is ended and started anew, an interval (or a tick) from now: it is not to run twice
+        because somebody has asked.
+        """
         payload = {
             "id": schedule_id,
             "topic": topic,
@@ -126,8 +140,33 @@ class Calls:
                 continue
             self._check(found, self._cron, topic)
             if _runs(found):
-                return False
+                if not await self._gives_way(found, payload):
+                    return False
+                if rhythm.interval is not None:
+                    payload["first"] = rhythm.first or rhythm.interval
+                continue
             await self._mesh.forget(schedule_id, found.metadata["gid"])
+
+    async def _gives_way(self, running: JobOutput, wanted: dict[str, Any]) -> bool:
+        """End a schedule that runs in another way than it is asked for; False if it runs so, or could not be ended."""
+        before = {name: running.data.get(name) for name in _WAY}
+        after = {name: wanted[name] for name in _WAY}
+        facts = {"schedule_id": wanted["id"], "topic": wanted["topic"]}
+        if before == after:
+            if running.data.get("args") != wanted["args"]:
+                logger.warning("schedule keeps its arguments", extra=facts)
+            return False
+        job_id = running.metadata["jid"]
+        try:
+            await self._mesh.interrupt(self._cron, job_id, reason="the schedule was changed")
+            await self._ended(running, GIVE_WAY)
+        except (JobNotFoundError, JobCompletedError):
+            pass
+        except JobTimeoutError:
+            logger.warning("schedule not changed, no engine has ended it", extra=facts)
+            return False
+        logger.info("schedule changed", extra={**facts, "before": before, "after": after})
+        return True
 
     async def interrupt(self, schedule_id: str, topic: str) -> bool:
         """End a schedule; False if none of this id was running."""

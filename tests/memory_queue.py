@@ -112,7 +112,7 @@ class MemoryQueue:
         self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None
     ) -> int:
         self._ask("postpone")
-        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure in postponed]
+        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure, _ in postponed]
         return len(postponed)
 
     async def bury(

@@ -776,7 +776,7 @@ async def test_hot_statements_use_their_indexes_on_large_tables(tables: Tables) 
             generation,
         ),
         "postpone_work": lambda: connection.fetchval(
-            "select hotmesh.postpone_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{1}', '{true}', null)",
+            "select hotmesh.postpone_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{1}', '{true}', '{no}', null)",
             APP,
             generation,
         ),

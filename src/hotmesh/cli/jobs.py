@@ -18,6 +18,7 @@ from hotmesh.cli import drawing
 from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
 from hotmesh.errors import ConfigError, JobNotFoundError
 from hotmesh.observe.activities import ActivitySummary, list_activities
+from hotmesh.observe.explain.text import shortened, times
 from hotmesh.observe.jobs import JobSummary, State, find_jobs, list_jobs
 from hotmesh.observe.obligations import Obligation, list_obligations
 from hotmesh.observe.observer import observing
@@ -167,7 +168,17 @@ def _with_open(activities: list[ActivitySummary], obligations: list[Obligation])
     types = {"work": "worker", "child": "await"}
     return activities + [
         ActivitySummary(
-            one.activity_id, one.dimension, types[one.kind], "open", None, one.since, None, None, None, None
+            one.activity_id,
+            one.dimension,
+            types[one.kind],
+            "open",
+            None,
+            one.since,
+            None,
+            None,
+            None,
+            None if one.error is None else {"message": one.error},
+            one.attempt,
         )
         for one in obligations
         if one.kind in types and (one.activity_id, one.dimension) not in recorded
@@ -187,17 +198,19 @@ def _obligations(obligations: list[Obligation]) -> Table:
             "" if one.until is None else _ahead((one.until - now).total_seconds()) for one in obligations
         ],
         "held by": [one.held_by or "" for one in obligations],
+        "failed": [times(one.attempt) if one.attempt else "" for one in obligations],
+        "last error": [shortened(one.error) if one.error else "" for one in obligations],
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     shown = {name: values for name, values in columns.items() if any(values)}
     for name in shown:
-        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until"))
+        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until", "failed"))
     for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(value) for value in row))
     return table
 
 
-SHOWN: Final = ("kind", "activity_id", "dimension", "detail", "since", "until", "held_by", "attempt")
+SHOWN: Final = ("kind", "activity_id", "dimension", "detail", "since", "until", "held_by", "attempt", "error")
 """What is shown of an obligation."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from hotmesh.observe.explain.model import Buried, Explanation
 from hotmesh.observe.explain.notes import notes
 from hotmesh.observe.explain.reasons import Reasons, Serves
 from hotmesh.observe.explain.situation import OpenRecord, ServedTopic, Situation, StoredRate
-from hotmesh.observe.obligations import Obligation
+from hotmesh.observe.obligations import Obligation, error_text
 from hotmesh.observe.observer import Observer
 
 CHILDREN: Final = 20
@@ -107,6 +108,10 @@ def _situation(row: Any, payload: Payload) -> Situation:
     values = dict(row)
     for name, decoder in _DECODERS.items():
         values[name] = [] if values[name] is None else decoder.decode(values[name])
+    values["obligations"] = [
+        one if one.error is None else replace(one, error=error_text(one.error, payload))
+        for one in values["obligations"]
+    ]
     for name in ("error", "open"):
         values[name] = None if values[name] is None else loads(values[name])
     try:

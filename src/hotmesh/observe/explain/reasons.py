@@ -67,7 +67,12 @@ class Reasons:
         topic, visible_at = work.name, work.due_at
         queued = f"queued {ago(self._now - work.since)}"
         failures = f", {times(work.attempt)} failed" if work.attempt else ""
-        known: dict[str, Any] = {"since": work.since, "topic": topic, "attempt": work.attempt}
+        known: dict[str, Any] = {
+            "since": work.since,
+            "topic": topic,
+            "attempt": work.attempt,
+            "error": work.error,
+        }
         due = length(visible_at - self._now)
         if visible_at > self._now and work.held_by is not None:
             text = f"a worker on topic {topic}: {queued}{failures}, held by {work.held_by}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hotmesh.core.wire import dumps_text
+from hotmesh.errors import CodecError
 from hotmesh.postgres.connect.failures import StatementError, passing
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
@@ -23,6 +24,9 @@ from hotmesh.runtime.work.served import Served
 logger = logging.getLogger("hotmesh.worker")
 
 ANSWER_BATCH = 200
+
+LONGEST_ERROR = 2_000
+"""Characters that are kept of the error of an attempt, the first ones."""
 
 Answer = tuple[HeldWork, str, int, str | None]
 """Work, and its status, code and encoded data."""
@@ -50,7 +54,7 @@ class AnswerWriter:
         self._answers: list[Answer] = []
         self._most = ANSWER_BATCH
         """Answers that go into one statement."""
-        self._postponed: list[tuple[HeldWork, float]] = []
+        self._postponed: list[tuple[HeldWork, float, str | None]] = []
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
         self._wake = Flag()
         self._writing = False
@@ -70,10 +74,18 @@ class AnswerWriter:
         self._answers.append((work, status, code, data))
         self._wake.set()
 
-    def postpone(self, work: HeldWork, delay: float) -> None:
-        """Try the work again after some seconds; it has failed."""
-        self._postponed.append((work, delay))
+    def postpone(self, work: HeldWork, delay: float, error: str | None = None) -> None:
+        """Try the work again after some seconds; it has failed, with this error (`type: message`)."""
+        self._postponed.append((work, delay, None if error is None else self._stored(error)))
         self._wake.set()
+
+    def _stored(self, error: str) -> str | None:
+        """The error as its row keeps it: bounded, and like all that users' code says, encoded if the app has a codec."""
+        text = error[:LONGEST_ERROR].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        try:
+            return str(self._work.database.payload.conceal(text))
+        except CodecError:
+            return None
 
     def give_back(self, work: HeldWork) -> None:
         """The work was not begun, or not finished: it is for everybody at once."""
@@ -154,20 +166,20 @@ class AnswerWriter:
         postponed = self._postponed[:ANSWER_BATCH]
         if not postponed:
             return
-        topics = {work.topic for work, delay in postponed if delay <= 0}
+        topics = {work.topic for work, delay, _ in postponed if delay <= 0}
         await self._work.postpone(
             connection,
             self._member,
             [
-                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0)
-                for w, delay in postponed
+                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error)
+                for w, delay, error in postponed
             ],
             work_hint(topics) if topics else None,
         )
         del self._postponed[: len(postponed)]
-        for work, _ in postponed:
+        for work, *_ in postponed:
             self._leases.release(work.key)
-        self._served.given_back([work for work, _ in postponed])
+        self._served.given_back([work for work, *_ in postponed])
 
     async def _write_buried(self, connection: Any) -> None:
         while self._buried:

@@ -16,7 +16,7 @@ from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.work.answer_writer import AnswerWriter
-from hotmesh.runtime.work.outcome import error_object
+from hotmesh.runtime.work.outcome import error_object, in_short
 from hotmesh.runtime.work.served import ServedWorker
 from hotmesh.runtime.work.worker import retry_delay
 
@@ -57,7 +57,7 @@ class Answers:
             delay = retry_delay(served.retry, work, code)
             if delay is not None:
                 add(self._metrics.retries, work.topic)
-                self._writer.postpone(work, delay)
+                self._writer.postpone(work, delay, in_short(data))
                 return
         served.counts[code] = served.counts.get(code, 0) + 1
         if self.deliver is None or self.by_stream:
@@ -70,7 +70,7 @@ class Answers:
             self._writer.answer(work, status, code, self._database.payload.dumps(data))
         except CodecError as error:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
-            self._writer.postpone(work, ENCODE_RETRY)
+            self._writer.postpone(work, ENCODE_RETRY, str(error))
 
     def bury(self, work: HeldWork) -> None:
         """Give up work whose holders have died of it, as it seems: nobody has answered it in many deliveries."""

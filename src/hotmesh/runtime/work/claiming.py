@@ -170,7 +170,10 @@ class Claims:
             await self._work.postpone(
                 connection,
                 self._member,
-                [(w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False) for w in unreadable],
+                [
+                    (w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False, None)
+                    for w in unreadable
+                ],
                 None,
             )
 

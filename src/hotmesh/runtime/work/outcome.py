@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
+from collections.abc import Mapping
 from typing import Any, Final
 
 import anyio
@@ -20,6 +21,10 @@ TIMEOUT: Final = Code.TIMEOUT.value
 
 LONGEST_STACK = 20_000
 """Characters of a stack trace that are kept, the last ones."""
+
+
+LONGEST_TYPE = 200
+"""Characters of the name of an exception's type that are kept."""
 
 
 def message_from(work: HeldWork, app_id: str) -> StreamData:
@@ -56,6 +61,8 @@ def error_object(response: Response, data: Any) -> dict[str, Any]:
     stack = response.stack if response.stack is not None else given.get("stack")
     if stack is not None:
         found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
+    if isinstance(given.get("type"), str) and given["type"]:
+        found["type"] = given["type"][:LONGEST_TYPE]
     if isinstance(given.get("error"), dict):
         found["error"] = given["error"]
     return found
@@ -72,8 +79,14 @@ def raised(error: BaseException) -> Response:
         code, message = None, f"the callback raised SystemExit({error.code!r})"
     if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
         code = 500
-    data = {"message": _storable(message), "code": code}
+    data = {"message": _storable(message), "code": code, "type": _storable(type(error).__qualname__)}
     return Response(data, status="error", code=code, stack=stack[-LONGEST_STACK:])
+
+
+def in_short(error: Mapping[str, Any]) -> str:
+    """An error object as `type: message`."""
+    kind = error.get("type")
+    return f"{kind}: {error['message']}" if kind else str(error["message"])
 
 
 def _storable(text: str) -> str:

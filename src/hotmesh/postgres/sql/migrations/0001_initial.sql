@@ -153,6 +153,7 @@ create table mesh.worker_stream (
     reservation    bigint,
     reply_channel  text,
     reserved_at    timestamptz,
+    last_error     text,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
@@ -161,6 +162,8 @@ comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_b
 -- So that what a lost connection left unanswered can be told and given back.
 comment on column mesh.worker_stream.reservation is 'The claim or commit that reserved it.';
 comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
+comment on column mesh.worker_stream.last_error is
+    'What its last failed attempt raised, in short; as the codec made it, if the app has one.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
 create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);

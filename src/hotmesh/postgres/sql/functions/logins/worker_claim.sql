@@ -68,6 +68,7 @@ begin
             else
                 v_left := v_left - 1;
                 v_work.reply_channel := null;  -- not for the eyes of a worker login
+                v_work.last_error := null;
                 return next v_work;
             end if;
         end loop;

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 from hotmesh import compat
-from hotmesh.core.arguments import checked_text
+from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.values import UNDEFINED
@@ -22,6 +22,7 @@ from hotmesh.postgres.logins import roles
 from hotmesh.postgres.logins.credentials import Credentials
 from hotmesh.runtime import ids, registry
 from hotmesh.runtime.calls.deployment import GraphLike
+from hotmesh.runtime.calls.messages_for_jobs import SignalOutcome
 from hotmesh.runtime.calls.request import answer, interrupt_options, start_request
 from hotmesh.runtime.calls.starting import start_within
 from hotmesh.runtime.face import Face
@@ -210,11 +211,11 @@ class HotMesh(Face):
             topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
         )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        answered = callers.expect(request.generation)
+        answered = callers.expect(request.generation, topic, limit)
         try:
             job = await engine.start(request)
             if not answered.done():
-                callers.sent(request.generation, job.job_id, limit)
+                callers.sent(request.generation, job.job_id)
             return answer(await answered)
         finally:
             callers.forget(request.generation)
@@ -227,15 +228,19 @@ class HotMesh(Face):
         code: int = Code.SUCCESS.value,
         *,
         pending: bool = True,
-    ) -> str:
-        """Send a signal to the job that waits for it; returns an id of the signal.
+        required: bool = False,
+    ) -> SignalOutcome:
+        """Send a signal to the job that waits for it: `delivered`, or nobody waits yet, and it is `kept` or `dropped`.
 
-        Nobody waits yet: it is kept for 10 minutes (or `$expire` of the payload), unless `pending=False`. Raises
-        SignalNotFoundError if no hook rule listens on the topic, MappingError if the payload has no key.
+        It is kept for 10 minutes (or `$expire` of the payload), and dropped with `pending=False`. `required=True`: a job
+        has to wait for it now; else it is dropped, and SignalNotDeliveredError raised. Raises SignalNotFoundError if no
+        hook rule listens on the topic, MappingError if the payload has no key.
         """
         self._member.running_engine("signal")
         checked_text(topic, "topic")
-        return await self._member.messages.signal(topic, data, status, code, pending=pending)
+        return await self._member.messages.signal(
+            topic, data, status, code, pending=pending, required=checked_flag(required, "required")
+        )
 
     async def signal_all(
         self, topic: str, data: Mapping[str, Any], query: Mapping[str, Any], facets: Sequence[str] = ()
@@ -407,7 +412,7 @@ class HotMesh(Face):
             await self._member.subscribers.remove(pattern, callback, pattern=True)
 
     async def get_state(self, topic: str, job_id: str) -> JobOutput:
-        """Metadata and data of a job. Raises GetStateError if there is none of this id."""
+        """Metadata and data of a job. Raises JobNotFoundError if there is none of this id."""
         del topic
         return await self._member.state(checked_text(job_id, "job_id"))
 
@@ -420,7 +425,7 @@ class HotMesh(Face):
 
         `:` is the status; each column of the job's row has its own name, as in `docs/sql.md`; search fields (`_sku`)
         and markers (`-done`) stand under theirs; `<activity>,<address>` (`charge,0,0`) is what one pass of an activity
-        left; `-cancelled-` is `1` after `cancel`. Raises GetStateError.
+        left; `-cancelled-` is `1` after `cancel`. Raises JobNotFoundError.
         """
         return await self._member.reader.get_raw(checked_text(job_id, "job_id"))
 
@@ -444,7 +449,7 @@ class HotMesh(Face):
 
         `enrich_inputs` adds `activities`: each pass of a worker with its input, output, times and error. Work that was
         answered is not kept, so its input is worked out again from what is recorded by now. `allow` and `block` choose
-        among the four members. Raises GetStateError.
+        among the four members. Raises JobNotFoundError.
         """
         checked_text(job_id, "job_id")
         return await self._member.reader.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)

@@ -96,7 +96,9 @@ def test_an_unknown_child_topic_is_an_error_500_of_the_await() -> None:
     job = world.start({"topic": "nowhere"})
     assert world.data(job) == {"handled": 500}
     [record] = world.passes(job, "a").values()
-    assert record.error["message"] == "no subscription found for topic nowhere in app model for app version 1"
+    assert record.error["message"] == (
+        "no subscription found for topic nowhere in app model for app version 1; no graph is started by it, there are: go"
+    )
 
 
 def test_a_child_id_in_other_hands_is_an_error_409_of_the_await() -> None:

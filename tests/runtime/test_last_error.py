@@ -71,6 +71,8 @@ async def test_the_error_of_work_that_is_retried_is_shown(database_url: str) -> 
             timeline = await connection.fetchrow(
                 "select * from hotmesh.job_timeline where job_id = $1 and state = 'queued'", job_id
             )
+        assert row is not None
+        assert timeline is not None
         assert (row["job_id"], row["topic"], row["failures"], row["last_error"]) == (
             job_id,
             "mail",
@@ -159,4 +161,5 @@ async def test_work_that_is_given_back_keeps_its_error(database_url: str) -> Non
     async with connected(database_url) as connection:
         row = await connection.fetchrow("select attempt, reserved_by, last_error from hotmesh.worker_stream")
 
+    assert row is not None
     assert tuple(row) == (1, None, "ValueError: first")

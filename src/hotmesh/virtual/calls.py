@@ -12,7 +12,6 @@ import anyio
 from hotmesh.core.schedule import Rhythm
 from hotmesh.errors import (
     DuplicateJobError,
-    GetStateError,
     JobCompletedError,
     JobError,
     JobNotFoundError,
@@ -101,7 +100,7 @@ class Calls:
                     if not _runs(found):
                         return found
         except TimeoutError:
-            raise JobTimeoutError(metadata["jid"]) from None
+            raise JobTimeoutError(metadata["jid"], topic=metadata["tpc"], seconds=timeout) from None
 
     # -- schedules ---------------------------------------------------------------------------------------
 
@@ -185,7 +184,7 @@ class Calls:
     async def _state(self, job_id: str) -> JobOutput | None:
         try:
             return await self._mesh.get_state(self._call, job_id)
-        except GetStateError:
+        except JobNotFoundError:
             return None
 
     def _check(self, found: JobOutput, graph: str, topic: str) -> None:

@@ -42,7 +42,9 @@ def create(builder: StepBuilder, request: StartRequest) -> JobDraft:
     """Create the job and schedule what follows its trigger."""
     graph = builder.plan.graphs.get(request.topic)
     if graph is None:
-        raise TopicNotFoundError(request.topic, builder.plan.app_id, builder.plan.version)
+        raise TopicNotFoundError(
+            request.topic, builder.plan.app_id, builder.plan.version, builder.plan.graphs
+        )
     trigger = graph.trigger
     payload = {} if request.data is None else request.data
     view: View = {"input": {"data": payload}, "output": {"data": payload}}
@@ -124,7 +126,9 @@ def start_created(builder: StepBuilder, draft: JobDraft, options: Mapping[str, A
     before = draft.data, draft.search
     try:
         if graph.topic not in builder.plan.graphs:
-            raise TopicNotFoundError(graph.topic, builder.plan.app_id, builder.plan.version)
+            raise TopicNotFoundError(
+                graph.topic, builder.plan.app_id, builder.plan.version, builder.plan.graphs
+            )
         fired, completion = _trigger(builder, draft, draft.entity, view, naming)
     except (MappingError, TopicNotFoundError) as error:
         draft.data, draft.search = before

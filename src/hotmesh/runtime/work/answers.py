@@ -16,7 +16,7 @@ from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.work.answer_writer import AnswerWriter
-from hotmesh.runtime.work.outcome import error_object, in_short
+from hotmesh.runtime.work.outcome import Failure, error_object, in_short
 from hotmesh.runtime.work.served import ServedWorker
 from hotmesh.runtime.work.worker import retry_delay
 
@@ -48,11 +48,11 @@ class Answers:
                 response.data, limit=self._settings.max_payload, what=f"the result of worker {work.topic}"
             )
         except PayloadError as error:
-            response = Response({"message": str(error), "code": 500}, status="error", code=500)
+            response = Failure(str(error), 500, type(error).__name__)
             data = response.data
         status, code = response.status, response.code
         if status == "error":
-            data = error_object(response, data)
+            data = error_object(response, data, work, served.retry)
             code = data["code"]
             delay = retry_delay(served.retry, work, code)
             if delay is not None:

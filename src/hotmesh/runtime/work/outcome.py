@@ -12,10 +12,12 @@ import anyio
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.state.job import dimension_text
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.enums import Code
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response, StreamData
-from hotmesh.runtime.work.worker import Worker
+from hotmesh.runtime.tracebacks import users_only
+from hotmesh.runtime.work.worker import Worker, most_attempts
 
 TIMEOUT: Final = Code.TIMEOUT.value
 
@@ -47,8 +49,11 @@ def message_from(work: HeldWork, app_id: str) -> StreamData:
     return StreamData(metadata, work.data)
 
 
-def error_object(response: Response, data: Any) -> dict[str, Any]:
-    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped."""
+def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPolicy | None) -> dict[str, Any]:
+    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped.
+
+    What was raised also says its type, and where and at which attempt it was. `policy`: that of the worker.
+    """
     given = data if isinstance(data, dict) else {}
     code = response.code if response.code != 200 else given.get("code", 500)
     if isinstance(code, str) and code.isdigit():
@@ -61,26 +66,44 @@ def error_object(response: Response, data: Any) -> dict[str, Any]:
     stack = response.stack if response.stack is not None else given.get("stack")
     if stack is not None:
         found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
-    if isinstance(given.get("type"), str) and given["type"]:
-        found["type"] = given["type"][:LONGEST_TYPE]
+    if isinstance(response, Failure):
+        found |= {
+            "type": response.type,
+            "activity": work.activity_id,
+            "topic": work.topic,
+            "job_id": work.job_id,
+            "attempt": work.attempt + 1,
+            "attempts": max(work.attempt + 1, most_attempts(policy, work, code)),
+        }
     if isinstance(given.get("error"), dict):
         found["error"] = given["error"]
     return found
 
 
+class Failure(Response):
+    """The answer of a callback that raised. `type` is the name of the exception's class."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, message: str, code: int, kind: str, stack: str | None = None) -> None:
+        super().__init__({"message": message, "code": code}, status="error", code=code, stack=stack)
+        self.type = kind
+
+
 def raised(error: BaseException) -> Response:
+    """The answer of a callback that has raised this; its traceback has the frames of users from now on, and no others."""
     try:
         code = getattr(error, "code", None)
         message = str(error) or type(error).__name__
-        stack = "".join(traceback.format_exception(error))
+        stack = "".join(traceback.format_exception(users_only(error)))
     except Exception:  # noqa: BLE001 - even that is the users' code
         code, message, stack = None, type(error).__name__, ""
     if isinstance(error, SystemExit):
         code, message = None, f"the callback raised SystemExit({error.code!r})"
     if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
         code = 500
-    data = {"message": _storable(message), "code": code, "type": _storable(type(error).__qualname__)}
-    return Response(data, status="error", code=code, stack=stack[-LONGEST_STACK:])
+    kind = _storable(type(error).__qualname__)[:LONGEST_TYPE]
+    return Failure(_storable(message), code, kind, stack[-LONGEST_STACK:])
 
 
 def in_short(error: Mapping[str, Any]) -> str:
@@ -102,4 +125,4 @@ def is_cancelled() -> bool:
 
 def timed_out(worker: Worker, limit: float) -> Response:
     message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
-    return Response({"message": message, "code": TIMEOUT}, status="error", code=TIMEOUT)
+    return Failure(message, TIMEOUT, "TimeoutError")

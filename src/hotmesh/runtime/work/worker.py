@@ -143,6 +143,15 @@ def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float 
     return float(10 ** min(done, 4)) / 1_000
 
 
+def most_attempts(worker: RetryPolicy | None, work: HeldWork, code: int) -> int:
+    """How often the work is tried at most, the first time included, as long as it fails with this code."""
+    policy = work.retry_policy or worker
+    if policy is not None:
+        return policy.maximum_attempts
+    rule = (work.retry or {}).get(str(code))
+    return 1 if rule is None else int(rule[0]) + 1
+
+
 def is_asynchronous(callback: Callable[..., Any]) -> bool:
     """Whether calling it gives something to await; anything else runs in a thread."""
     target = callback if inspect.isroutine(callback) or isinstance(callback, partial) else callback.__call__  # type: ignore[operator]

@@ -30,7 +30,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
         fail(builder, draft, activity, dimension, {"message": str(error), "code": Code.UNKNOWN.value})
         return
     except DuplicateJobError as error:
-        fail(builder, draft, activity, dimension, {"message": str(error), "code": Code.DUPLICATE.value})
+        fail(builder, draft, activity, dimension, {"message": error.message, "code": Code.DUPLICATE.value})
         return
     if severed:
         created = timestamp(child.created_at)

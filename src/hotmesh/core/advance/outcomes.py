@@ -9,7 +9,7 @@ pending answer by k. At 0 the job is complete.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -33,7 +33,6 @@ from hotmesh.core.state.job import ActivityRecord, Dimension, Event
 from hotmesh.core.state.step import ActivityInstance, EscalationEnd
 from hotmesh.core.values import UNDEFINED, Json, Undefined
 from hotmesh.errors import MappingError
-
 
 RAISED: Final[dict[str, type]] = {
     "type": str, "activity": str, "topic": str, "job_id": str, "attempt": int, "attempts": int,

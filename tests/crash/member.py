@@ -9,6 +9,7 @@ import asyncio
 import json
 import random
 import sys
+from collections.abc import Awaitable
 from typing import Any
 
 from hotmesh import DatabaseError, DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker
@@ -141,18 +142,7 @@ async def main(order: dict[str, Any]) -> None:
     member = order["member"]
 
     async def work(message: StreamData) -> dict[str, Any]:
-        key = message.metadata
-        ledger.append(
-            what="run",
-            member=member,
-            job=key.jid,
-            gid=key.gid,
-            activity=key.aid,
-            address=key.dad,
-            topic=key.topic,
-        )
-        # Long enough that a kill finds many of them running.
-        await asyncio.sleep(random.uniform(0.01, 0.2))
+        await run_a_while(ledger, member, message)
         return {"y": message.data["x"] + 1}
 
     workers = [Worker(topic, work, max_concurrency=20) for topic in TOPICS] if order["worker"] else []
@@ -166,18 +156,37 @@ async def main(order: dict[str, Any]) -> None:
         lease=LEASE,
         settings={"poison_threshold": 100, "connect_timeout": 60},
     )
-    while True:
-        try:
-            mesh = await starting
-            break
-        except DatabaseError as error:
-            # Whoever starts processes starts them again; here they do it themselves.
-            ledger.append(what="not up", member=member, error=str(error))
-            await asyncio.sleep(0.1)
+    mesh = await joined(starting, ledger, member)
     ledger.append(what="up", member=member)
     if order.get("publish"):
         await publish(mesh, ledger, member, *order["publish"])
     await asyncio.get_running_loop().create_future()
+
+
+async def run_a_while(ledger: Ledger, member: str, message: StreamData) -> None:
+    """What every callback does: leave a line, and run so long that a kill finds many of them running."""
+    key = message.metadata
+    ledger.append(
+        what="run",
+        member=member,
+        app=key.app,
+        job=key.jid,
+        gid=key.gid,
+        activity=key.aid,
+        address=key.dad,
+        topic=key.topic,
+    )
+    await asyncio.sleep(random.uniform(0.01, 0.2))
+
+
+async def joined(starting: Awaitable[HotMesh], ledger: Ledger, member: str) -> HotMesh:
+    """The instance, as soon as there is a database: whoever starts processes starts them again; here they do it themselves."""
+    while True:
+        try:
+            return await starting
+        except DatabaseError as error:
+            ledger.append(what="not up", member=member, error=str(error))
+            await asyncio.sleep(0.1)
 
 
 async def publish(

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import drill
 import pytest
+from fleet import Role
 from member import APP
 
 from harness import connected, eventually
@@ -34,7 +35,7 @@ async def test_others_take_over_within_a_second_when_the_only_engine_that_create
     """`HANDOVER` (0.5 s) until others may take what an engine meant to handle, and one poll (1 s); twice that here, for
     a busy machine. A lease has 30 seconds.
     """
-    creator = drill.Role("creator", engine=True, worker=False)
+    creator = Role("creator", engine=True, worker=False)
     play = drill.Drill(tmp_path, database_url, jobs=40, rate=400, roles=(creator,))
     await play.prepare()
     gate = asyncio.Event()
@@ -70,8 +71,8 @@ async def test_messages_that_a_dead_engine_meant_to_handle_are_taken_by_another(
     database_url: str, tmp_path: Path
 ) -> None:
     """Killed in the middle of a storm, with answers, timers, children and cycles on their way through its memory."""
-    creator = drill.Role("creator", engine=True, worker=False)
-    other = drill.Role("other", engine=False, worker=True)
+    creator = Role("creator", engine=True, worker=False)
+    other = Role("other", engine=False, worker=True)
     play = drill.Drill(tmp_path, database_url, jobs=60, rate=120, roles=(creator, other))
     await play.prepare()
     async with (
@@ -96,8 +97,8 @@ def count_runs(play: drill.Drill) -> int:
 
 async def test_a_stalled_process_that_wakes_up_changes_nothing(database_url: str, tmp_path: Path) -> None:
     """Its leases have lapsed and others have done its work: its answers are refused, its jobs are read again."""
-    sleeper = drill.Role("sleeper", engine=True, worker=True)
-    other = drill.Role("other", engine=True, worker=True)
+    sleeper = Role("sleeper", engine=True, worker=True)
+    other = Role("other", engine=True, worker=True)
     play = drill.Drill(tmp_path, database_url, jobs=60, rate=60, roles=(sleeper, other))
     await play.prepare()
     async with connected(database_url) as connection:
@@ -123,9 +124,7 @@ SOME = 3
 """Messages that a process holds: most likely a callback runs for one of them."""
 
 
-async def stall_between_transactions(
-    play: drill.Drill, role: drill.Role, connection: asyncpg.Connection
-) -> None:
+async def stall_between_transactions(play: drill.Drill, role: Role, connection: asyncpg.Connection) -> None:
     """Stop the process while it holds work, but no lock: locks end only with the process or its connection."""
 
     async def stalled() -> bool:

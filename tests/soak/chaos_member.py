@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
-from member import LEASE, TURNS, publish
+from member import LEASE, TURNS, joined, publish, run_a_while
+from member import expected as expected_of_a_drill
 
-from hotmesh import DatabaseError, HotMesh, StreamData, Worker
+from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.runtime.startup import Starting
 from ledger import Ledger
 
 APPS = ("north", "south")
@@ -98,14 +99,7 @@ def graphs(app: str, version: str) -> str:
 
 def expected(x: int) -> dict[str, Any]:
     """The data of a job on `order` that ran undisturbed; `applied` counts every result that went into it."""
-    return {
-        "first": x + 1,
-        "left": x + 2,
-        "right": x + 2,
-        "last": x + 3,
-        "part": x + 2,
-        "napped": True,
-        "turns": TURNS,
+    return expected_of_a_drill(x) | {
         "flaky": x + 2,
         "signalled": "now",
         "called": True,
@@ -130,19 +124,8 @@ async def main(order: dict[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
 
     async def work(message: StreamData) -> dict[str, Any]:
-        key = message.metadata
-        ledger.append(
-            what="run",
-            member=member,
-            app=key.app,
-            gid=key.gid,
-            activity=key.aid,
-            address=key.dad,
-            job=key.jid,
-        )
-        # Long enough that a kill finds many of them running.
-        await asyncio.sleep(random.uniform(0.01, 0.2))
-        if key.topic == "flaky" and not message.metadata.get("try"):
+        await run_a_while(ledger, member, message)
+        if message.metadata.topic == "flaky" and not message.metadata.get("try"):
             raise RuntimeError("the first time always fails")
         return {"y": message.data["x"] + 1}
 
@@ -150,7 +133,8 @@ async def main(order: dict[str, Any]) -> None:
         meshes = []
         for app in APPS:
             workers = [Worker(topic, work, max_concurrency=20) for topic in TOPICS] if order["worker"] else []
-            meshes.append(await join(stack, app, order, workers, ledger))
+            mesh = await joined(instance(app, order, workers), ledger, member)
+            meshes.append(await stack.enter_async_context(mesh))
         ledger.append(what="up", member=member)
         if order.get("publish"):
             publishing = [
@@ -161,26 +145,16 @@ async def main(order: dict[str, Any]) -> None:
     ledger.append(what="down", member=member)
 
 
-async def join(
-    stack: AsyncExitStack, app: str, order: dict[str, Any], workers: list[Worker], ledger: Ledger
-) -> HotMesh:
-    while True:
-        try:
-            return await stack.enter_async_context(
-                HotMesh.init(
-                    app,
-                    connection=order["url"],
-                    guid=f"{order['member']}-{app}",
-                    engine=order["engine"],
-                    workers=workers,
-                    lease=LEASE,
-                    settings={"poison_threshold": 1_000, "connect_timeout": 60},
-                )
-            )
-        except DatabaseError as error:
-            # Whoever starts processes starts them again; here they do it themselves.
-            ledger.append(what="not up", member=order["member"], error=str(error))
-            await asyncio.sleep(0.1)
+def instance(app: str, order: dict[str, Any], workers: list[Worker]) -> Starting[HotMesh]:
+    return HotMesh.init(
+        app,
+        connection=order["url"],
+        guid=f"{order['member']}-{app}",
+        engine=order["engine"],
+        workers=workers,
+        lease=LEASE,
+        settings={"poison_threshold": 1_000, "connect_timeout": 60},
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""Lets a test step between one mesh and a function that speaks to its database."""
+"""Lets a test step between a mesh and what speaks to its database."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pytest
+
 from hotmesh import HotMesh
+from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.work import WorkQueue
 
@@ -57,3 +61,26 @@ def _replace(function: Call) -> Call:
     setattr(sys.modules[function.__module__], function.__name__, dispatch)
     _replaced[dispatch] = function, by_database
     return dispatch
+
+
+def losing(
+    honest: Callable[..., Awaitable[Any]], *, when: Callable[[Any], bool]
+) -> tuple[Callable[..., Awaitable[Any]], asyncio.Event]:
+    """The call, but that its first answer like this gets lost; and what is set once it was."""
+    lost = asyncio.Event()
+
+    async def answer(*arguments: Any, **options: Any) -> Any:
+        found = await honest(*arguments, **options)
+        if lost.is_set() or not when(found):
+            return found
+        lost.set()
+        raise ConnectionLostError("the answer was lost")
+
+    return answer, lost
+
+
+def lose_one(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> asyncio.Event:
+    """Let the first answer of a method that says something get lost, for whoever calls it; set once it was."""
+    answer, lost = losing(getattr(owner, name), when=bool)
+    monkeypatch.setattr(owner, name, answer)
+    return lost

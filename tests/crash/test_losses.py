@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.work import OrdinaryWork
 from hotmesh.runtime.limits import DEFAULT_LIMITS, MemberLimits
 from hotmesh.runtime.members.listener import ListenerLimits
-from interception import database_of, intercept
+from interception import database_of, intercept, lose_one, losing
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -50,18 +50,8 @@ async def mesh_on(
         yield mesh
 
 
-def lose_one_claim(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let the first answer of a claim that reserved something get lost, whoever claims; set once it was.
-
-    For a member that is still to start: one that runs already may have a claim on its way.
-    """
-    answer, lost = losing(OrdinaryWork.claim, when=bool)
-    monkeypatch.setattr(OrdinaryWork, "claim", answer)
-    return lost
-
-
 def lose_one_commit(mesh: HotMesh) -> asyncio.Event:
-    """Likewise of a commit that reserved work."""
+    """Let the first answer of a commit that reserved work get lost; set once it was."""
 
     async def commit(*arguments: Any, **options: Any) -> Any:
         return await honest(*arguments, **options)
@@ -69,22 +59,6 @@ def lose_one_commit(mesh: HotMesh) -> asyncio.Event:
     answer, lost = losing(commit, when=lambda committed: bool(committed.held))
     honest = intercept(database_of(mesh), commits.commit, answer)
     return lost
-
-
-def losing(
-    honest: Callable[..., Awaitable[Any]], *, when: Callable[[Any], bool]
-) -> tuple[Callable[..., Awaitable[Any]], asyncio.Event]:
-    """The call, but that its first answer like this gets lost; and what is set once it was."""
-    lost = asyncio.Event()
-
-    async def answer(*arguments: Any, **options: Any) -> Any:
-        found = await honest(*arguments, **options)
-        if lost.is_set() or not when(found):
-            return found
-        lost.set()
-        raise ConnectionLostError("the answer was lost")
-
-    return answer, lost
 
 
 async def succeeds(mesh: HotMesh) -> bool:
@@ -173,7 +147,8 @@ async def test_work_that_a_lost_claim_reserved_is_run_at_once(
     async with mesh_on(database_url, double, lease=60) as mesh, connected(database_url) as connection:
         await mesh.throttle(-1, topic="w", guid=mesh.guid_)
         await eventually(lambda: mesh._member.workers.figures()[0].rate == -1, what="the pause")
-        lost = lose_one_claim(monkeypatch)
+        # Before the member starts whose claim it is to be: a running one may have a claim on its way.
+        lost = lose_one(monkeypatch, OrdinaryWork, "claim")
         async with HotMesh.init(
             APP, connection=database_url, engine=False, workers=[Worker("w", double)], settings={"lease": 60}
         ):

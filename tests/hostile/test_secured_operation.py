@@ -24,8 +24,8 @@ from stage import WATCHFUL
 
 from harness import app_login, connected, eventually, init_within, one_worker, settled
 from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
-from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres.logins.work import LoginWork
+from interception import lose_one
 from proxy import proxied
 
 pytestmark = pytest.mark.anyio
@@ -370,27 +370,11 @@ async def test_stopping_without_patience_gives_back_what_runs(guarded_url: str) 
             assert await asyncio.gather(*calls) == [x * 2 for x in range(5)]
 
 
-def lose_one(monkeypatch: pytest.MonkeyPatch, name: str) -> asyncio.Event:
-    """Let the first answer of a procedure that says something get lost, for all secured workers; set once it was."""
-    honest = getattr(LoginWork, name)
-    lost = asyncio.Event()
-
-    async def answer(*arguments: Any, **options: Any) -> Any:
-        found = await honest(*arguments, **options)
-        if lost.is_set() or not found:
-            return found
-        lost.set()
-        raise ConnectionLostError("the answer was lost")
-
-    monkeypatch.setattr(LoginWork, name, answer)
-    return lost
-
-
 async def test_what_a_lost_claim_reserved_is_run_at_once(
     guarded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Doubler()
-    lost = lose_one(monkeypatch, "claim")
+    lost = lose_one(monkeypatch, LoginWork, "claim")
     async with shop(guarded_url) as (mesh, url), secured(url, double, lease=60):
         began = time.monotonic()
         assert await call(mesh) == 8
@@ -403,7 +387,7 @@ async def test_an_answer_whose_receipt_is_lost_counts_once(
     guarded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double = Doubler()
-    lost = lose_one(monkeypatch, "answer")
+    lost = lose_one(monkeypatch, LoginWork, "answer")
     async with shop(guarded_url) as (mesh, url), secured(url, double):
         assert await call(mesh) == 8
         assert await call(mesh, 5) == 10

@@ -391,15 +391,18 @@ async def mesh_on_again(url: str) -> AsyncIterator[HotMesh]:
 
 
 async def test_what_is_being_done_when_it_stops_is_done(database_url: str) -> None:
-    entered = asyncio.Event()
+    entered, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(message: StreamData) -> dict[str, Any]:
         entered.set()
-        await asyncio.sleep(0.2)
+        await gate.wait()
         return {"y": 5}
 
     async with mesh_on(database_url, Worker("w", slow)) as mesh:
         call = asyncio.create_task(mesh.pubsub("one", {"x": 1}, timeout=10))
         await entered.wait()
-        await mesh.stop()
+        stopping = asyncio.create_task(mesh.stop())
+        await asyncio.sleep(0)
+        gate.set()
+        await stopping
         assert (await call).data == {"y": 5}

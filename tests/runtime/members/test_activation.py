@@ -173,9 +173,10 @@ async def test_who_does_not_answer_is_away_and_finds_the_version_later(
 async def test_a_member_whose_connection_is_lost_is_not_waited_for(
     mesh: HotMesh, other: HotMesh, database_url: str
 ) -> None:
-    other._member.quorum.on_message = lambda notice: None  # type: ignore[method-assign]
+    asked = asyncio.Event()
+    other._member.quorum.on_message = lambda notice: asked.set()  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
-    await asyncio.sleep(0.2)
+    await asked.wait()
     await other.stop()
 
     with anyio.fail_after(10):
@@ -249,9 +250,13 @@ async def test_the_right_to_activate_ends_with_whoever_has_it(
         assert await mesh.activate("2") is True
     # Alone or not, it is waited for.
     await other.stop()
-    async with activating(mesh._member.database, 1, 60):
+    async with activating(mesh._member.database, 1, 60), connected(database_url) as connection:
         waiting = asyncio.create_task(mesh.activate("1"))
-        await asyncio.sleep(0.1)
+        query = (
+            "select true from pg_locks join pg_database on pg_database.oid = database "
+            "where datname = current_database() and locktype = 'advisory' and not granted"
+        )
+        await eventually(lambda: connection.fetchval(query), what="a wait for the right")
         assert not waiting.done()
     assert await waiting is True
 
@@ -298,9 +303,10 @@ app:
 async def test_an_activation_that_is_cancelled_changes_nothing_and_stops_no_other(
     mesh: HotMesh, other: HotMesh
 ) -> None:
-    heard, other._member.quorum.on_message = other._member.quorum.on_message, lambda notice: None  # type: ignore[method-assign]
+    asked = asyncio.Event()
+    heard, other._member.quorum.on_message = other._member.quorum.on_message, lambda notice: asked.set()  # type: ignore[method-assign]
     activation = asyncio.create_task(mesh.activate("2", delay=60))
-    await asyncio.sleep(0.2)
+    await asked.wait()
     activation.cancel()
     await asyncio.wait([activation])
     assert await runs(mesh) == "1"

@@ -262,11 +262,11 @@ async def test_what_is_wrong_with_a_workers_connection_is_said_at_the_start_and_
 
 @pytest.mark.parametrize("everything", [False, True], ids=["stop", "stop_all"])
 async def test_stopping_lets_callbacks_of_outposts_finish(database_url: str, everything: bool) -> None:
-    started = asyncio.Event()
+    started, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(message: StreamData) -> dict[str, Any]:
         started.set()
-        await asyncio.sleep(0.3)
+        await gate.wait()
         return {"y": 1}
 
     worker = Worker("w", slow, connection=apart(database_url))
@@ -274,7 +274,10 @@ async def test_stopping_lets_callbacks_of_outposts_finish(database_url: str, eve
     await deployed(mesh)
     job = await mesh.pub("one", {"x": 1})
     await started.wait()
-    await (HotMesh.stop_all() if everything else mesh.stop())
+    stopping = asyncio.ensure_future(HotMesh.stop_all() if everything else mesh.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
     assert mesh.outposts[0].stopped
     async with HotMesh.init(APP, connection=database_url) as other:
         await eventually(lambda: _done(other, job))

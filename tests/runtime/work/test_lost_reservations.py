@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from harness import eventually
 from hotmesh.errors import ConnectionLostError
 from memory_queue import Room, a_worker
 
@@ -67,9 +68,7 @@ async def test_a_look_that_fails_is_repeated() -> None:
     room.queue.failing = [ConnectionLostError("gone")]
     async with looking(room):
         room.lost_reservations.add(7)
-        await anyio.sleep(0.1)
-
-    assert room.queue.given_back == [[7], [7]]
+        await eventually(lambda: room.queue.given_back == [[7], [7]])
 
 
 async def test_where_nothing_is_served_there_is_nothing_to_find() -> None:

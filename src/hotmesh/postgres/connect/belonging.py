@@ -12,7 +12,7 @@ from typing import Any, Final
 from hotmesh.errors import ConfigError
 
 running_loop = asyncio._get_running_loop
-"""The loop that runs in this thread, or None: some 30 ns, and no exception outside of one."""
+"""The loop that runs in this thread, or None; quicker than `get_running_loop`, and no exception outside of one."""
 
 _WAYS: Final = "make one there, or use asyncio.run_coroutine_threadsafe(…, loop); a plain callback uses anyio.from_thread.run(…)"
 

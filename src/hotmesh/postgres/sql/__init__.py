@@ -17,7 +17,8 @@ There is no backslash in any: what it means within quotes depends on a setting, 
         members/        who is there, who listens to what, hints and messages between processes, rates
         upkeep/         tasks that one process at a time does; deleting what is over
         logins/         procedures for worker logins (worker_*), and who is granted what
-    queries/      run by the module that names them; subjects as above
+    queries/      run by the module that names them; subjects as above, and
+        doctor/         what may be wrong with a server, a namespace and an app
 
 How a job passes through them: `start_job` or `commit_steps` → `claim_work` → (`answer_work` | the next `commit_steps`)
 → `send_signal`, timers → `lock_due_jobs` → `load_records` → `commit_steps` → … → `prune`.

@@ -24,6 +24,7 @@ LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 LOGGERS: Final = (
     "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
     "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.security", "hotmesh.telemetry",
+    "hotmesh.virtual",
     "hotmesh.worker",
 )  # fmt: skip
 """Every logger of the library."""

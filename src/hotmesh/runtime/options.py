@@ -156,6 +156,8 @@ def _check_identity(wanted: Any) -> None:
     guid = wanted.guid
     if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or not is_storable(guid)):
         raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
+    if guid is not None and "/" in guid:  # what worker logins hold bears their name, and a / after it
+        raise ConfigError(f"config.guid has no /, unlike {guid!r}")
 
 
 def _check_name(option: str, value: Any) -> None:

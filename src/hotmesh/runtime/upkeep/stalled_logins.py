@@ -69,11 +69,18 @@ class StalledLogins:
                 ended = await sessions.end_stalled_workers(
                     self._database, connection, self._limits.longest_transaction
                 )
+                restrained = (
+                    [] if ended is None else await sessions.restrained_workers(self._database, connection)
+                )
         except DatabaseError as error:
             logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
             return False
         for session in ended or ():
             logger.warning("session of a worker login ended", extra={"session": session})
+        for login in restrained:
+            logger.warning(
+                "worker login restrained", extra={"login": login, "reason": "it rolls back what takes work"}
+            )
         if ended is None:
             await link.close()  # nobody to watch: no connection is kept
         return ended is not None

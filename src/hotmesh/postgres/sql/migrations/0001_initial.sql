@@ -18,6 +18,7 @@
 --                  upkeep                   whose turn it is to keep the tables small
 -- Safety           secret, signal_lock      what names and locks are made of, out of reach of worker logins
 --                  worker_credential        logins for workers in untrusted places, and their bounds
+--                  worker_mark              which of their claims were committed last
 --                  worker_pending           activities that such a login has answered, and may answer further
 --                  worker_credential_audit  what was done to these logins, when and by whom
 --
@@ -432,6 +433,15 @@ comment on table mesh.worker_credential is 'Logins of workers in untrusted place
 comment on column mesh.worker_credential.longest_hold is 'Seconds for which one message may be held, with all extensions.';
 create index worker_credential_app on mesh.worker_credential (app_id);
 
+create table mesh.worker_mark (
+    credential_id  bigint  not null,
+    mark           bigint  not null,
+    taken_by       xid8,
+    constraint worker_mark_pk primary key (credential_id)
+) with (fillfactor = 20);
+comment on table mesh.worker_mark is
+    'The last transaction that took work for a worker login and was committed; sequence worker_mark_<id>: the last one of all.';
+
 create table mesh.worker_pending (
     app_id       text        not null,
     role_name    text        not null,
@@ -459,7 +469,7 @@ create table mesh.worker_credential_audit (
     done_by    text        not null default session_user,
     done_at    timestamptz not null default clock_timestamp(),
     constraint worker_credential_audit_pk primary key (id),
-    constraint action_is_known check (action in ('provisioned', 'changed', 'rotated', 'revoked', 'terminated'))
+    constraint action_is_known check (action in ('provisioned', 'changed', 'rotated', 'revoked', 'terminated', 'restrained'))
 );
 comment on table mesh.worker_credential_audit is 'What was done to worker logins, when and by whom. Rows are only ever added.';
 

@@ -2,8 +2,7 @@
 -- The login is session_user, which `set role` does not change; what it may do stands in a table it cannot write, and in
 -- no setting, which it could.
 -- Writes   hotmesh.now, for this transaction: a login that could move the clock could take what others hold.
--- Raises   42501 if it is none of this namespace's worker logins, or was revoked; 25001 unless the transaction is read committed:
---          another one would not see what the login has taken meanwhile.
+-- Raises   42501 if it is none of this namespace's worker logins, or was revoked.
 create or replace function mesh.worker_login() returns mesh.worker_credential language plpgsql as $$
 declare
     v_login mesh.worker_credential;
@@ -14,10 +13,6 @@ begin
     if not found then
         raise exception 'access denied: % is no worker login of this namespace, or was revoked', session_user
             using errcode = '42501';
-    end if;
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'procedures for worker logins need a transaction that is read committed, not %',
-            current_setting('transaction_isolation') using errcode = '25001';
     end if;
     return v_login;
 end

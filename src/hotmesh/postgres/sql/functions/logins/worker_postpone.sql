@@ -4,6 +4,7 @@
 -- But work that it leaves alone for a second (longer is the same), since it cannot read it, does not: others may. That goes on for
 -- longest_delay.
 -- Work that has failed most_attempts times is given up, and so is what nobody could read for so long.
+-- Locks    as worker_take if a lease is over.
 -- Returns  how many were still held.
 create or replace function mesh.worker_postpone(
     p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_delay double precision[],
@@ -28,6 +29,7 @@ begin
     if (0 <= all (p_delay) and v_login.longest_delay >= all (p_delay)) is not true then
         raise exception 'a delay of this login has 0 to % seconds', v_login.longest_delay using errcode = '22023';
     end if;
+    perform mesh.worker_retake(v_login, v_holder, p_generation, p_activity, p_dimension);
     for v_row in
         update mesh.worker_stream as s
            set visible_at = mesh.clock() + case when w.retry then w.delay else least(w.delay, 1) end * interval '1 second',

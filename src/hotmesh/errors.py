@@ -153,18 +153,17 @@ class TopicNotFoundError(HotMeshError):
     def __init__(
         self, topic: str, app_id: str, version: str, topics: Collection[str] = (), *, hint: str = ""
     ) -> None:
-        near = get_close_matches(topic, topics, 1)
-        there = (
-            f"; no graph is started by it, there are: {', '.join(sorted(topics)[:MOST_NAMES])}"
-            if topics
-            else ""
-        )
-        if near:
-            there += f" (did you mean {near[0]}?)"
-        super().__init__(
-            f"no subscription found for topic {topic} in app {app_id} for app version {version}{hint or there}"
+        public = sorted(name for name in topics if not name.startswith("."))
+        self.message = (
+            f"no subscription found for topic {topic} in app {app_id} for app version {version}{hint}"
         )
         self.topic = topic
+        text = self.message
+        if public and not hint:
+            text += f"; no graph is started by it, there are: {', '.join(public[:MOST_NAMES])}"
+            near = get_close_matches(topic, public, 1)
+            text += f" (did you mean {near[0]}?)" if near else ""
+        super().__init__(text)
 
 
 MOST_NAMES: Final = 20
@@ -177,12 +176,11 @@ class SignalNotFoundError(HotMeshError):
     code = Code.NOT_FOUND.value
 
     def __init__(self, topic: str, app_id: str | None = None, topics: Collection[str] = ()) -> None:
-        of = "" if app_id is None else f" of app {app_id}"
-        super().__init__(
-            f"signal-not-found: unable to find hook rule for topic {topic}: no hook rule{of} listens on it; there are: "
-            + (", ".join(sorted(topics)[:MOST_NAMES]) or "none")
-        )
+        self.message = f"signal-not-found: unable to find hook rule for topic {topic}"
         self.topic = topic
+        of = "" if app_id is None else f" of app {app_id}"
+        there = ", ".join(sorted(topics)[:MOST_NAMES]) or "none"
+        super().__init__(f"{self.message}: no hook rule{of} listens on it; there are: {there}")
 
 
 class SignalNotDeliveredError(HotMeshError):

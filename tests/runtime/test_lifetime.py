@@ -116,7 +116,9 @@ async def test_a_service_that_fails_ends_the_others_and_whoever_watches(
 
     assert isinstance(raised.value.__cause__, RuntimeError)
     assert services.seen == ["begin", "end"]
-    assert [(r.getMessage(), r.levelno) for r in caplog.records] == [("instance failed", logging.CRITICAL)]
+    assert [(r.__dict__["event"], r.levelno) for r in caplog.records] == [
+        ("instance failed", logging.CRITICAL)
+    ]
     assert lifetime.runner is not None
     assert isinstance(lifetime.runner.exception(), BaseExceptionGroup)
 
@@ -129,7 +131,7 @@ async def test_one_that_is_cancelled_from_outside_says_so(caplog: pytest.LogCapt
     lifetime.runner.cancel()
     await asyncio.wait([lifetime.runner])
 
-    assert [r.getMessage() for r in caplog.records] == ["instance cancelled, nobody has stopped it"]
+    assert [r.__dict__["event"] for r in caplog.records] == ["instance cancelled, nobody has stopped it"]
     assert isinstance(lifetime.failure, asyncio.CancelledError)
 
 

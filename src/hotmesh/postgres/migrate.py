@@ -255,7 +255,7 @@ async def _shut_out_logins(connection: Driver, schema: str) -> bool:
     """
     with translated():
         async with connection.transaction():
-            await _take_turn(connection, schema)
+            await _take_turn(connection, schema, TURN)
             if not await pending(connection, schema):
                 return False
             return await _allow_logins(connection, schema, "revoke usage on schema {} from {}")

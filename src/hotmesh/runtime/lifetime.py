@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.errors import ConnectionLostError
 from hotmesh.postgres.connect.belonging import Home
+from hotmesh.runtime import outage
 from hotmesh.runtime.registry import PROCESS
 from hotmesh.runtime.telemetry.logs import LogContext, log_as, logging_as
 
@@ -141,6 +142,7 @@ class Lifetime:
 
     async def _serve(self) -> None:
         log_as(self._log_context)
+        outage.begin()
         try:
             async with anyio.create_task_group() as tasks:
                 await self._services.begin(tasks)

@@ -195,7 +195,7 @@ async def test_a_callback_that_runs_longer_than_any_may_leaves_its_work_to_other
         await shop.idle()
 
     assert (shop.events, shop.queue.postponed, shop.worker().used) == ([], [], 0)
-    assert [record.message for record in caplog.records] == ["stream-lease-expired"]
+    assert [record.__dict__["event"] for record in caplog.records] == ["stream-lease-expired"]
 
 
 async def test_a_callback_that_is_cut_off_by_stopping_is_for_others_at_once(gate: Gate) -> None:

@@ -96,7 +96,7 @@ class EngineStream:
         await forever(
             self._serve,
             logger,
-            lost="engine stream: no connection",
+            lost="the engine stream",
             failed="engine stream could not be read",
             longest_pause=self._settings.reconnect_max,
             on_failures=self._failed,

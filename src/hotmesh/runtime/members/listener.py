@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -24,6 +24,7 @@ from hotmesh.postgres.connect.failures import backoff, translated
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
+from hotmesh.runtime.outage import Outage, current
 from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.listener")
@@ -39,6 +40,10 @@ class ListenerLimits:
     """In which Postgres notices that a process was killed, and lets go of its guid."""
     steady_after: float = 5.0
     """From then on a connection was a good one, and its loss is the first."""
+
+
+LISTENER: Final = "the listener"
+"""How it is called in the log."""
 
 
 class Listener:
@@ -66,6 +71,7 @@ class Listener:
         self._longest_pause = longest_pause
         self._limits = limits
         self._started = False
+        self._outage = Outage()
         self.reconnects = 0
         self.channel = ""
         self.session: int | None = None
@@ -88,19 +94,21 @@ class Listener:
             await self._go_without(task_status)
             return
         failures = 0
+        self._outage = current()
         while True:
             since = anyio.current_time()
+            error: HotMeshError = ConnectionLostError("the session that listens has ended")
             try:
                 await self._listen(source, task_status)
-            except HotMeshError as error:
+            except HotMeshError as failure:
                 if not self._started:
                     raise
-                logger.warning("listener: no connection", extra={"error": str(error)})
-            if anyio.current_time() - since > self._limits.steady_after:
-                failures = 0
-            else:
-                await anyio.sleep(backoff(failures, longest=self._longest_pause))
-                failures += 1
+                error = failure
+            steady = anyio.current_time() - since > self._limits.steady_after
+            pause = 0.0 if steady else backoff(failures, longest=self._longest_pause)
+            failures = 0 if steady else failures + 1
+            self._outage.lost(LISTENER, error, pause)
+            await anyio.sleep(pause)
 
     async def _go_without(self, task_status: TaskStatus[None]) -> None:
         logger.warning(
@@ -135,6 +143,7 @@ class Listener:
                 task_status.started()
             else:
                 self.reconnects += 1
+                self._outage.back(LISTENER)
             while not await lost.wait(self._limits.probe_period):
                 await self._probe(connection)
                 owns = owns or await self._take_guid(connection)

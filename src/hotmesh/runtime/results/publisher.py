@@ -100,7 +100,7 @@ class ResultPublisher:
         await forever(
             self._send_some,
             logger,
-            lost="results not announced to other processes",
+            lost="results for other processes",
             failed="results not announced to other processes",
             longest_pause=LONGEST_PAUSE,
         )

@@ -150,7 +150,15 @@ class AnswerWriter:
             if not kept:
                 add(self._metrics.lost_leases, work.topic)
                 logger.warning(
-                    "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                    "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+                    work.topic,
+                    work.job_id,
+                    work.activity_id,
+                    extra={
+                        "event": "stream-lease-lost",
+                        "job_id": work.job_id,
+                        "activity_id": work.activity_id,
+                    },
                 )
 
     def _isolate(self) -> None:

@@ -77,8 +77,17 @@ class Answers:
         add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         logger.error(
-            "stream-poison-message-detected",
-            extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
+            "worker %s of job %s killed or lost its process %s times and was given up: a dead letter (activity %s)",
+            work.topic,
+            work.job_id,
+            work.delivery - 1,
+            work.activity_id,
+            extra={
+                "event": "stream-poison-message-detected",
+                "job_id": work.job_id,
+                "activity_id": work.activity_id,
+                "deliveries": work.delivery - 1,
+            },
         )
         self._writer.bury(work, message, {"message": message, "code": LOST})
 

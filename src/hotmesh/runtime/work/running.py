@@ -180,7 +180,11 @@ class Callbacks:
         elif not held:
             add(self._metrics.lost_leases, work.topic)
             logger.warning(
-                "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+                work.topic,
+                work.job_id,
+                work.activity_id,
+                extra={"event": "stream-lease-lost", "job_id": work.job_id, "activity_id": work.activity_id},
             )
         else:
             self._answers.answer(served, work, response)
@@ -196,8 +200,13 @@ class Callbacks:
         else:
             self._leases.release(work.key)
             logger.error(
-                "stream-lease-expired",
+                "worker %s of job %s ran longer than the %s s that a callback may, and was cut off (activity %s)",
+                work.topic,
+                work.job_id,
+                f"{self._settings.longest_callback:g}",
+                work.activity_id,
                 extra={
+                    "event": "stream-lease-expired",
                     "job_id": work.job_id,
                     "activity_id": work.activity_id,
                     "seconds": self._settings.longest_callback,

@@ -4,6 +4,7 @@ HotMeshError
 ├── ConfigError                 an argument, option or environment variable is wrong
 ├── CompileError                .problems: everything that is wrong with a graph, at once
 ├── MappingError                an expression could not be evaluated: which, where, why
+├── InstanceFailedError         an instance has ended by a fault, and not by stop
 ├── EngineRequiredError         this instance was started with engine=False
 ├── AppNotFoundError            nothing has been deployed and activated under this app id
 ├── VersionNotFoundError        this version was never deployed
@@ -106,6 +107,16 @@ class MappingError(HotMeshError):
         super().__init__(message)
         self.expression = expression
         self.argument = argument
+
+
+class InstanceFailedError(HotMeshError):
+    """An instance has ended, and nobody has stopped it. `__cause__` is what has ended it; work goes on elsewhere."""
+
+    def __init__(self, app_id: str, guid: str, failure: BaseException) -> None:
+        what = str(failure) or "it was cancelled, as all tasks are at the end of asyncio.run"
+        super().__init__(f"instance {guid} of app {app_id} has ended by {type(failure).__name__}: {what}")
+        self.app_id = app_id
+        self.guid = guid
 
 
 class EngineRequiredError(HotMeshError):

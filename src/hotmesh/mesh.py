@@ -125,6 +125,10 @@ class HotMesh(Face):
         """Stop taking work, let running callbacks finish (at most `grace`), give back the rest, disconnect. Idempotent."""
         await self._running.lifetime.stop(grace)
 
+    async def closed(self) -> None:
+        """Wait for the end, whoever brings it about. Raises InstanceFailedError if it is a fault, and not `stop`."""
+        await self._member.lifetime.closed()
+
     @property
     def stopped(self) -> bool:
         """Whether `stop` has been called, or a failure has ended this instance."""
@@ -189,8 +193,7 @@ class HotMesh(Face):
         if connection is not None:
             self._member.lifetime.check("pub")
             return await start_within(self._member.surroundings, connection, request)
-        job = await self._member.running_engine("pub").start(request)
-        return job.job_id
+        return (await self._member.running_engine("pub").start(request)).job_id
 
     async def pubsub(
         self,
@@ -298,7 +301,7 @@ class HotMesh(Face):
         `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
         """
         options = interrupt_options(reason, expire, code, stack, throw=throw, descend=descend)
-        job_id = checked_text(job_id, "job_id")
+        checked_text(job_id, "job_id")
         return await self._member.messages.interrupt(job_id, options, suppress=suppress)
 
     @overload

@@ -40,15 +40,18 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
     try:
         encoded = _payload_encoder.encode(value)
         encoded.decode()
-    except Exception as error:  # a conversion is the user's code, and may raise anything
-        path, problem = _find_problem(value)
-        raise PayloadError(f"{what} cannot be stored as JSON: {problem or error} at {path}") from error
+    except Exception as error:
+        # Conversions are code of users, and may raise anything.
+        path, problem = _looked_for(value)
+        raise PayloadError(
+            f"{what} cannot be stored as JSON: {problem or _words(error)} at {path or '$'}"
+        ) from error
     if len(encoded) > limit:
         message = f"{what} has {len(encoded):,} bytes of JSON, more than the limit of {limit:,} (max_payload)"
         raise MessageTooLargeError(message)
     # Only a float that JSON cannot express becomes a null that was not there.
     if b"null" in encoded and not _is_surely_finite(value):
-        path, problem = _find_problem(value)
+        path, problem = _looked_for(value)
         if problem is not None:
             raise PayloadError(f"{what} cannot be stored as JSON: {problem} at {path}")
     return encoded
@@ -124,6 +127,21 @@ def _is_surely_finite(value: Any) -> bool:
     except RecursionError:
         return False
     return kind in _HARMLESS or (kind is float and math.isfinite(value))
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - even that is code of users
+        return type(error).__name__
+
+
+def _looked_for(value: Any) -> tuple[str, str | None]:
+    """As `_find_problem`, also where looking at the value raises something."""
+    try:
+        return _find_problem(value)
+    except Exception as error:  # noqa: BLE001 - as above
+        return "$", f"a value of type {type(value).__name__}, which raised {type(error).__name__},"
 
 
 def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.duration import Duration, seconds
-from hotmesh.errors import ConnectionLostError
+from hotmesh.errors import ConnectionLostError, InstanceFailedError
 from hotmesh.postgres.connect.belonging import Home
 from hotmesh.runtime import outage
 from hotmesh.runtime.registry import PROCESS
@@ -119,6 +119,14 @@ class Lifetime:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.stop(grace), self.home.loop))
         else:
             raise self.home.refusal()
+
+    async def closed(self) -> None:
+        """Wait for the end of this member, whoever brings it about. Raises InstanceFailedError if that is not `stop`."""
+        if self.runner is not None:
+            await asyncio.wait([self.runner])
+        if self.failure is not None:
+            app_id, guid = self._log_context.app_id, self._log_context.guid
+            raise InstanceFailedError(app_id, guid, self.failure) from self.failure
 
     async def watch(self) -> None:
         """Wait for the end of this outpost, and raise the failure that has ended it: its instance fails, too."""

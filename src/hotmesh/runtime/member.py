@@ -248,6 +248,8 @@ class Member:
         """Leave nobody waiting, and close what is open."""
         self.callers.close(self.lifetime.over("this call"))
         self.subscribers.close()
+        if self.events is not None:
+            self.events.close()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(5):
                 await self.outposts.stop(0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
-import anyio
+from msgspec import to_builtins
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.state.job import dimension_text
@@ -46,7 +44,8 @@ def message_from(work: HeldWork, app_id: str) -> StreamData:
         metadata["spn"] = work.span_id
     if work.attempt:
         metadata["try"] = work.attempt
-    return StreamData(metadata, work.data)
+    # A copy, of all containers in it: what came with a step of this process is also the job's own.
+    return StreamData(metadata, to_builtins(work.data))
 
 
 def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPolicy | None) -> dict[str, Any]:
@@ -117,12 +116,8 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def is_cancelled() -> bool:
-    """Whether this task is being cancelled from outside, by one of its scopes or by the event loop."""
-    task = asyncio.current_task()
-    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
-
-
-def timed_out(worker: Worker, limit: float) -> Response:
+def timed_out(worker: Worker, limit: float, error: BaseException | None) -> tuple[Response, TimeoutError]:
+    """The outcome of a callback that was cut off, and the error to log, with the place where it was (`error`)."""
     message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
-    return Failure(message, TIMEOUT, "TimeoutError")
+    response = Failure(message, TIMEOUT, "TimeoutError")
+    return response, TimeoutError(message).with_traceback(None if error is None else error.__traceback__)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
-
-import anyio
-import anyio.to_thread
 
 from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
@@ -19,7 +16,9 @@ from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.messages import StreamData
+from hotmesh.runtime.apart import called
+from hotmesh.runtime.messages import AsyncCallback, StreamData
+from hotmesh.runtime.threads import Threads
 
 Callback = Callable[[StreamData], Any]
 
@@ -129,17 +128,14 @@ def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float 
     """
     policy = work.retry_policy or worker
     done = work.attempt + 1
+    if done >= most_attempts(worker, work, code):
+        return None
     if policy is not None:
-        if done >= policy.maximum_attempts:
-            return None
         try:
             delay = policy.initial_interval * policy.backoff_coefficient**done
         except OverflowError:
             delay = policy.maximum_interval
         return float(min(delay, policy.maximum_interval))
-    rule = (work.retry or {}).get(str(code))
-    if rule is None or done > int(rule[0]):
-        return None
     return float(10 ** min(done, 4)) / 1_000
 
 
@@ -158,18 +154,6 @@ def is_asynchronous(callback: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
 
 
-def as_coroutine(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
-    """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
-    if is_asynchronous(callback):
-        return callback
-    limiter: anyio.CapacityLimiter | None = None
-
-    async def in_thread(message: StreamData) -> Any:
-        nonlocal limiter
-        if limiter is None:
-            # Twice as many as run: one that was abandoned at its timeout still has its thread.
-            limiter = anyio.CapacityLimiter(most * 2)
-        result = await anyio.to_thread.run_sync(callback, message, abandon_on_cancel=True, limiter=limiter)
-        return await result if inspect.isawaitable(result) else result
-
-    return in_thread
+def as_coroutine(callback: Callback, threads: Threads | None) -> AsyncCallback:
+    """The callback as a coroutine function; a plain function runs in one of the threads."""
+    return callback if threads is None else partial(called, callback, threads=threads)

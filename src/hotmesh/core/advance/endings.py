@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from hotmesh.core.advance import joins
 from hotmesh.core.advance.builder import StepBuilder
 from hotmesh.core.advance.expressions import computed_seconds
 from hotmesh.core.advance.job_draft import JobDraft, View
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.advance.telling import tell
 from hotmesh.core.duration import LONGEST_TIME
-from hotmesh.core.plan.compile import ActivityPlan
-from hotmesh.core.state.job import INTERRUPTED, Dimension
+from hotmesh.core.mapping import Environment
+from hotmesh.core.plan.compile import ActivityPlan, Plan
+from hotmesh.core.state.job import INTERRUPTED, Dimension, Job
+from hotmesh.core.state.step import Step
 from hotmesh.enums import Code
 from hotmesh.errors import MappingError
 
@@ -82,6 +86,32 @@ def interrupt(builder: StepBuilder, draft: JobDraft, options: Mapping[str, Any])
     if options.get("expire") is not None:
         draft.expire = min(float(options["expire"]), LONGEST_TIME)
     tell(builder, draft, interim=False)
+
+
+def bury(
+    plan: Plan | None, job: Job, reason: str, now: datetime, environment: Environment, limits: Limits
+) -> Step:
+    """The step that ends a job which no engine could go on with: whoever waits is told, and it expires as any other.
+
+    Needs nothing that might have been in the way: no records, and no `plan` where the version is gone. Of a job that has
+    ended, or was never started, only what is still to come is dropped.
+    """
+    builder = StepBuilder(plan or Plan(job.app_id, job.version, {}, {}, {}), now, environment, (), limits)
+    draft = builder.load(job)
+    draft.dropped = True
+    if draft.over or draft.status <= 0:
+        return builder.step()
+    draft.status += INTERRUPTED
+    draft.ended = True
+    draft.error = {"message": reason, "code": Code.LOST.value, "is_stream_error": True}
+    compiled = draft.graph.expire
+    # An expression might be the very thing that cannot be worked out.
+    if compiled is None or compiled.constant:
+        draft.expire = expiry(builder, draft, None)
+    elif draft.expire is None:
+        draft.expire = limits.expire
+    tell(builder, draft, interim=False)
+    return builder.step()
 
 
 def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | None) -> float | None:

@@ -276,7 +276,7 @@ class ConnectionSource:
                 connection = cast("Driver", await self._pool.acquire(timeout=timeout))
             elif self._factory is not None:
                 with anyio.fail_after(timeout):
-                    connection = await _made(self._factory)
+                    connection = await self._made_by(self._factory)
             else:
                 connection = await asyncpg.connect(**self._arguments(timeout))
         except ConfigError:
@@ -285,6 +285,19 @@ class ConnectionSource:
             raise ConnectionFailedError(self._why(error, timeout)) from error
         keep_alive(connection)
         return connection
+
+    async def _made_by(self, factory: Factory) -> Driver:
+        """What the users' function makes. It may raise anything; once it has worked, that says that there is no connection."""
+        try:
+            return await _made(factory)
+        except (OSError, HotMeshError, *DRIVER_ERRORS):
+            raise
+        except Exception as error:
+            if not self.reached:
+                raise  # a mistake in it is shown as it is
+            raise ConnectionFailedError(
+                f"the function that connects raised {type(error).__name__}: {error}"
+            ) from error
 
     def _arguments(self, timeout: float) -> dict[str, Any]:
         options = {"timeout": timeout, **self._options}

@@ -43,6 +43,7 @@ class CachedJob:
         "job",
         "job_id",
         "job_size",
+        "refusals",
         "size",
     )
 
@@ -55,6 +56,9 @@ class CachedJob:
         self.blocked = 0
         """Commits in a row that found the job in another transaction's hands."""
         self.failures = 0
+        """Times in a row that what was reported failed its activity instead."""
+        self.refusals = 0
+        """Commits in a row that the database refused for reasons of its own, as far as is known."""
         self.size = 0
         """Bytes, as far as they are known; `job_size`: those of them that are not records."""
         self.job_size = 0

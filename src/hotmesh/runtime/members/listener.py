@@ -97,10 +97,11 @@ class Listener:
         self._outage = current()
         while True:
             since = anyio.current_time()
-            error: HotMeshError = ConnectionLostError("the session that listens has ended")
+            error: Exception = ConnectionLostError("the session that listens has ended")
             try:
                 await self._listen(source, task_status)
-            except HotMeshError as failure:
+            except Exception as failure:
+                # A function that connects is the users', and may raise anything.
                 if not self._started:
                     raise
                 error = failure

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from hotmesh.core.arguments import is_storable
 from hotmesh.core.wire import dumps_text
-from hotmesh.errors import ConfigError, DatabaseError
+from hotmesh.errors import ConfigError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import Rates, read_rates, store_rate
 from hotmesh.runtime.engine.engine import Engine
@@ -125,7 +125,7 @@ class Throttles:
             try:
                 await self._read()
                 delay = 0.1
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end this loop
                 logger.warning("rates could not be read", extra={"error": str(error)})
                 self._to_read.set()
                 await anyio.sleep(delay)

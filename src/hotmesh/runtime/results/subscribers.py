@@ -234,7 +234,7 @@ class Subscribers:
                 continue
             try:
                 await subscriptions.subscribe(self._database, self._member, topics, self._limits.lease)
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end this loop
                 logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
                 pause = self._limits.lease_retry
 

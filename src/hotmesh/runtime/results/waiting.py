@@ -16,7 +16,7 @@ from typing import Any
 from anyio.abc import TaskGroup
 
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import CodecError, DatabaseError, HotMeshError, JobTimeoutError
+from hotmesh.errors import CodecError, DatabaseError, JobTimeoutError
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.service import Flag
@@ -157,7 +157,7 @@ class Callers:
             except CodecError as error:
                 self.fail(generation, error)
                 continue
-            except HotMeshError as error:
+            except Exception as error:
                 logger.error("job could not be read", extra={"job_id": caller.job_id}, exc_info=error)
                 continue
             if found is None or found[0].metadata["gid"] != generation:

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.errors import DatabaseError, NoConnectionError
+from hotmesh.errors import NoConnectionError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
 from hotmesh.runtime.outage import current
@@ -68,7 +68,7 @@ class Retention:
                 current().back("retention")
             except NoConnectionError as error:
                 current().lost("retention", error, wait)
-            except DatabaseError as error:
+            except Exception as error:
                 logger.error("retention failed, and is tried again", exc_info=error)
             # Not all of them at the same moment.
             await anyio.sleep(wait * (1 + random.random() / 10))  # noqa: S311 - no secret

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.errors import DatabaseError
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.logins import sessions
@@ -72,7 +71,7 @@ class StalledLogins:
                 restrained = (
                     [] if ended is None else await sessions.restrained_workers(self._database, connection)
                 )
-        except DatabaseError as error:
+        except Exception as error:  # noqa: BLE001 - nothing may end this loop
             logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
             return False
         for session in ended or ():

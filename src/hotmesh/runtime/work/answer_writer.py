@@ -11,7 +11,7 @@ from typing import Any
 
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import CodecError
-from hotmesh.postgres.connect.failures import StatementError, passing
+from hotmesh.postgres.connect.failures import StatementError, fault, passing, translated
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag, forever
@@ -27,6 +27,9 @@ ANSWER_BATCH = 200
 
 LONGEST_ERROR = 2_000
 """Characters that are kept of the error of an attempt, the first ones."""
+
+MOST_DOUBTS = 3
+"""Refusals in a row after which it is found out whether they are for what is in an answer."""
 
 Answer = tuple[HeldWork, str, int, str | None]
 """Work, and its status, code and encoded data."""
@@ -54,6 +57,8 @@ class AnswerWriter:
         self._answers: list[Answer] = []
         self._most = ANSWER_BATCH
         """Answers that go into one statement."""
+        self._doubts = 0
+        """Refusals in a row of which it is not known whether they are for what is in the answers."""
         self._postponed: list[tuple[HeldWork, float, str | None]] = []
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
         self._wake = Flag()
@@ -130,18 +135,16 @@ class AnswerWriter:
             await self._exchange(connection, self._answers[: self._most])
         except StatementError as refusal:
             if not passing(refusal):
-                self._isolate()
+                await self._isolate(connection, own=fault(refusal) == "values")
             raise
         self._most = min(self._most * 2, ANSWER_BATCH)
+        self._doubts = 0
 
     async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
         held = await self._work.answer(
             connection,
             self._member,
-            [
-                (w.generation, w.activity_id, w.dimension, status, code, data)
-                for w, status, code, data in answers
-            ],
+            [_row(answer) for answer in answers],
             EVENTS,
         )
         del self._answers[: len(answers)]
@@ -161,14 +164,41 @@ class AnswerWriter:
                     },
                 )
 
-    def _isolate(self) -> None:
-        """Postgres refuses an answer: they are written one by one, and the one it refuses becomes an error."""
+    async def _isolate(self, connection: Any, *, own: bool) -> None:
+        """Postgres refuses an answer: they are written one by one, and one that is refused for what is in it becomes an error."""
         if self._most > 1:
             self._most = 1
             return
-        work = self._answers.pop(0)[0]
+        refused = self._answers.pop(0)
+        work = refused[0]
         error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
-        self._answers.insert(0, (work, "error", 500, dumps_text(error)))
+        failure: Answer = (work, "error", 500, dumps_text(error))
+        if own or await self._is_to_blame(connection, refused, failure):
+            self._answers.insert(0, failure)
+        else:
+            self._answers.append(refused)  # the others first
+
+    async def _is_to_blame(self, connection: Any, refused: Answer, other: Answer) -> bool:
+        """Whether an answer is refused where another one to the same work is not; nothing is written by it."""
+        self._doubts += 1
+        if self._doubts <= MOST_DOUBTS:
+            return False
+        return await self._can_be_written(connection, other) and not await self._can_be_written(
+            connection, refused
+        )
+
+    async def _can_be_written(self, connection: Any, answer: Answer) -> bool:
+        transaction = connection.transaction()
+        try:
+            with translated():
+                await transaction.start()
+                try:
+                    await self._work.answer(connection, self._member, [_row(answer)], EVENTS)
+                finally:
+                    await transaction.rollback()
+        except StatementError:
+            return False
+        return True
 
     async def _write_postponed(self, connection: Any) -> None:
         postponed = self._postponed[:ANSWER_BATCH]
@@ -194,3 +224,8 @@ class AnswerWriter:
             work, reason, error = self._buried[0]
             await self._work.bury(connection, self._member, work, reason, error, EVENTS)
             self._buried.pop(0)
+
+
+def _row(answer: Answer) -> tuple[str, str, tuple[int, ...], str, int, str | None]:
+    work, status, code, data = answer
+    return work.generation, work.activity_id, work.dimension, status, code, data

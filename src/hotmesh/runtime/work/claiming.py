@@ -128,8 +128,6 @@ class Claims:
             self._served.ended.set()
             self._free_slots(limits, claimed)
         unreadable = [work for work in claimed if work.unreadable is not None]
-        if unreadable:
-            await self._leave(unreadable)
         for work in claimed:
             served = self._served.holder(work)
             if work.unreadable is not None:
@@ -138,6 +136,9 @@ class Claims:
                 self._run(served, work, since)
         self.busy = False
         self._served.ended.set()
+        if unreadable:
+            # Last: if it cannot be given back, its leases lapse, and all that can be read runs.
+            await self._leave(unreadable)
         return len(claimed)
 
     def _hold_slots(self, selectors: Sequence[WorkSelector]) -> dict[WorkSelector, int]:

@@ -32,7 +32,7 @@
 -- 5. lock_due_jobs takes jobs with due events or timers; commit_steps writes what became of them: the job has its
 --    next seq, the records of its activities are there, what was handled is deleted, and what comes next is added.
 -- 6. What nobody can handle is put off (postpone_work, postpone_events), and in the end buried as a dead_letter
---    (bury_work, bury_broadcast), from where requeue_dead_letter brings it back.
+--    (bury_work, bury_events, bury_broadcast), from where requeue_dead_letter brings it back.
 -- 7. The step that ends the job deletes whatever was still to come. The job and its records stay until it expires;
 --    then free_expired_ids and prune delete them.
 --

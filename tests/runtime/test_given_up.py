@@ -69,7 +69,9 @@ async def test_a_job_that_is_given_up_is_told_expires_is_pruned_and_can_be_reque
         broken = True
         with pytest.raises(JobError):
             await mesh.pubsub("one", {"x": 1}, extended={"id": "poison"}, timeout=20)
-        await connection.execute("update hotmesh.job set expires_at = now() - interval '1 hour'")
+        await connection.execute(
+            "update hotmesh.job set created_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'"
+        )
         assert (await DBA.prune(APP, database_url, expire=1)).jobs == 1
 
 

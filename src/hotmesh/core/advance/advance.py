@@ -165,7 +165,7 @@ def _enter(
     """Enter `activity` below the address of its parent, on account of one obligation already counted."""
     if draft.ended or draft.status <= 0:
         return
-    if builder.budget <= 0:
+    if builder.budget <= 0 or builder.limits.enough():
         _continue_later(builder, draft, activity, parent, branch)
         return
     builder.budget -= 1

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hotmesh.core.advance.limits import Limits
-from hotmesh.core.state.job import Event, MessageReceipt
+from hotmesh.core.state.job import Event, Job, MessageReceipt
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import DatabaseError
 from hotmesh.postgres import commits
@@ -27,6 +27,7 @@ from hotmesh.runtime.engine.group_commit import GroupCommit
 from hotmesh.runtime.engine.job_cache import CachedJob, HandedEvent, JobCache, without_lapsed
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import JobLoader, RecordLoader
+from hotmesh.runtime.engine.step_watch import StepCutOffError, StepWatch
 from hotmesh.runtime.engine.ticket import Attempt, Ticket
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.metrics import add
@@ -130,6 +131,7 @@ class Advances:
         records: RecordLoader,
         stream_wake: Wake,
         recheck: Callable[[str], None],
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -143,7 +145,9 @@ class Advances:
         self._after_commit = after_commit
         self._cache = cache
         self._stream_wake = stream_wake
+        self._watch = watch
         self._step_limits = step_limits
+        self._most_cuts = limits.most_cuts
         self._most_events = limits.events_per_step
         self._loader = JobLoader(surroundings, slots, cache, records, recheck, self._submit)
 
@@ -199,9 +203,15 @@ class Advances:
             self._step_done(cached)
             return False
         try:
-            ticket.step = program.advance(
-                job, events, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
-            )
+            ticket.step = self._compute(program, job, events, ticket.taken)
+        except StepCutOffError as error:
+            cached.cuts += 1
+            if cached.cuts < self._most_cuts:
+                ticket.events = events
+                self.reload_in(ticket, self.pause(cached.cuts))
+            else:
+                self.fail(cached, events, str(error))
+            return False
         except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cached.job_id}, exc_info=error)
             self.fail(cached, events, f"the step could not be computed: {words(error)}")
@@ -209,6 +219,18 @@ class Advances:
         ticket.events = events
         ticket.epoch = self._plans.epoch
         return True
+
+    def _compute(self, program: Program, job: Job, events: Sequence[Event], taken: frozenset[str]) -> Step:
+        return self._watch.run(
+            job.job_id,
+            program.advance,
+            job,
+            events,
+            _now(),
+            self._environment,
+            taken=taken,
+            limits=self._step_limits,
+        )
 
     def still_ours(self, events: Sequence[Event]) -> Sequence[Event]:
         """The events without those that others may have taken by now; whether they have, the stream tells."""
@@ -240,7 +262,7 @@ class Advances:
         cached = ticket.cached
         self._slots.answers_committed(cached.generation, ticket.events)
         self._after_commit.apply(ticket, attempt, committed, cached)
-        cached.failures = cached.blocked = cached.refusals = 0
+        cached.failures = cached.blocked = cached.refusals = cached.cuts = 0
         self._step_done(cached)
         self._cache.evict()
 
@@ -274,9 +296,7 @@ class Advances:
             return None
         events = [failed(event, error) for event in ticket.events]
         try:
-            return program.advance(
-                cached.job, events, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
-            )
+            return self._compute(program, cached.job, events, ticket.taken)
         except Exception:  # noqa: BLE001 - then nothing can be compared
             return None
 

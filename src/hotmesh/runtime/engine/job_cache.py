@@ -37,6 +37,7 @@ class CachedJob:
     __slots__ = (
         "blocked",
         "busy",
+        "cuts",
         "events",
         "failures",
         "generation",
@@ -55,6 +56,8 @@ class CachedJob:
         self.busy = False
         self.blocked = 0
         """Commits in a row that found the job in another transaction's hands."""
+        self.cuts = 0
+        """Times in a row that a step of it was cut off."""
         self.failures = 0
         """Times in a row that what was reported failed its activity instead."""
         self.refusals = 0

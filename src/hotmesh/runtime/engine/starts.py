@@ -34,6 +34,7 @@ from hotmesh.runtime.engine.in_flight import InFlight
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.recovery import found_written
+from hotmesh.runtime.engine.step_watch import StepWatch
 from hotmesh.runtime.engine.ticket import STOPPED, Attempt, Ticket
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.surroundings import Surroundings
@@ -163,6 +164,7 @@ class Starts:
         after_commit: AfterCommit,
         cache: JobCache,
         in_flight: InFlight,
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -174,6 +176,7 @@ class Starts:
         self._after_commit = after_commit
         self._cache = cache
         self._in_flight = in_flight
+        self._watch = watch
         self._step_limits = step_limits
         self._id_held_retry = limits.id_held_retry
         self._again: list[StartTicket] = []
@@ -211,7 +214,7 @@ class Starts:
         if self._closed:
             raise HotMeshError(STOPPED)
         program = await self._plans.active_program()
-        step = program.start(request, _now(), self._environment, taken=frozenset(), limits=self._step_limits)
+        step = self._compute(program, request, frozenset())
         ticket = StartTicket(self, request, step, self._plans.epoch)
         self._in_flight.begin()
         self._group_commit.submit(ticket)
@@ -324,11 +327,20 @@ class Starts:
         ticket.tell(error)
         return False
 
+    def _compute(self, program: Program, request: StartRequest, taken: frozenset[str]) -> Step:
+        return self._watch.run(
+            request.job_id or f"to start by {request.topic}",
+            program.start,
+            request,
+            _now(),
+            self._environment,
+            taken=taken,
+            limits=self._step_limits,
+        )
+
     def _compute_again(self, program: Program, ticket: StartTicket) -> None:
         try:
-            step = program.start(
-                ticket.request, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
-            )
+            step = self._compute(program, ticket.request, ticket.taken)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             ticket.tell(error)
             return

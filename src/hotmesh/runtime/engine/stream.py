@@ -32,6 +32,7 @@ from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
 from hotmesh.runtime.engine.rate import EngineRate
+from hotmesh.runtime.engine.step_watch import StepCutOffError, StepWatch
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.engine.writer import CommitWriter
 from hotmesh.runtime.pace import RELOOK
@@ -82,6 +83,7 @@ class EngineStream:
         after_commit: AfterCommit,
         rate: EngineRate,
         wake: Wake,
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -97,6 +99,7 @@ class EngineStream:
         self._after_commit = after_commit
         self._rate = rate
         self._wake = wake
+        self._watch = watch
         self._step_limits = step_limits
         self._limits = limits
         self.failures = 0
@@ -282,7 +285,9 @@ class EngineStream:
         program = await self._program(job, events)
         if program is None:
             return None
-        step = program.advance(
+        step = self._watch.run(
+            job.job_id,
+            program.advance,
             job,
             events,
             datetime.now(UTC),
@@ -360,6 +365,9 @@ class EngineStream:
         # What Postgres refuses for its values is refused again; what could not be computed may be, by another release.
         refused = isinstance(error, DatabaseError)
         if refused and await self._fail(connection, _Failing(generation, not_stored(error))):
+            return 1
+        cut_off = isinstance(error, StepCutOffError) and attempt + 1 >= self._limits.most_cuts
+        if cut_off and await self._fail(connection, _Failing(generation, str(error))):
             return 1
         try:
             outcome = await self._postpone(connection, due.job, attempt, error)

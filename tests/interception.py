@@ -13,6 +13,7 @@ import pytest
 
 from hotmesh import HotMesh
 from hotmesh.errors import ConnectionLostError
+from hotmesh.postgres import commits
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.work import WorkQueue
 
@@ -84,3 +85,22 @@ def lose_one(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> asyncio
     answer, lost = losing(getattr(owner, name), when=bool)
     monkeypatch.setattr(owner, name, answer)
     return lost
+
+
+class Turnstile:
+    """Holds back the commits of an engine, and counts them: all, and those that are on their way."""
+
+    def __init__(self, mesh: HotMesh) -> None:
+        self.all = self.waiting = self.most = 0
+        self.open = asyncio.Event()
+        self._honest = intercept(database_of(mesh), commits.commit, self._commit)
+
+    async def _commit(self, *arguments: Any, **options: Any) -> Any:
+        self.all += 1
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            await self.open.wait()
+            return await self._honest(*arguments, **options)
+        finally:
+            self.waiting -= 1

@@ -13,10 +13,9 @@ import pytest
 
 from harness import Doubler, connected, eventually, init_within, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
-from hotmesh.postgres import commits
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.limits import MemberLimits
-from interception import database_of, intercept
+from interception import Turnstile
 
 pytestmark = pytest.mark.anyio
 
@@ -25,25 +24,6 @@ APP = "commits"
 
 async def double(message: StreamData) -> dict[str, Any]:
     return {"y": message.data["x"] * 2}
-
-
-class Turnstile:
-    """Holds back the commits of an engine, and counts them: all, and those that are on their way."""
-
-    def __init__(self, mesh: HotMesh) -> None:
-        self.all = self.waiting = self.most = 0
-        self.open = asyncio.Event()
-        self._honest = intercept(database_of(mesh), commits.commit, self._commit)
-
-    async def _commit(self, *arguments: Any, **options: Any) -> Any:
-        self.all += 1
-        self.waiting += 1
-        self.most = max(self.most, self.waiting)
-        try:
-            await self.open.wait()
-            return await self._honest(*arguments, **options)
-        finally:
-            self.waiting -= 1
 
 
 async def all_done(mesh: HotMesh, calls: list[asyncio.Task[Any]], url: str) -> None:

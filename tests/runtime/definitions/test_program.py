@@ -75,4 +75,6 @@ async def test_whatever_program_a_version_has_decides(database_url: str) -> None
         await mesh.deploy(one_worker("programs"))
         await mesh.activate("1")
         assert (await mesh.pubsub("one", {"x": 2}, timeout=10)).data == {"y": 4}
-        assert [asked for program in programs for asked in program.asked] == ["start", "answer"]
+        asked = [what for program in programs for what in program.asked]
+        # What an answer needs is asked if it comes before this process has the job in memory.
+        assert [what for what in asked if what != "needs"] == ["start", "answer"]

@@ -155,7 +155,11 @@ def test_the_app_id_must_be_that_of_the_deploying_app() -> None:
 
     assert not check_app_id(app, "demo")
     (problem,) = check_app_id(app, "other")
-    assert (problem.rule, problem.message, problem.line) == ("V16", "App ID mismatch: demo !== other", 2)
+    assert (problem.rule, problem.message, problem.line) == (
+        "V16",
+        "App ID mismatch: demo !== other: the document is of app demo, this instance of app other",
+        2,
+    )
 
 
 def test_the_app_id_a_is_reserved() -> None:

@@ -10,13 +10,11 @@ import click
 
 from hotmesh.observe.apps import check_app, list_apps, unused
 from hotmesh.observe.observer import Observer, observing
-from hotmesh.postgres.connect.options import ConnectionLike
-from hotmesh.postgres.connect.source import ConnectionSource
 
 
 @asynccontextmanager
 async def looking(
-    connection: ConnectionLike | ConnectionSource,
+    connection: str | None,
     namespace: str,
     app_id: str | None = None,
     *,

@@ -228,11 +228,27 @@ async def _has_ledger(connection: Driver, schema: str) -> bool:
     return bool(await connection.fetchval(sql.query("has_ledger", schema), schema))
 
 
+async def no_tables(connection: Driver, schema: str) -> SchemaError | None:
+    """The error that says that a namespace has no tables, and which have; None if it has."""
+    with translated():
+        row = await connection.fetchrow(sql.query("namespaces", schema))
+    if row is None or schema in row["namespaces"]:
+        return None
+    others = ", ".join(row["namespaces"]) or "none"
+    return SchemaError(
+        f"there are no hotmesh tables in namespace {schema} of database {row['database']}; namespaces that have: "
+        f"{others}; name one of these, or run `hotmesh migrate`"
+    )
+
+
 async def verify(source: ConnectionSource, schema: str) -> None:
     """Raise SchemaError unless the schema is exactly what this release needs; runs no DDL."""
     connection = await source.connect()
     try:
         wanted = await pending(connection, schema)
+        missing_all = None if wanted.ledger or not wanted else await no_tables(connection, schema)
+        if missing_all is not None:
+            raise missing_all
     finally:
         await source.release(connection)
     if wanted:

@@ -162,7 +162,12 @@ def _check_identity(wanted: Any) -> None:
 
 def _check_name(option: str, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.match(value):
-        raise ConfigError(f"config.{option} [{value}] is invalid")
+        word = "app_id" if option == "appId" else option
+        near = re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-") if isinstance(value, str) else ""
+        hint = f"; how about {near!r}?" if near else ""
+        raise ConfigError(
+            f"config.{option} [{value}] is invalid: {word} {value!r} cannot be used, letters, digits and hyphens only{hint}"
+        )
 
 
 def _check_role(wanted: Any) -> None:

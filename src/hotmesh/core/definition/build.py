@@ -36,6 +36,9 @@ def build_app(document: Document) -> tuple[App | None, list[Problem]]:
     report = Report(document)
     root = document.data
     if not isinstance(root, Mapping) or "app" not in root:
+        if root is None:
+            report.error(SHAPE, "the file is empty: a graph document is a mapping with the key app", "")
+            return None, report.problems
         report.error(
             SHAPE, "a graph document is a mapping with the key app", "", suggestion=_misspelled_app(root)
         )

@@ -50,7 +50,11 @@ def check_app_id(app: App, expected: str) -> list[Problem]:
     if not app.id or app.id == expected:
         return []
     report = Report(app.document)
-    report.error("V16", f"App ID mismatch: {app.id} !== {expected}", "/app/id")
+    report.error(
+        "V16",
+        f"App ID mismatch: {app.id} !== {expected}: the document is of app {app.id}, this instance of app {expected}",
+        "/app/id",
+    )
     return report.problems
 
 
@@ -87,10 +91,10 @@ def graphs_have_one_trigger(app: App, report: Report) -> None:
         if not triggers and isinstance(report.document.at(f"{graph.pointer}/activities"), Mapping):
             report.error(
                 "V5",
-                "collator-trigger-activity-not-found",
+                "collator-trigger-activity-not-found: the graph has no trigger, by which it begins",
                 f"{graph.pointer}/activities",
                 name=True,
-                suggestion="one activity has type: trigger",
+                suggestion="one activity needs type: trigger",
             )
         for extra in triggers[1:]:
             message = f"a graph has one trigger; {triggers[0].id} is already one"

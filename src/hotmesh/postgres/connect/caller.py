@@ -126,4 +126,6 @@ def _sqlstate(error: BaseException) -> str | None:
 
 def _unknown(connection: Any) -> ConfigError:
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-    return ConfigError(f"connection= takes {_ACCEPTED}, not {kind}")
+    # Django's names a wrapper, and the wrapper holds the driver's own connection.
+    hint = "; of Django pass connection.connection" if kind.startswith("django.") else ""
+    return ConfigError(f"connection= takes {_ACCEPTED}, not {kind}{hint}")

@@ -11,6 +11,7 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
+from hotmesh.postgres.connect.address import address, reason
 from hotmesh.postgres.connect.belonging import check_driver
 from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
@@ -41,7 +42,9 @@ class ConnectionSource:
         *,
         direct: ConnectionLike | Literal[False] = None,
         application_name: str = "hotmesh",
+        origin: str = "connection=",
     ) -> None:
+        self._origin = origin
         self._pool: asyncpg.Pool | None = None
         self._factory: Factory | None = None
         self._options: dict[str, Any] = {}
@@ -74,7 +77,9 @@ class ConnectionSource:
         elif direct is True:
             raise ConfigError("direct_connection= takes what connection= takes, or False, not True")
         elif direct is not None:
-            self.direct = ConnectionSource(direct, application_name=application_name)
+            self.direct = ConnectionSource(
+                direct, application_name=application_name, origin="direct_connection="
+            )
 
     @classmethod
     def find(
@@ -94,16 +99,17 @@ class ConnectionSource:
             direct = os.environ.get("HOTMESH_DIRECT_URL") or None
         url = os.environ.get("HOTMESH_DATABASE_URL")
         if url:
-            return cls(url, direct=direct, application_name=application_name)
+            return cls(url, direct=direct, application_name=application_name, origin="HOTMESH_DATABASE_URL")
         if any(os.environ.get(name) for name in LIBPQ):
-            return cls({}, direct=direct, application_name=application_name)
+            names = ", ".join(name for name in LIBPQ if os.environ.get(name))
+            return cls({}, direct=direct, application_name=application_name, origin=names)
         if direct is not None:
             raise ConfigError(
                 "there is a direct connection, and none for everything else: set connection= or HOTMESH_DATABASE_URL"
             )
         from hotmesh.postgres.local import ensure_running
 
-        return cls(ensure_running().dsn, application_name=application_name)
+        return cls(ensure_running().dsn, application_name=application_name, origin="the embedded Postgres")
 
     def logged_in(self, user: str, password: str) -> ConnectionSource:
         """A source of connections to the same place, by the same ways, with another login.
@@ -115,7 +121,7 @@ class ConnectionSource:
                 "worker_credentials= does not go with a pool or a function that connects, which has its login: pass a "
                 "DSN or options"
             )
-        other = ConnectionSource(None, application_name=self._application_name)
+        other = ConnectionSource(None, application_name=self._application_name, origin=self._origin)
         other._options = {**self._options, "user": user, "password": password}
         if self.direct is not self:
             other.direct = None if self.direct is None else self.direct.logged_in(user, password)
@@ -317,7 +323,10 @@ class ConnectionSource:
         silent = (
             f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
         )
-        return str(error) or silent
+        if self._pool is not None or self._factory is not None:
+            return str(error) or silent
+        why = reason(error, self._options) or silent
+        return f"cannot connect to Postgres at {address(self._options)} (from {self._origin}): {why}"
 
     async def release(self, connection: Driver) -> None:
         """Close a connection, or hand it back to the user's pool, as it came from there.

@@ -40,7 +40,7 @@ class Runs:
 
 
 def messages(log: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in log.records if record.name == "hotmesh.virtual"]
+    return [str(vars(record)["event"]) for record in log.records if record.name == "hotmesh.virtual"]
 
 
 async def test_a_schedule_goes_on_after_runs_that_have_failed_and_says_so(
@@ -55,7 +55,9 @@ async def test_a_schedule_goes_on_after_runs_that_have_failed_and_says_so(
 
     assert await Virtual.interrupt("fails", id="g1", **place)
     failed = [
-        record for record in caplog.records if record.getMessage() == "run of a schedule failed, it goes on"
+        record
+        for record in caplog.records
+        if vars(record).get("event") == "run of a schedule failed, it goes on"
     ]
     assert [vars(record)["run"] for record in failed[:3]] == [1, 2, 3]
     assert vars(failed[0])["error"] == "ValueError: no"
@@ -114,7 +116,7 @@ async def test_another_interval_changes_a_schedule_that_runs(
         await eventually(lambda: len(runs.times) >= 3)
 
     assert runs.times[1] - since >= 1
-    (changed,) = [record for record in caplog.records if record.getMessage() == "schedule changed"]
+    (changed,) = [record for record in caplog.records if vars(record).get("event") == "schedule changed"]
     assert vars(changed)["before"]["interval"] == 3600.0
     assert vars(changed)["after"]["interval"] == 1.0
     assert not await start(1)

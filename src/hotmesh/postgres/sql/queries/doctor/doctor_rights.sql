@@ -10,11 +10,11 @@ select w.verb || ' on ' || c.relname
             when c.relname = 'signal_lock' then array['select', 'update']
             when c.relname = 'worker_pending' then array['select', 'delete']
             else array['select', 'insert', 'update', 'delete'] end) as w(verb)
- where n.nspname = $1 and c.relkind in ('r', 'p', 'v') and c.relname <> 'worker_credential_audit'
+ where n.nspname = $1 and c.relkind in ('r', 'p', 'v') and c.relname not in ('worker_credential_audit', 'worker_mark')
    and not has_table_privilege(c.oid, w.verb)
  union all
 select 'execute on ' || p.proname
   from pg_proc as p
   join pg_namespace as n on n.oid = p.pronamespace
- where n.nspname = $1 and not (p.prosecdef and p.proname like 'worker\_%')
-   and p.proname not in ('grant_app', 'grant_worker') and not has_function_privilege(p.oid, 'execute')
+ where n.nspname = $1 and not (p.prosecdef and starts_with(p.proname, 'worker_'))
+   and p.proname not in ('grant_app', 'grant_worker', 'make_worker_mark') and not has_function_privilege(p.oid, 'execute')

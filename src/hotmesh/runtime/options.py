@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from hotmesh.core.arguments import checked_flag, checked_mapping, is_storable
+from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import seconds
+from hotmesh.core.lengths import LONGEST_APP, LONGEST_MEMBER
 from hotmesh.errors import ConfigError, NotAuthorizedError
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins.credentials import Credentials, login_of
@@ -153,9 +154,12 @@ def _check_identity(wanted: Any) -> None:
         raise ConfigError(
             f"config.namespace [{wanted.namespace}] is invalid: a schema's name has at most {LONGEST_NAMESPACE} characters"
         )
+    checked_text(wanted.app_id, "config.appId", LONGEST_APP)
     guid = wanted.guid
     if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or not is_storable(guid)):
         raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
+    if guid is not None:
+        checked_text(guid, "config.guid", LONGEST_MEMBER)
     if guid is not None and "/" in guid:  # what worker logins hold bears their name, and a / after it
         raise ConfigError(f"config.guid has no /, unlike {guid!r}")
 

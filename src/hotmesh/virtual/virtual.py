@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.lengths import LONGEST_TOPIC
 from hotmesh.core.schedule import read_rhythm
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
@@ -213,7 +214,7 @@ def _options(options: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
 def _topic(topic: str) -> str:
     if not isinstance(topic, str) or not topic:
         raise ConfigError(f"a topic must be a non-empty text, not {topic!r}")
-    return checked_text(topic, "topic")
+    return checked_text(topic, "topic", LONGEST_TOPIC)
 
 
 def _id(value: Any) -> str:

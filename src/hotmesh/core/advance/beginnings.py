@@ -168,7 +168,7 @@ def _job_id(graph: GraphPlan, request: StartRequest, context: Mapping[Any, Any])
     if graph.statistics.id is not None:
         value = graph.statistics.id.evaluate(context)
         if value not in (None, UNDEFINED, ""):
-            return column_text(value, "the job id of stats.id", LONGEST_ID)
+            return column_text(value, "the job id of stats.id", LONGEST_ID, most=None)
     return request.job_id or request.default_id
 
 
@@ -221,7 +221,7 @@ def _measure(builder: StepBuilder, draft: JobDraft, key: str, context: Mapping[A
                 time_slice(draft.created_at, statistics.granularity),
                 measure,
                 facet,
-                column_text(value, f"what the trigger counts as {measure} of {facet}"),
+                column_text(value, f"what the trigger counts as {measure} of {facet}", most=None),
                 float(number) if math.isfinite(number) else None,
             )
         )

@@ -20,6 +20,7 @@ from hotmesh.core.definition.check_flow import (
     transitions_lead_somewhere,
 )
 from hotmesh.core.definition.check_keys import keys_have_an_effect
+from hotmesh.core.definition.check_lengths import names_fit_into_the_indexes
 from hotmesh.core.definition.check_values import (
     expressions_can_be_resolved,
     expressions_stay_in_their_graph,
@@ -256,4 +257,5 @@ RULES: Final[tuple[Callable[[App, Report], None], ...]] = (
     literals_have_the_right_kind,
     statistics_are_known,
     keys_have_an_effect,
+    names_fit_into_the_indexes,
 )

@@ -10,6 +10,7 @@ import anyio
 
 from hotmesh.core.advance.activities.signal import key_by, lifetime
 from hotmesh.core.arguments import checked_mapping, checked_text, is_generation
+from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import HookPlan
 from hotmesh.core.state.job import dimension_of
@@ -88,7 +89,9 @@ class JobMessages:
         message = checked_mapping(message, "message")
         metadata = _checked_metadata(message)
         status = checked_status(message.get("status", "success"))
-        guid = checked_text(str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message")
+        guid = checked_text(
+            str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message", LONGEST_ID
+        )
         code = checked_code(message.get("code", STATUS_CODES[status]))
         data = normalise(
             message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.lengths import LONGEST_NAME, LONGEST_TOPIC
 from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
@@ -57,12 +58,14 @@ class Worker:
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
-        checked_text(self.topic, "a worker's topic")
+        checked_text(self.topic, "a worker's topic", LONGEST_TOPIC)
         check_task_queue(self.task_queue)
         checked_flag(self.readonly, f"readonly of worker {self.topic}")
         name = self.workflow_name
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")
+        if name is not None:
+            checked_text(name, f"workflow_name of worker {self.topic}", LONGEST_NAME)
         if not callable(self.callback):
             raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
         most = self.max_concurrency

@@ -11,6 +11,7 @@ from hotmesh.core.advance.expressions import computed_seconds, maps, scalar, sel
 from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.advance.outcomes import conclude, passed, waiting
 from hotmesh.core.column import column_text
+from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.step import Timer, Wait
@@ -71,7 +72,7 @@ def signal_key(value: Any, what: str) -> str:
     """The text under which a signal and its waiter meet; raises MappingError when there is none."""
     if value is None or value is UNDEFINED:
         raise MappingError(f"{what} resolved to nothing, so no signal could ever be matched to it")
-    return column_text(value, what, LONGEST_KEY)
+    return column_text(value, what, LONGEST_KEY, most=LONGEST_ID)
 
 
 def signal_view(data: Any, activity_id: str) -> Mapping[Any, Any]:

@@ -133,5 +133,5 @@ def _broadcast(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, 
     if activity.spec.scrub:
         query = {**query, "scrub": True}
     data = maps(activity, "signal_maps", context)
-    facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}")
+    facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}", most=None)
     return Broadcast(topic, facet, query, data)

@@ -103,7 +103,12 @@ class StepWatch:
             self._long_enough = True
             frame = _current_frames().get(self._thread_id)
             stack = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else ""
-            logger.warning("step takes long", extra={"job_id": job_id, "stack": stack})
+            logger.warning(
+                "a step of job %s takes long, and nothing else goes on meanwhile; it stands at\n%s",
+                job_id,
+                stack,
+                extra={"event": "step-takes-long", "job_id": job_id},
+            )
         if self._ticks < self._longest:
             return
         with self._lock:
@@ -111,7 +116,12 @@ class StepWatch:
                 return
             self._sent = True
             _interrupt(self._thread_id, _CutError)
-        logger.error("step cut off", extra={"job_id": job_id, "seconds": self._seconds})
+        logger.error(
+            "a step of job %s took longer than %s s and was cut off",
+            job_id,
+            self._seconds,
+            extra={"event": "step-cut-off", "job_id": job_id},
+        )
 
 
 def _interrupt(thread_id: int, error: type[BaseException] | None) -> None:

@@ -130,9 +130,13 @@ def test_a_paused_topic_is_not_said_to_lack_workers() -> None:
 
 
 def test_sessions_that_are_not_shown_in_full_are_spoken_of() -> None:
-    facts = Facts(server=Server(sees_all=False, role="app"), snapshots=held(seconds=None).snapshots)
+    facts = Facts(
+        server=Server(sees_all=False, role="app"), snapshots=held(seconds=None, transactions=6_000).snapshots
+    )
+    passing = Facts(server=facts.server, snapshots=held(seconds=None, transactions=40).snapshots)
 
     assert [one.code for one in examine(facts)] == ["hidden-sessions"]
+    assert examine(passing) == []
 
 
 def test_errors_come_first_and_make_the_exit_code() -> None:

@@ -16,6 +16,9 @@ Severity = Literal["warning", "error"]
 OLDEST_POSTGRES: Final = 140000
 MINUTE: Final = 60.0
 
+SUSPICIOUS: Final = 5_000
+"""Transactions that have begun since a snapshot was taken whose age in time is not shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -85,7 +88,12 @@ def connection_budget(facts: Facts) -> Iterator[Finding]:
 
 
 def hidden_sessions(facts: Facts) -> Iterator[Finding]:
-    if not facts.server.sees_all and any(snapshot.seconds is None for snapshot in facts.snapshots):
+    # Every statement holds a snapshot for a moment; one that many transactions have overtaken may be an old one.
+    hidden = any(
+        one.kind == "session" and one.seconds is None and one.transactions >= SUSPICIOUS
+        for one in facts.snapshots
+    )
+    if hidden and not facts.server.sees_all:
         yield Finding(
             "hidden-sessions",
             "warning",

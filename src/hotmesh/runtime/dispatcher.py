@@ -83,7 +83,7 @@ class Dispatcher:
         await forever(
             self._read_definitions,
             logger,
-            lost="definitions could not be read",
+            lost="the definitions",
             failed="definitions could not be read",
             longest_pause=LONGEST_PAUSE,
         )

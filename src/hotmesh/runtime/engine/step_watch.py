@@ -104,7 +104,7 @@ class StepWatch:
             frame = _current_frames().get(self._thread_id)
             stack = "".join(traceback.format_stack(frame)[-8:]) if frame is not None else ""
             logger.warning(
-                "a step of job %s takes long, and nothing else goes on meanwhile; it stands at\n%s",
+                "a step of job %s takes long, and nothing else goes on meanwhile; it stands at %s",
                 job_id,
                 stack,
                 extra={"event": "step-takes-long", "job_id": job_id},

@@ -23,7 +23,7 @@ from hotmesh.postgres.connect.driver import is_closed, terminate
 from hotmesh.postgres.connect.failures import backoff, translated
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
+from hotmesh.postgres.members import give_back_gone, gone_members, join_mesh, leave_mesh, take_guid
 from hotmesh.runtime.outage import Outage, current
 from hotmesh.runtime.service import Flag
 
@@ -38,6 +38,10 @@ class ListenerLimits:
     """Between two checks that the connection is alive, and for its answer."""
     guid_held_retry: float = 3.0
     """In which Postgres notices that a process was killed, and lets go of its guid."""
+    look_period: float = 3.0
+    """Between two looks of an engine for members that have died."""
+    confirm_after: float = 1.0
+    """Until the second look at one that has lost its lock, because it may be connecting anew."""
     steady_after: float = 5.0
     """From then on a connection was a good one, and its loss is the first."""
 
@@ -145,14 +149,40 @@ class Listener:
             else:
                 self.reconnects += 1
                 self._outage.back(LISTENER)
-            while not await lost.wait(self._limits.probe_period):
-                await self._probe(connection)
-                owns = owns or await self._take_guid(connection)
+            probe_at = anyio.current_time() + self._limits.probe_period
+            suspected: frozenset[str] = frozenset()
+            while not await lost.wait(self._pause(probe_at, suspected)):
+                if self._engine:
+                    suspected = await self._look_for_the_dead(connection, suspected)
+                if anyio.current_time() >= probe_at:
+                    await self._probe(connection)
+                    owns = owns or await self._take_guid(connection)
+                    probe_at = anyio.current_time() + self._limits.probe_period
         finally:
             self.session = None
             self.own_channel = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(source, connection, ended)
+
+    def _pause(self, probe_at: float, suspected: frozenset[str]) -> float:
+        """Seconds until there is something to do on the connection."""
+        pause = max(probe_at - anyio.current_time(), 0.0)
+        if not self._engine:
+            return pause
+        return min(pause, self._limits.confirm_after if suspected else self._limits.look_period)
+
+    async def _look_for_the_dead(self, connection: Connection, suspected: frozenset[str]) -> frozenset[str]:
+        """Let others have what members held that have died; whom to look at again soon: they may be connecting anew."""
+        with translated(), anyio.fail_after(self._limits.probe_period):
+            gone = await gone_members(self._database, connection)
+            confirmed = gone & suspected
+            given = await give_back_gone(self._database, connection, confirmed) if confirmed else ()
+        for guid, held in given:
+            if held:
+                logger.warning(
+                    "work given back of a member that is gone", extra={"gone": guid, "count": held}
+                )
+        return gone - confirmed
 
     async def _take_guid(self, connection: Connection) -> bool:
         """Have the guid on this connection; whether it was free. Raises ConfigError at the start if another instance has it.

@@ -12,7 +12,8 @@
 -- What is kept     dead_letter              what was given up, with the reason
 --                  escalation               work items for humans
 --                  measure                  what is counted about jobs
--- The mesh         subscription             processes that listen to results, while they live
+-- The mesh         member                   who is there, as far as others can tell when it is not any more
+--                  subscription             processes that listen to results, while they live
 --                  throttle                 how fast engines and workers may start
 --                  quorum_message           messages between members that are too large for a notification
 --                  upkeep                   whose turn it is to keep the tables small
@@ -337,6 +338,15 @@ create table mesh.measure (
 );
 comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
 create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
+
+create table mesh.member (
+    app_id     text        not null,
+    guid       text        not null,
+    joined_at  timestamptz not null,
+    constraint member_pk primary key (app_id, guid)
+);
+comment on table mesh.member is
+    'Members that hold the lock of their guid. A row without that lock: the member has died, and left what it held.';
 
 create table mesh.subscription (
     app_id      text        not null,

@@ -62,7 +62,7 @@ def spin(seconds: float) -> str:
 def test_a_step_that_takes_long_is_named_and_one_that_takes_longer_is_cut_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    watch = StepWatch(0.2, 0.5)
+    watch = StepWatch(0.2, 2)
     watch.start()
     try:
         with caplog.at_level(logging.WARNING, "hotmesh.engine"):
@@ -70,9 +70,9 @@ def test_a_step_that_takes_long_is_named_and_one_that_takes_longer_is_cut_off(
             assert caplog.records == []
             assert watch.run("slow", spin, 0.4) == "done"
             began = time.monotonic()
-            with pytest.raises(StepCutOffError, match=r"took longer than 0\.5 s"):
+            with pytest.raises(StepCutOffError, match="took longer than 2 s"):
                 watch.run("endless", spin, 60)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
         told = [(record.__dict__["event"], record.__dict__["job_id"]) for record in caplog.records]
     finally:
         watch.close()
@@ -87,13 +87,13 @@ def test_a_step_that_takes_long_is_named_and_one_that_takes_longer_is_cut_off(
 
 def test_a_cut_never_arrives_after_its_step() -> None:
     """Steps that end just when they are to be cut off either end or are cut off, and nothing comes later."""
-    watch = StepWatch(0.1, 0.1)
+    watch = StepWatch(0.1, 0.2)
     watch.start()
     outcomes = set()
     try:
         for number in range(20):
             try:
-                outcomes.add(watch.run("job", spin, 0.08 + number % 10 * 0.005))
+                outcomes.add(watch.run("job", spin, 0.17 + number % 10 * 0.008))
             except StepCutOffError:
                 outcomes.add("cut")
             for _ in range(2_000):

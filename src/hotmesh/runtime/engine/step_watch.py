@@ -42,7 +42,7 @@ class StepWatch:
 
     def __init__(self, long: float, longest: float) -> None:
         self._long = max(1, round(long / TICK))
-        self._longest = max(1, round(longest / TICK))
+        self._longest = max(2, round(longest / TICK))
         self._seconds = longest
         self._lock = threading.Lock()
         self._job: str | None = None
@@ -72,9 +72,17 @@ class StepWatch:
         self._job = job_id
         try:
             try:
-                return decide(*arguments, **options)
-            finally:
+                found = decide(*arguments, **options)
+            except BaseException:
                 self._over()
+                raise
+            if self._ticks:
+                self._over()
+            else:
+                self._job = (
+                    None  # nobody has looked, so nothing was sent: no lock for what takes microseconds
+                )
+            return found
         except _CutError:
             self._over()
             raise StepCutOffError(

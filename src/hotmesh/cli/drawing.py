@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich import box
 from rich.bar import Bar
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -36,14 +37,15 @@ def timeline(job: JobSummary, activities: Sequence[ActivitySummary], now: dateti
     whole = max((end - job.created_at).total_seconds(), 1e-6)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     tried = any(activity.failures for activity in activities)
-    for name, justify in (
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("activity", "left"),
         ("type", "left"),
         ("at", "right"),
         ("took", "right"),
         ("code", "right"),
-        *((("tries", "right"),) if tried else ()),
-    ):
+        ("tries", "right"),
+    )
+    for name, justify in columns if tried else columns[:-1]:
         table.add_column(name, justify=justify, no_wrap=True)
     table.add_column("", ratio=1, min_width=20)
     for activity in activities:

@@ -269,7 +269,7 @@ def stuck_jobs(app: AppState) -> Iterator[Finding]:
             "stuck-job",
             "error",
             f"{many} jobs run, and nothing is waiting that could let them go on: {some}",
-            f"hotmesh explain {app.stuck[0].job_id} --app {app.app_id}; interrupt them, and report it",
+            f"hotmesh explain {next(iter(app.stuck)).job_id} --app {app.app_id}; interrupt them, and report it",
             app.app_id,
         )
 

@@ -58,18 +58,19 @@ async def _fetch_row(
         return tuple(await connection.fetchrow(f"{select}({places})", *texts) or ())
     # A cursor of psycopg's own, and not of the connection's factory, whose placeholders and rows may be others.
     places = ", ".join(f"%s::{kind}" for kind in types)
+    statement: Any = f"{select}({places})"
     if _is(connection, "psycopg", "AsyncConnection"):
         from psycopg import AsyncCursor
 
         async with AsyncCursor(connection, row_factory=_psycopg_rows()) as cursor:
-            await cursor.execute(f"{select}({places})", arguments)
+            await cursor.execute(statement, arguments)
             return tuple(await cursor.fetchone() or ())
     if _is(connection, "psycopg", "Connection"):
         from psycopg import Cursor
 
         def run() -> Sequence[Any]:
             with Cursor(connection, row_factory=_psycopg_rows()) as cursor:
-                cursor.execute(f"{select}({places})", arguments)
+                cursor.execute(statement, arguments)
                 return tuple(cursor.fetchone() or ())
 
         return await anyio.to_thread.run_sync(run)

@@ -14,7 +14,6 @@ import asyncio
 import logging
 import time
 from contextvars import Context, copy_context
-from functools import partial
 from typing import Any, Literal
 
 import anyio
@@ -296,7 +295,8 @@ class Callbacks:
 
     def _free_in_time(self, run: _Run) -> None:
         if run.thread is not None and not run.thread.ended and self._context is not None:
-            run.thread.on_end = partial(self._context.copy().run, self._free, run)
+            context = self._context.copy()
+            run.thread.on_end = lambda: context.run(self._free, run)
 
     def _free(self, run: _Run) -> None:
         """A callback is over, after its outcome was decided: its slot is free."""

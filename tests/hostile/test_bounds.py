@@ -19,15 +19,18 @@ from hotmesh import ConfigError, HotMesh, rotate_worker_password
 from hotmesh.postgres import migrate, sql
 from hotmesh.postgres.connect.failures import StatementError
 from hotmesh.postgres.connect.source import ConnectionSource
-from hotmesh.runtime.upkeep import stalled_logins
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.upkeep.stalled_logins import StalledLoginLimits
 
 pytestmark = pytest.mark.anyio
 
 
+OFTEN = MemberLimits(stalled_logins=StalledLoginLimits(look_period=0.2, idle_period=0.2))
+"""Of a member that looks often, and lets transactions be open for as long as ever."""
+
+
 @pytest.fixture
-async def stage(guarded_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(stalled_logins, "LOOK_PERIOD", 0.2)
-    monkeypatch.setattr(stalled_logins, "IDLE_PERIOD", 0.2)
+async def stage(guarded_url: str) -> AsyncIterator[Stage]:
     async with connected(guarded_url) as owner:  # the tests of this module share a database
         await owner.execute(
             """
@@ -37,7 +40,7 @@ async def stage(guarded_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
             alter table hotmesh.worker_credential_audit enable trigger only_added;
             """
         )
-    async with staged(guarded_url) as made:
+    async with staged(guarded_url, OFTEN) as made:
         yield made
 
 

@@ -8,14 +8,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from hotmesh import HotMesh
 from hotmesh.compat import normal_form
+from hotmesh.core.advance.endings import bury
+from hotmesh.core.advance.limits import DEFAULT_LIMITS
+from hotmesh.evaluate import system_environment
+from hotmesh.postgres import commits, engine_stream, loading
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.database import Database
 from hotmesh.postgres.migrate import grant
+from hotmesh.postgres.steps import Batch
 from hotmesh.runtime.limits import MemberLimits
 from hotmesh.runtime.options import Options
 from hotmesh.runtime.startup import Starting, start_instance
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from hotmesh import StreamData
+    from hotmesh.core.codec import Codec
 
 
 @contextmanager
@@ -123,6 +131,25 @@ async def settled(connection: asyncpg.Connection, app_id: str, *, within: float 
         return not last
 
     await eventually(nothing, within=within, what=lambda: f"an end of {last}")
+
+
+async def bury_job(url: str, app_id: str, job_id: str, codec: Codec | None = None) -> None:
+    """What an engine does with a job after its last try to handle what is due."""
+    database = Database(ConnectionSource(url), "hotmesh", app_id, lambda: codec)
+    try:
+        job = await loading.load_job(database, job_id)
+        assert job is not None
+        reason = "Poison message detected: by a test"
+        step = bury(None, job, reason, datetime.now(UTC), system_environment(), DEFAULT_LIMITS)
+        batch = Batch(payload=database.payload)
+        batch.add(0, step, local=(), send_delay=lambda _: 0.0)
+        async with database.connection() as connection, connection.transaction():
+            await engine_stream.bury_events(database, connection, job_id, job.generation, reason)
+            epoch = await connection.fetchval("select epoch from hotmesh.app where app_id = $1", app_id)
+            committed = await commits.commit(database, connection, batch, "engine", epoch, 1, 30.0, None)
+            assert not committed.refused
+    finally:
+        await database.close()
 
 
 def one_worker(app_id: str, topic: str = "w", *, more: str = "", activity: str = "") -> str:

@@ -5,17 +5,22 @@ Statements fail with the errors of `failing`, one after the other, and are noted
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from hotmesh.core.codec import CLEAR, Payload
+from hotmesh.core.state.job import Event
 from hotmesh.core.state.step import Work, WorkKey
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import Wanted
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.runtime.threads import Threads
 from hotmesh.runtime.wake import Wake
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers
@@ -24,7 +29,7 @@ from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.lost_reservations import LostReservations
 from hotmesh.runtime.work.running import Callbacks
 from hotmesh.runtime.work.served import Served, ServedWorker
-from hotmesh.runtime.work.worker import Callback, Worker, as_coroutine, retry_policy
+from hotmesh.runtime.work.worker import Callback, Worker, as_coroutine, is_asynchronous, retry_policy
 
 
 @dataclass
@@ -112,7 +117,7 @@ class MemoryQueue:
         self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None
     ) -> int:
         self._ask("postpone")
-        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure in postponed]
+        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure, _ in postponed]
         return len(postponed)
 
     async def bury(
@@ -203,10 +208,38 @@ async def nothing(message: object) -> None:
 def served_worker(worker: Worker) -> ServedWorker:
     slots = worker.max_concurrency or 1
     timeout = None if worker.timeout is None else float(worker.timeout)  # type: ignore[arg-type]
-    return ServedWorker(
-        worker, as_coroutine(worker.callback, slots), retry_policy(worker.retry), timeout, slots, slots
-    )
+    threads = None if is_asynchronous(worker.callback) else Threads(slots, "worker")
+    callback = as_coroutine(worker.callback, threads)
+    return ServedWorker(worker, callback, retry_policy(worker.retry), timeout, slots, slots, threads=threads)
 
 
 def a_worker(slots: int = 2, *, callback: Callback = nothing, topic: str = "w", **more: Any) -> Worker:
     return Worker(topic, callback, max_concurrency=slots, **more)
+
+
+class Workshop(Room):
+    """A room whose answers go to an engine, which notes them."""
+
+    def __init__(self, callback: Callback, slots: int = 2, **more: Any) -> None:
+        settings = more.pop("settings", {})
+        super().__init__(a_worker(slots, callback=callback, **more), **settings)
+        self.events: list[Event] = []
+        self.answers.deliver = lambda job_id, generation, event: self.events.append(event)
+
+    def take(self, *works: HeldWork, since: float | None = None) -> None:
+        for work in works:
+            self.worker().used += 1
+            self.callbacks.run_claimed(self.worker(), work, time.monotonic() if since is None else since)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            self.callbacks.start(tasks)
+            tasks.start_soon(self.writer.run)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def idle(self) -> None:
+        with anyio.fail_after(5):
+            while self.callbacks.busy or self.writer.busy or self.worker().queue:  # noqa: ASYNC110
+                await anyio.sleep(0.002)

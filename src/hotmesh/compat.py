@@ -1,7 +1,8 @@
 """Other forms in which options may be written, as engines of other languages have them: turned into ours, once.
 
-Where a message of ours has to name what was written (an alias of a setting, a level of a log), the form is known where that
-is read: `Settings`, `telemetry/logs`, `postgres/connect/options`.
+Where a message of ours has to name what was written (an alias of a setting, a level of a log), or is known only with a
+message beside it (a full answer of a callback), the form is known where that is read: `Settings`, `telemetry/logs`,
+`postgres/connect/options`, `runtime/messages`.
 """
 
 from __future__ import annotations

@@ -4,21 +4,23 @@ HotMeshError
 ├── ConfigError                 an argument, option or environment variable is wrong
 ├── CompileError                .problems: everything that is wrong with a graph, at once
 ├── MappingError                an expression could not be evaluated: which, where, why
+├── InstanceFailedError         an instance has ended by a fault, and not by stop
 ├── EngineRequiredError         this instance was started with engine=False
 ├── AppNotFoundError            nothing has been deployed and activated under this app id
 ├── VersionNotFoundError        this version was never deployed
 ├── ActivationError             the mesh did not agree on the new version
 ├── TopicNotFoundError          no graph of the active version subscribes to the topic
 ├── SignalNotFoundError         no hook rule of the active version listens on the topic
+├── SignalNotDeliveredError     a signal was required, and no job waits for it
 ├── DeadLetterNotFoundError     no dead letter has this id (any more)
 ├── WorkerRoleNotFoundError     no worker login of this name is recorded
-├── JobError                    .job_id, .code: a job ended with an error
-│   ├── JobTimeoutError         no answer in time; the job goes on
+├── JobError                    .job_id, .code, .type, .activity, .attempt: a job ended with an error
+│   ├── JobTimeoutError         no answer in time, the job goes on; a TimeoutError, too
 │   ├── DuplicateJobError       a live job has this id
 │   ├── JobCompletedError       the job has already ended
 │   ├── InactiveJobError        the job accepts no more steps
-│   └── JobNotFoundError        there is no such job
-│       └── GetStateError       …and its state was asked for
+│   └── JobNotFoundError        there is no such job (also known as GetStateError)
+├── CallbackError               what a callback raised, as it was told: the cause of a JobError
 ├── PayloadError                a value cannot be stored: what, and where in it
 │   └── MessageTooLargeError    it is JSON, but over the limit
 ├── CodecError                  a stored value cannot be decoded: its codec or key is missing here
@@ -34,9 +36,11 @@ HotMeshError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Final
 
 from hotmesh.enums import Code
 
@@ -105,16 +109,38 @@ class MappingError(HotMeshError):
         self.argument = argument
 
 
+class InstanceFailedError(HotMeshError):
+    """An instance has ended, and nobody has stopped it. `__cause__` is what has ended it; work goes on elsewhere."""
+
+    def __init__(self, app_id: str, guid: str, failure: BaseException) -> None:
+        what = str(failure) or "it was cancelled, as all tasks are at the end of asyncio.run"
+        super().__init__(f"instance {guid} of app {app_id} has ended by {type(failure).__name__}: {what}")
+        self.app_id = app_id
+        self.guid = guid
+
+
 class EngineRequiredError(HotMeshError):
     """The method needs an engine, and this instance was started with engine=False."""
 
 
 class AppNotFoundError(HotMeshError):
-    """Nothing is active under this app id: deploy and activate a graph first."""
+    """Nothing is active under this app id: deploy and activate a graph first. `apps` are the others that there are."""
 
-    def __init__(self, app_id: str) -> None:
-        super().__init__(f"no app found for id {app_id}")
+    def __init__(self, app_id: str, apps: Sequence[str] = (), *, deployed: bool = True) -> None:
+        others = [app for app in apps if app != app_id]
+        here = f"apps here: {', '.join(others)}" if others else "there is no other app here"
+        if deployed:
+            text = (
+                f"no app found for id {app_id}: nothing is active under app {app_id}, deploy and activate a version "
+                f"first ({here})"
+            )
+        else:
+            near = get_close_matches(app_id, others, 1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            text = f"there is no app {app_id}; {here}{hint}"
+        super().__init__(text)
         self.app_id = app_id
+        self.apps = tuple(others)
 
 
 class VersionNotFoundError(HotMeshError):
@@ -135,11 +161,24 @@ class TopicNotFoundError(HotMeshError):
 
     code = Code.UNKNOWN.value
 
-    def __init__(self, topic: str, app_id: str, version: str, *, hint: str = "") -> None:
-        super().__init__(
+    def __init__(
+        self, topic: str, app_id: str, version: str, topics: Collection[str] = (), *, hint: str = ""
+    ) -> None:
+        public = sorted(name for name in topics if not name.startswith("."))
+        self.message = (
             f"no subscription found for topic {topic} in app {app_id} for app version {version}{hint}"
         )
         self.topic = topic
+        text = self.message
+        if public and not hint:
+            text += f"; no graph is started by it, there are: {', '.join(public[:MOST_NAMES])}"
+            near = get_close_matches(topic, public, 1)
+            text += f" (did you mean {near[0]}?)" if near else ""
+        super().__init__(text)
+
+
+MOST_NAMES: Final = 20
+"""Names that a message lists at most."""
 
 
 class SignalNotFoundError(HotMeshError):
@@ -147,9 +186,25 @@ class SignalNotFoundError(HotMeshError):
 
     code = Code.NOT_FOUND.value
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(f"signal-not-found: unable to find hook rule for topic {topic}")
+    def __init__(self, topic: str, app_id: str | None = None, topics: Collection[str] = ()) -> None:
+        self.message = f"signal-not-found: unable to find hook rule for topic {topic}"
         self.topic = topic
+        of = "" if app_id is None else f" of app {app_id}"
+        there = ", ".join(sorted(topics)[:MOST_NAMES]) or "none"
+        super().__init__(f"{self.message}: no hook rule{of} listens on it; there are: {there}")
+
+
+class SignalNotDeliveredError(HotMeshError):
+    """A signal was `required`, and no job waits for it under any of its `keys`. It was not kept."""
+
+    code = Code.NOT_FOUND.value
+
+    def __init__(self, topic: str, keys: Sequence[str]) -> None:
+        super().__init__(
+            f"no job waits for a signal on topic {topic} with key {' or '.join(keys)}; it was dropped"
+        )
+        self.topic = topic
+        self.keys = tuple(keys)
 
 
 class DeadLetterNotFoundError(HotMeshError):
@@ -173,64 +228,138 @@ class WorkerRoleNotFoundError(HotMeshError):
         self.role_name = role_name
 
 
-class JobError(HotMeshError):
-    """A job ended with an error. `error` is the whole error object: message, code, stack and more."""
+class CallbackError(HotMeshError):
+    """What a callback raised, as it was told: it may have run in another process. The cause of a JobError.
 
-    def __init__(self, error: Mapping[str, Any], job_id: str | None = None) -> None:
+    `type` is the name of the exception's class, `message` its text, `stack` its traceback as text.
+    """
+
+    def __init__(self, kind: str, message: str, stack: str | None = None) -> None:
+        self.type = kind
+        self.message = message
+        self.stack = stack
+        super().__init__(f"\n{stack.rstrip()}" if stack else f"{kind}: {message}")
+
+
+class JobError(HotMeshError):
+    """A job ended with an error. `error` is the whole error object: message, code, stack and more.
+
+    If a callback raised it, `type` is the name of what it raised, `activity`, `topic`, `attempt` and `attempts` say
+    where and at which attempt of how many, and the cause (`__cause__`) is a CallbackError with the traceback. All of these
+    are None for an error that was returned.
+    """
+
+    def __init__(
+        self, error: Mapping[str, Any], job_id: str | None = None, *, words: str | None = None
+    ) -> None:
         self.error = dict(error)
         self.message = str(error.get("message", "unknown"))
         code = error.get("code")
         self.code = code if isinstance(code, int) else Code.UNKNOWN.value
         self.job_id = job_id
-        super().__init__(self.message)
+        self.type: str | None = error.get("type")
+        self.activity: str | None = error.get("activity")
+        self.topic: str | None = error.get("topic")
+        self.attempt: int | None = error.get("attempt")
+        self.attempts: int | None = error.get("attempts")
+        super().__init__(in_words(error, job_id) if words is None else words)
+        if self.type is not None:
+            self.__cause__ = CallbackError(self.type, self.message, error.get("stack"))
 
 
-class JobTimeoutError(JobError):
-    """No answer came in time. The job goes on; read it later with `get_state`."""
+def in_words(error: Mapping[str, Any], job_id: str | None = None) -> str:
+    """An error object in a sentence: `KeyError: 'sku' in worker charge (job H…, attempt 1 of 1)`.
 
-    def __init__(self, job_id: str | None) -> None:
-        super().__init__({"message": "timeout", "code": Code.TIMEOUT.value}, job_id)
+    `job_id`: whose error it is. It may have arisen in another job that this one awaits.
+    """
+    message, kind = str(error.get("message", "unknown")), error.get("type")
+    text = message if kind is None else f"{kind}: {message}"
+    where = place(error)
+    origin = error.get("job_id") or job_id
+    facts = [] if origin is None else [f"job {origin}"]
+    if job_id is not None and origin != job_id:
+        facts.append(f"on which job {job_id} depends")
+    if error.get("attempt") is not None:
+        facts.append(f"attempt {error['attempt']} of {error.get('attempts', error['attempt'])}")
+    return text + (f" in {where}" if where else "") + (f" ({', '.join(facts)})" if facts else "")
+
+
+def place(error: Mapping[str, Any]) -> str:
+    """Where an error arose: `worker charge`, or `activity a1 (worker charge)` if their names differ; or nothing."""
+    activity, topic = error.get("activity"), error.get("topic")
+    if not topic:
+        return f"activity {activity}" if activity else ""
+    return f"worker {topic}" if activity in (None, topic) else f"activity {activity} (worker {topic})"
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """No answer came in time. The job goes on; read it later with `get_state`. `message` is `timeout`.
+
+    `seconds` is how long was waited, `topic` that of the job.
+    """
+
+    def __init__(self, job_id: str | None, *, topic: str | None = None, seconds: float | None = None) -> None:
+        name = "the job" if job_id is None else f"job {job_id}"
+        of = "" if topic is None else f" of {topic}"
+        limit = "in time" if seconds is None else f"within {seconds:g} s (timeout={seconds:g})"
+        words = f"{name}{of} has not ended {limit}; it goes on, and get_state({topic!r}, {job_id!r}) has its result later"
+        super().__init__({"message": "timeout", "code": Code.TIMEOUT.value}, job_id, words=words)
+        self.topic = topic
+        self.seconds = seconds
 
 
 class DuplicateJobError(JobError):
     """A live job has this id: choose another id, or read that job."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__({"message": f"Duplicate job: {job_id}", "code": Code.DUPLICATE.value}, job_id)
+        message = f"Duplicate job: {job_id}"
+        words = f"{message}: a live job has this id; choose another, or read that job"
+        super().__init__({"message": message, "code": Code.DUPLICATE.value}, job_id, words=words)
 
 
 class JobCompletedError(JobError):
     """The job, or the activity of it that is meant, has already ended."""
 
-    def __init__(self, job_id: str, message: str | None = None) -> None:
-        super().__init__(
-            {"message": message or f"Job {job_id} already completed", "code": Code.INTERRUPTED.value}, job_id
-        )
+    def __init__(self, job_id: str, message: str | None = None, *, fate: str = "") -> None:
+        message = message or f"Job {job_id} already completed"
+        words = f"{message}: {fate}" if fate else message
+        super().__init__({"message": message, "code": Code.INTERRUPTED.value}, job_id, words=words)
 
 
 class InactiveJobError(JobError):
     """The job accepts no more steps."""
 
     def __init__(self, job_id: str, activity_id: str | None = None, status: int | None = None) -> None:
-        super().__init__({"message": f"Inactive job: {job_id}", "code": Code.INTERRUPTED.value}, job_id)
+        message = f"Inactive job: {job_id}"
+        of = "" if activity_id is None else f" (at activity {activity_id})"
+        words = f"{message}: it has ended or is about to, and takes no more steps{of}"
+        super().__init__({"message": message, "code": Code.INTERRUPTED.value}, job_id, words=words)
         self.activity_id = activity_id
         self.status = status
 
 
 class JobNotFoundError(JobError):
-    """There is no live job of this id: it never existed, has expired, or was scrubbed."""
+    """There is no live job of this id: it never existed, has expired, or was scrubbed.
 
-    def __init__(self, job_id: str, message: str | None = None) -> None:
-        super().__init__(
-            {"message": message or f"Job {job_id} not found", "code": Code.NOT_FOUND.value}, job_id
-        )
+    `fate` says what is known of it; `ended_at` is when it ended, if it has expired and its row is still there.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        message: str | None = None,
+        *,
+        fate: str = "",
+        ended_at: datetime | None = None,
+    ) -> None:
+        message = message or f"Job {job_id} not found"
+        words = f"{message}: {fate}" if fate else message
+        super().__init__({"message": message, "code": Code.NOT_FOUND.value}, job_id, words=words)
+        self.ended_at = ended_at
 
 
-class GetStateError(JobNotFoundError):
-    """The state of a job was asked for, and there is no such job."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, f"{job_id} Not Found")
+GetStateError = JobNotFoundError
+"""The same, by the name under which `get_state` has always raised it."""
 
 
 class PayloadError(HotMeshError):

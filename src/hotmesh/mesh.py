@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 from hotmesh import compat
-from hotmesh.core.arguments import checked_text
+from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.values import UNDEFINED
@@ -22,8 +22,10 @@ from hotmesh.postgres.logins import roles
 from hotmesh.postgres.logins.credentials import Credentials
 from hotmesh.runtime import ids, registry
 from hotmesh.runtime.calls.deployment import GraphLike
+from hotmesh.runtime.calls.messages_for_jobs import SignalOutcome
 from hotmesh.runtime.calls.request import answer, interrupt_options, start_request
 from hotmesh.runtime.calls.starting import start_within
+from hotmesh.runtime.face import Face
 from hotmesh.runtime.member import Member
 from hotmesh.runtime.members.bus import QuorumSubscriber
 from hotmesh.runtime.members.messages import Scope
@@ -38,7 +40,7 @@ from hotmesh.runtime.telemetry.tracing import TelemetryOption
 from hotmesh.runtime.work.worker import Worker
 
 
-class HotMesh:
+class HotMesh(Face):
     """A connection of this process to an app. Make one with `HotMesh.init`.
 
     async with HotMesh.init(app_id="shop", workers=[Worker("charge", charge)]) as mesh:
@@ -95,7 +97,7 @@ class HotMesh:
 
     def __init__(self, member: Member) -> None:
         """The face of a member that runs. `init` makes both."""
-        self._member = member
+        super().__init__(member)
         self.app_id = member.options.app_id
         self.namespace = member.options.namespace
         self.guid_ = member.options.guid
@@ -121,19 +123,23 @@ class HotMesh:
 
     async def stop(self, grace: Duration | None = None) -> None:
         """Stop taking work, let running callbacks finish (at most `grace`), give back the rest, disconnect. Idempotent."""
-        await self._member.lifetime.stop(grace)
+        await self._running.lifetime.stop(grace)
+
+    async def closed(self) -> None:
+        """Wait for the end, whoever brings it about. Raises InstanceFailedError if it is a fault, and not `stop`."""
+        await self._member.lifetime.closed()
 
     @property
     def stopped(self) -> bool:
         """Whether `stop` has been called, or a failure has ended this instance."""
-        return self._member.lifetime.stopped
+        return self._running.lifetime.stopped
 
     @property
     def outposts(self) -> tuple[HotMesh, ...]:
         """The members, each with a guid of its own, that serve the workers with a connection of their own."""
         return tuple(
             self._faces.setdefault(member.options.guid, HotMesh(member))
-            for member in self._member.outposts.members
+            for member in self._running.outposts.members
         )
 
     async def __aenter__(self) -> Self:
@@ -187,8 +193,7 @@ class HotMesh:
         if connection is not None:
             self._member.lifetime.check("pub")
             return await start_within(self._member.surroundings, connection, request)
-        job = await self._member.running_engine("pub").start(request)
-        return job.job_id
+        return (await self._member.running_engine("pub").start(request)).job_id
 
     async def pubsub(
         self,
@@ -209,11 +214,11 @@ class HotMesh:
             topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
         )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        answered = callers.expect(request.generation)
+        answered = callers.expect(request.generation, topic, limit)
         try:
             job = await engine.start(request)
             if not answered.done():
-                callers.sent(request.generation, job.job_id, limit)
+                callers.sent(request.generation, job.job_id)
             return answer(await answered)
         finally:
             callers.forget(request.generation)
@@ -226,15 +231,19 @@ class HotMesh:
         code: int = Code.SUCCESS.value,
         *,
         pending: bool = True,
-    ) -> str:
-        """Send a signal to the job that waits for it; returns an id of the signal.
+        required: bool = False,
+    ) -> SignalOutcome:
+        """Send a signal to the job that waits for it: `delivered`, or nobody waits yet, and it is `kept` or `dropped`.
 
-        Nobody waits yet: it is kept for 10 minutes (or `$expire` of the payload), unless `pending=False`. Raises
-        SignalNotFoundError if no hook rule listens on the topic, MappingError if the payload has no key.
+        It is kept for 10 minutes (or `$expire` of the payload), and dropped with `pending=False`. `required=True`: a job
+        has to wait for it now; else it is dropped, and SignalNotDeliveredError raised. Raises SignalNotFoundError if no
+        hook rule listens on the topic, MappingError if the payload has no key.
         """
         self._member.running_engine("signal")
         checked_text(topic, "topic")
-        return await self._member.messages.signal(topic, data, status, code, pending=pending)
+        return await self._member.messages.signal(
+            topic, data, status, code, pending=pending, required=checked_flag(required, "required")
+        )
 
     async def signal_all(
         self, topic: str, data: Mapping[str, Any], query: Mapping[str, Any], facets: Sequence[str] = ()
@@ -292,7 +301,7 @@ class HotMesh:
         `descend`: the jobs that it awaits, too. Raises JobNotFoundError and JobCompletedError unless `suppress`.
         """
         options = interrupt_options(reason, expire, code, stack, throw=throw, descend=descend)
-        job_id = checked_text(job_id, "job_id")
+        checked_text(job_id, "job_id")
         return await self._member.messages.interrupt(job_id, options, suppress=suppress)
 
     @overload
@@ -406,7 +415,7 @@ class HotMesh:
             await self._member.subscribers.remove(pattern, callback, pattern=True)
 
     async def get_state(self, topic: str, job_id: str) -> JobOutput:
-        """Metadata and data of a job. Raises GetStateError if there is none of this id."""
+        """Metadata and data of a job. Raises JobNotFoundError if there is none of this id."""
         del topic
         return await self._member.state(checked_text(job_id, "job_id"))
 
@@ -419,7 +428,7 @@ class HotMesh:
 
         `:` is the status; each column of the job's row has its own name, as in `docs/sql.md`; search fields (`_sku`)
         and markers (`-done`) stand under theirs; `<activity>,<address>` (`charge,0,0`) is what one pass of an activity
-        left; `-cancelled-` is `1` after `cancel`. Raises GetStateError.
+        left; `-cancelled-` is `1` after `cancel`. Raises JobNotFoundError.
         """
         return await self._member.reader.get_raw(checked_text(job_id, "job_id"))
 
@@ -443,7 +452,7 @@ class HotMesh:
 
         `enrich_inputs` adds `activities`: each pass of a worker with its input, output, times and error. Work that was
         answered is not kept, so its input is worked out again from what is recorded by now. `allow` and `block` choose
-        among the four members. Raises GetStateError.
+        among the four members. Raises JobNotFoundError.
         """
         checked_text(job_id, "job_id")
         return await self._member.reader.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)
@@ -466,7 +475,7 @@ class HotMesh:
     @property
     def metrics_address(self) -> str | None:
         """Where Prometheus finds the metrics of this process, `host:port`; None: nowhere."""
-        return self._member.metrics_address
+        return self._running.metrics_address
 
     async def cancel(self, job_id: str) -> None:
         """Mark a job as cancelled, durably, for those who look at the mark; flows run on. No effect on no job."""

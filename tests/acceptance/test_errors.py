@@ -105,7 +105,7 @@ async def test_a_success(mesh: HotMesh) -> None:
 @pytest.mark.row(90)
 async def test_an_error_that_nobody_handles(mesh: HotMesh) -> None:
     error = await failing(mesh, "status", {"how": "error"})
-    assert (error.code, str(error)) == (422, "declined")
+    assert (error.code, error.message) == (422, "declined")
     assert error.job_id
     state = await mesh.get_state("status", error.job_id)
     assert json.loads(state.metadata.err)["code"] == 422
@@ -115,7 +115,7 @@ async def test_an_error_that_nobody_handles(mesh: HotMesh) -> None:
 @pytest.mark.row(91)
 async def test_an_error_of_a_child_is_its_parents(mesh: HotMesh) -> None:
     error = await failing(mesh, "parent", {"how": "forbidden"})
-    assert (error.code, str(error)) == (403, "not you")
+    assert (error.code, error.message) == (403, "not you")
     assert error.job_id
     expected = '{"message":"not you","code":403,"is_stream_error":true}'
     assert (await mesh.get_state("parent", error.job_id)).metadata.err == expected
@@ -160,7 +160,7 @@ async def test_each_pending_answer_is_a_pass(mesh: HotMesh) -> None:
 )
 async def test_a_callback_that_raises(mesh: HotMesh, how: str, code: int, text: str) -> None:
     error = await failing(mesh, "status", {"how": how})
-    assert (error.code, str(error)) == (code, text)
+    assert (error.code, error.message) == (code, text)
     assert "Traceback" in error.error["stack"]
 
 
@@ -208,7 +208,7 @@ async def test_an_error_is_told_once_while_siblings_go_on(
 @pytest.mark.row(99)
 async def test_an_error_without_a_code_has_500(mesh: HotMesh) -> None:
     error = await failing(mesh, "status", {"how": "without code"})
-    assert (error.code, str(error)) == (500, "no code")
+    assert (error.code, error.message) == (500, "no code")
 
 
 @pytest.mark.row(100)
@@ -243,7 +243,7 @@ async def test_the_third_execution_succeeds(mesh: HotMesh) -> None:
 async def test_two_retries_are_three_executions(mesh: HotMesh) -> None:
     error = await failing(mesh, "yaml.retry.two", {})
     first, second = gaps(str(error.job_id))
-    assert (error.code, str(error)) == (500, "not yet")
+    assert (error.code, error.message) == (500, "not yet")
     # Not seconds, and the second is the longer one; a busy machine makes them longer, never shorter.
     assert 0.009 <= first < 0.9
     assert 0.09 <= second < 0.9
@@ -264,7 +264,7 @@ async def test_a_job_whose_retries_are_used_up_has_the_error(mesh: HotMesh, modu
 
         await eventually(over)
     error = await failed
-    assert (error.code, str(error), len(tries[str(error.job_id)])) == (500, "not yet", 6)
+    assert (error.code, error.message, len(tries[str(error.job_id)])) == (500, "not yet", 6)
 
 
 @pytest.mark.row(105)
@@ -435,7 +435,7 @@ async def test_an_interrupt_of_nobody_changes_nothing(mesh: HotMesh) -> None:
 
 @pytest.mark.row(134)
 async def test_no_answer_in_time(mesh: HotMesh) -> None:
-    with pytest.raises(JobTimeoutError, match=r"^timeout$") as caught:
+    with pytest.raises(JobTimeoutError, match="has not ended within 0 s") as caught:
         await mesh.pubsub("slow", {"n": 1}, timeout=0)
     job_id = caught.value.job_id
     assert (caught.value.code, bool(job_id)) == (504, True)

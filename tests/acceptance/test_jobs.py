@@ -51,10 +51,10 @@ async def test_the_id_is_computed(mesh: HotMesh) -> None:
 @pytest.mark.row(50, 51)
 async def test_an_id_in_use_is_refused(mesh: HotMesh) -> None:
     await mesh.pub("by.id", {"id": "twice"})
-    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice$") as caught:
+    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice: ") as caught:
         await mesh.pub("by.id", {"id": "twice"})
     assert caught.value.job_id == "twice"
-    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice$"):
+    with pytest.raises(DuplicateJobError, match=r"^Duplicate job: twice: "):
         await mesh.pubsub("by.id", {"id": "twice"})
 
 
@@ -77,20 +77,20 @@ async def test_an_id_is_free_again_after_its_job_has_expired(mesh: HotMesh) -> N
         return False
 
     await eventually(gone)
-    with pytest.raises(JobNotFoundError, match=r"^again Not Found$"):
+    with pytest.raises(JobNotFoundError, match=r"^Job again not found: it ended at .* has expired"):
         await mesh.get_state("short", "again")
     assert await mesh.pub("short", {"id": "again"}) == "again"
 
 
 @pytest.mark.row(54)
 async def test_the_status_of_nobody(mesh: HotMesh) -> None:
-    with pytest.raises(JobNotFoundError, match=r"^Job nope not found$"):
+    with pytest.raises(JobNotFoundError, match=r"^Job nope not found: app [a-z]+ has no such job"):
         await mesh.get_status("nope")
 
 
 @pytest.mark.row(56)
 async def test_a_topic_that_nobody_subscribes_to(mesh: HotMesh) -> None:
-    expected = "^no subscription found for topic no.such in app jobs for app version 1$"
+    expected = "^no subscription found for topic no.such in app jobs for app version 1; .* there are: bare,"
     with pytest.raises(TopicNotFoundError, match=expected):
         await mesh.pub("no.such", {})
 
@@ -182,7 +182,7 @@ async def test_a_trace_is_continued(mesh: HotMesh) -> None:
 async def test_the_state_of_a_scrubbed_job_is_gone(mesh: HotMesh) -> None:
     job_id = await mesh.pub("bare", {})
     await mesh.scrub(job_id)
-    with pytest.raises(GetStateError, match=f"^{job_id} Not Found$"):
+    with pytest.raises(GetStateError, match=f"Job {job_id} not found"):
         await mesh.get_state("bare", job_id)
 
 

@@ -45,4 +45,7 @@ def test_a_stuck_job_is_explained(database_url: str) -> None:
     assert "start a worker on topic payments" in for_people.stdout
     found = json.loads(for_programs.stdout)
     assert (found["job_id"], found["unblock"]) == ("A1", ["start a worker on topic payments"])
-    assert (unknown.exit_code, unknown.stderr) == (1, "Error: Job nope not found\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "Error: Job nope not found: app shop has no such job, or has it no more\n",
+    )

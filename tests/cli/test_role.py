@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from click.testing import CliRunner
 
+from harness import one_worker
+from hotmesh import HotMesh
 from hotmesh.cli import main
 
 
@@ -15,7 +18,14 @@ def test_a_login_is_made_rotated_listed_and_revoked(database_url: str) -> None:
         assert done.exit_code == 0, done.output
         return done.output
 
-    made = json.loads(hotmesh("provision", "payments", "refunds", "--app", "shop", "--json"))
+    async def deploy() -> None:
+        async with HotMesh.init("shop", connection=database_url) as mesh:
+            await mesh.deploy(one_worker("shop", "payments"))
+
+    asyncio.run(deploy())
+    made = json.loads(
+        hotmesh("provision", "payments", "refunds", "--app", "shop", "--json").split("\n", 1)[1]
+    )
     name = made["role_name"]
     assert "payments__refunds" in name
     assert len(made["password"]) >= 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from base64 import b64decode, b64encode
 from typing import Any
@@ -175,3 +176,18 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigError, match=r"install the extra hotmesh\[crypto\]"):
         AesGcmCodec({"k": ONE})
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), asyncio.CancelledError()])
+def test_whatever_a_codec_raises_is_an_error_of_the_codec(error: BaseException) -> None:
+    class Leaves:
+        def encode(self, text: str, /) -> str:
+            raise error
+
+        decode = encode
+
+    payload = Payload(Leaves())
+    with pytest.raises(CodecError, match="could not encode"):
+        payload.dumps({"a": 1})
+    with pytest.raises(CodecError, match="could not decode"):
+        payload.loads('"hotmesh.codec:x"')

@@ -109,7 +109,7 @@ WATCHFUL = MemberLimits(
 
 
 @asynccontextmanager
-async def staged(url: str) -> AsyncIterator[Stage]:
+async def staged(url: str, limits: MemberLimits = WATCHFUL) -> AsyncIterator[Stage]:
     """The stage, set up in a database of its own."""
 
     async def double(message: StreamData) -> dict[str, Any]:
@@ -121,7 +121,7 @@ async def staged(url: str) -> AsyncIterator[Stage]:
         await vault.pub("order.charge", {"x": f"{SECRET} of another app"})
     async with (
         connected(url) as owner,
-        init_within(WATCHFUL, "shop", connection=url, workers=[Worker("ship", double)]) as mesh,
+        init_within(limits, "shop", connection=url, workers=[Worker("ship", double)]) as mesh,
     ):
         await mesh.deploy(graphs("shop"))
         await mesh.activate("1")

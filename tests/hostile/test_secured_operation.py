@@ -217,7 +217,16 @@ async def test_with_another_codec_it_leaves_work_to_one_that_can_read_it(
 
             async def often() -> bool:
                 await owner.execute(sooner)
-                return len([one for one in caplog.records if one.message == "work cannot be decoded"]) > 25
+                return (
+                    len(
+                        [
+                            one
+                            for one in caplog.records
+                            if one.__dict__.get("event") == "work cannot be decoded"
+                        ]
+                    )
+                    > 25
+                )
 
             await eventually(often, within=60, what="26 deliveries")
         assert double.began == []

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from tables import APP, NONE, ONE, TABLES, Tables, created, everything, make_job, moved
 
+from harness import bury_job
 from hotmesh.core.state.job import Job, MessageReceipt, Parent, WorkReceipt
 from hotmesh.core.state.step import (
     Consumed,
@@ -166,9 +167,8 @@ update hotmesh.timer set due_at = now();
     ("ending", "left", "item"),
     [
         ("a step drops it", {"activity": 1, "dead_letter": 1}, "cancelled"),
-        # A worker login goes on when the dead letter brings the job back; so that it may add to it stays.
-        ("it is given up", {"activity": 1, "dead_letter": 2, "worker_pending": 1}, "cancelled"),
-        ("it is given up after its end", {"activity": 1, "dead_letter": 2, "worker_pending": 1}, "pending"),
+        ("it is given up", {"activity": 1, "dead_letter": 2}, "cancelled"),
+        ("it is given up after its end", {"activity": 1, "dead_letter": 2}, "cancelled"),
         ("it is forgotten", {}, "pending"),
         ("it is scrubbed", {}, "cancelled"),
     ],
@@ -181,16 +181,15 @@ async def test_what_is_left_of_a_job_depends_on_how_it_ends(
     connection = tables.connection
     await connection.execute(BESIDE)
     before = await remainder(connection, neighbour)
-    bury = "select hotmesh.postpone_events($1, $2, 1.0, 'why', 1)"
     match ending:
         case "a step drops it":
             end = make_job("a", generation=job.generation, seq=2, status=0)
             await tables.commit(Step((JobChange(end, False, 1, ended=True, dropped=True),)))
         case "it is given up":
-            assert await connection.fetchval(bury, APP, job.generation) == "buried"
+            await bury_job(tables.url, APP, "a")
         case "it is given up after its end":
             await connection.execute("update hotmesh.job set status = 0, ended_at = now() where job_id = 'a'")
-            assert await connection.fetchval(bury, APP, job.generation) == "buried"
+            await bury_job(tables.url, APP, "a")
         case "it is forgotten":
             await connection.execute("select hotmesh.forget_generations(array[$1::uuid])", job.generation)
         case _:

@@ -96,7 +96,7 @@ async def test_changed_functions_are_applied_again(database_url: str) -> None:
 
 
 async def test_an_empty_database_does_not_verify_and_stays_empty(empty_database_url: str) -> None:
-    with pytest.raises(SchemaError, match=r"missing: 0001_initial.*hotmesh migrate"):
+    with pytest.raises(SchemaError, match=r"no hotmesh tables in namespace hotmesh.*hotmesh migrate"):
         await verify(ConnectionSource(empty_database_url), SCHEMA)
 
     async with connected(empty_database_url) as connection:

@@ -122,15 +122,15 @@ async def test_hot_statements_use_their_indexes_on_large_tables(tables: Tables) 
             generation,
         ),
         "postpone_work": lambda: connection.fetchval(
-            "select hotmesh.postpone_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{1}', '{true}', null)",
+            "select hotmesh.postpone_work($1, 'me', array[$2::uuid], '{a}', array['{0,0}'], '{1}', '{true}', '{no}', null)",
             APP,
             generation,
         ),
         "postpone_events": lambda: connection.fetchval(
-            "select hotmesh.postpone_events($1, $2, 1.0, 'why', 5)", APP, generation
+            "select hotmesh.postpone_events($1, $2, 1.0, 5)", APP, generation
         ),
         "bury events": lambda: connection.fetchval(
-            "select hotmesh.postpone_events($1, $2, 1.0, 'why', 1)", APP, generation
+            "select hotmesh.bury_events($1, 'job-10', $2, 'why')", APP, generation
         ),
     }
     for statistics in ("of empty tables", "as they are"):

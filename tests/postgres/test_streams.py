@@ -112,7 +112,7 @@ async def test_a_lapsed_reservation_is_rescued(stream: Stream) -> None:
     assert (again.dimension, again.attempt, again.delivery) == (first.dimension, 0, 2)
     assert not await stream.answer("dead", 1)
 
-    postponed = [(stream.generation, "a", (0, 1), 5.0, True)]
+    postponed = [(stream.generation, "a", (0, 1), 5.0, True, "E: no")]
     assert await stream.work.postpone(stream.connection, "other", postponed, None) == 1
     await stream.at(7)
     assert [(work.attempt, work.delivery) for work in await stream.claim("other")] == [(1, 1)]

@@ -200,7 +200,7 @@ async def test_a_result_waits_for_room_in_a_full_database(database_url: str) -> 
         gate.set()
         engine = mesh._member.engine
         assert engine is not None
-        await eventually(lambda: any(cached.failures > 1 for cached in engine.cache), what="a second attempt")
+        await eventually(lambda: any(cached.refusals > 1 for cached in engine.cache), what="a second attempt")
         await connection.execute("drop trigger full_disk on hotmesh.job")
         output = await waiting
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from hotmesh import ConfigError, ConnectionLostError
+from hotmesh import ConfigError, ConnectionLostError, InstanceFailedError
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.registry import Registry
 from hotmesh.runtime.telemetry.logs import LogContext
@@ -116,7 +116,9 @@ async def test_a_service_that_fails_ends_the_others_and_whoever_watches(
 
     assert isinstance(raised.value.__cause__, RuntimeError)
     assert services.seen == ["begin", "end"]
-    assert [(r.getMessage(), r.levelno) for r in caplog.records] == [("instance failed", logging.CRITICAL)]
+    assert [(r.__dict__["event"], r.levelno) for r in caplog.records] == [
+        ("instance failed", logging.CRITICAL)
+    ]
     assert lifetime.runner is not None
     assert isinstance(lifetime.runner.exception(), BaseExceptionGroup)
 
@@ -129,8 +131,29 @@ async def test_one_that_is_cancelled_from_outside_says_so(caplog: pytest.LogCapt
     lifetime.runner.cancel()
     await asyncio.wait([lifetime.runner])
 
-    assert [r.getMessage() for r in caplog.records] == ["instance cancelled, nobody has stopped it"]
+    assert [r.__dict__["event"] for r in caplog.records] == ["instance cancelled, nobody has stopped it"]
     assert isinstance(lifetime.failure, asyncio.CancelledError)
+
+
+async def test_whoever_waits_for_the_end_learns_what_brought_it_about() -> None:
+    services = Recorded()
+    stopped, failed = lifetime_of(Recorded()), lifetime_of(services)
+    await stopped.start()
+    await failed.start()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stopped.closed)
+        await anyio.wait_all_tasks_blocked()
+        await stopped.stop()
+
+    services.break_down.set()
+    with pytest.raises(
+        InstanceFailedError, match="instance me of app app has ended by RuntimeError: broken"
+    ) as raised:
+        await failed.closed()
+
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    with pytest.raises(InstanceFailedError):
+        await failed.closed()
 
 
 def test_a_guid_belongs_to_one_member_at_a_time() -> None:

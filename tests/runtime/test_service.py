@@ -49,9 +49,10 @@ async def test_a_loop_goes_on_after_whatever_goes_wrong(caplog: pytest.LogCaptur
     caplog.set_level("WARNING", logger="hotmesh.test")
 
     assert await run(None, ConnectionLostError("gone"), ValueError("odd"), None) == 4
-    assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "lost"),
+    assert [(record.levelname, record.message.partition(" (")[0]) for record in caplog.records] == [
+        ("WARNING", "no connection to Postgres"),
         ("ERROR", "failed"),
+        ("WARNING", "connected to Postgres again after 0.0 s"),
     ]
 
 

@@ -254,7 +254,9 @@ async def test_a_schedule_ends_when_a_run_has_failed_at_last(
     failing, schedule = Counted(failures=100), f"failing {attempts}"
     retry = {"maximum_attempts": attempts, "initial_interval": 0.001}
 
-    await Virtual.cron(schedule, callback=failing, id=schedule, interval=1, retry=retry, **place)
+    await Virtual.cron(
+        schedule, callback=failing, id=schedule, interval=1, retry=retry, on_error="stop", **place
+    )
 
     async def ended() -> Any:
         async with connected(module_database_url) as database:

@@ -14,6 +14,7 @@ COMMANDS = {
         "List, requeue or discard what was given up.",
     ),
     "demo": ("hotmesh.cli.demo:demo", "Run orders through a real flow and show what happened."),
+    "doctor": ("hotmesh.cli.doctor:doctor", "Say what is wrong with a mesh, and what to do."),
     "eval": (
         "hotmesh.cli.evaluate:evaluate",
         "Evaluate a mapping EXPRESSION and print the result as JSON, or `undefined`.",

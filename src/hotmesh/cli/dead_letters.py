@@ -15,10 +15,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
+from hotmesh.cli.common import (
+    connection_option,
+    json_option,
+    listing,
+    namespace_option,
+    run,
+)
+from hotmesh.cli.looking import looking, warn_of_unused
 from hotmesh.evaluate import system_environment
+from hotmesh.observe.apps import check_app
 from hotmesh.observe.dead_letters import DeadLetter, list_dead_letters
-from hotmesh.observe.observer import observing
+from hotmesh.observe.observer import Observer
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
 from hotmesh.runtime.calls.operations import JobOperations
@@ -28,6 +36,16 @@ APPLICATION: Final = "hotmesh dead-letters"
 """How Postgres names the connections of these commands."""
 
 app_option = click.option("--app", "app_id", metavar="ID", required=True, help="The app it belongs to.")
+
+
+def _ids(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    """The numbers of dead letters."""
+    for text in given:
+        if not (text.isascii() and text.isdigit() and int(text)):
+            raise click.BadParameter(
+                f"{text!r} is not a number of a dead letter: `hotmesh dead-letters list` shows them"
+            )
+    return tuple(map(int, given))
 
 
 @click.group("dead-letters")
@@ -57,7 +75,9 @@ def list_(
     """List what was given up, the newest first, with the reason."""
 
     async def read() -> list[DeadLetter]:
-        async with observing(connection, namespace, application_name=APPLICATION) as observer:
+        async with looking(connection, namespace, app_id, application_name=APPLICATION) as observer:
+            if topic is not None:
+                await warn_of_unused(observer, app_id, "work", [topic])
             return await list_dead_letters(observer, app_id, topic, job_id, limit)
 
     found = run(read)
@@ -68,7 +88,7 @@ def list_(
 
 
 @dead_letters.command()
-@click.argument("ids", metavar="ID", type=click.IntRange(1), nargs=-1, required=True)
+@click.argument("ids", metavar="ID", callback=_ids, nargs=-1, required=True)
 @app_option
 @connection_option
 @namespace_option
@@ -85,7 +105,7 @@ def requeue(ids: tuple[int, ...], app_id: str, connection: str | None, namespace
 
 
 @dead_letters.command()
-@click.argument("ids", metavar="ID", type=click.IntRange(1), nargs=-1, required=True)
+@click.argument("ids", metavar="ID", callback=_ids, nargs=-1, required=True)
 @app_option
 @connection_option
 @namespace_option
@@ -108,6 +128,7 @@ async def _operations(connection: str | None, namespace: str, app_id: str) -> As
     )
     database = Database(source, namespace, app_id)
     try:
+        await check_app(Observer(database), app_id)
         yield JobOperations(database, Plans(database), system_environment())
     finally:
         await database.close()

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich import box
 from rich.bar import Bar
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -35,14 +36,17 @@ def timeline(job: JobSummary, activities: Sequence[ActivitySummary], now: dateti
     end = max([job.ended_at or now, *(activity.ended_at or now for activity in activities)])
     whole = max((end - job.created_at).total_seconds(), 1e-6)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name, justify in (
+    tried = any(activity.failures for activity in activities)
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("activity", "left"),
         ("type", "left"),
         ("at", "right"),
         ("took", "right"),
         ("code", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        ("tries", "right"),
+    )
+    for name, justify in columns if tried else columns[:-1]:
+        table.add_column(name, justify=justify, no_wrap=True)
     table.add_column("", ratio=1, min_width=20)
     for activity in activities:
         begun = max(((activity.started_at or job.created_at) - job.created_at).total_seconds(), 0.0)
@@ -53,6 +57,7 @@ def timeline(job: JobSummary, activities: Sequence[ActivitySummary], now: dateti
             duration(begun),
             "open" if activity.ended_at is None else duration(ended - begun),
             "" if activity.code is None else str(activity.code),
+            *((_tries(activity),) if tried else ()),
             # At least a sliver: what takes no time must be seen, too.
             Bar(whole, begun, max(ended, begun + whole / 100), color=_colour(activity)),
         )
@@ -78,6 +83,15 @@ def _name(activity: ActivitySummary, activities: Sequence[ActivitySummary]) -> s
     if sum(other.activity_id == activity.activity_id for other in activities) == 1:
         return activity.activity_id
     return f"{activity.activity_id} {'.'.join(map(str, activity.dimension))}"
+
+
+def _tries(activity: ActivitySummary) -> str:
+    """How often its callback has run, as far as that is known."""
+    if activity.type != "worker":
+        return ""
+    if activity.ended_at is None:
+        return f"{activity.failures} failed" if activity.failures else ""
+    return str(activity.failures + 1)
 
 
 def _colour(activity: ActivitySummary) -> str:

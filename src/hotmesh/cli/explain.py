@@ -7,10 +7,10 @@ import json
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.looking import looking
 from hotmesh.observe.apps import deployed
 from hotmesh.observe.explain.explain import explain as explain_job
 from hotmesh.observe.explain.model import Explanation
-from hotmesh.observe.observer import observing
 
 
 @click.command()
@@ -26,5 +26,5 @@ def explain(job_id: str, app_id: str, connection: str | None, namespace: str, as
 
 
 async def _explain(connection: str | None, namespace: str, app_id: str, job_id: str) -> Explanation:
-    async with observing(connection, namespace, application_name="hotmesh explain") as observer:
+    async with looking(connection, namespace, app_id, application_name="hotmesh explain") as observer:
         return await explain_job(observer, app_id, job_id, deployed(observer, app_id))

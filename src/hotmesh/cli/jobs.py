@@ -15,12 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh.cli import drawing
-from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
-from hotmesh.errors import ConfigError, JobNotFoundError
+from hotmesh.cli.common import (
+    connection_option,
+    json_option,
+    listing,
+    namespace_option,
+    run,
+)
+from hotmesh.cli.looking import looking, warn_of_unused
+from hotmesh.errors import ConfigError, JobNotFoundError, in_words
 from hotmesh.observe.activities import ActivitySummary, list_activities
+from hotmesh.observe.apps import list_apps
+from hotmesh.observe.explain.text import shortened, times
+from hotmesh.observe.fate import not_found
 from hotmesh.observe.jobs import JobSummary, State, find_jobs, list_jobs
 from hotmesh.observe.obligations import Obligation, list_obligations
-from hotmesh.observe.observer import observing
+from hotmesh.observe.observer import Observer
 
 app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed if several have such a job.")
 
@@ -32,6 +42,7 @@ app_option = click.option("--app", "app_id", metavar="ID", help="The app; needed
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
 )
+@click.option("--all", "expired", is_flag=True, help="Also jobs whose time is over, until they are pruned.")
 @connection_option
 @namespace_option
 @json_option
@@ -40,12 +51,13 @@ def jobs(
     state: State | None,
     topic: str | None,
     limit: int,
+    expired: bool,
     connection: str | None,
     namespace: str,
     as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
-    found = run(_jobs, connection, namespace, app_id, state, topic, limit)
+    found = run(_jobs, connection, namespace, app_id, state, topic, limit, expired)
     if as_json:
         click.echo(json.dumps([_plain(asdict(job)) for job in found], indent=2))
         return
@@ -75,9 +87,14 @@ def status(job_id: str, app_id: str | None, connection: str | None, namespace: s
     facts.add_row("topic", Text(job.topic))
     facts.add_row("status", f"{job.status}")
     facts.add_row("created", job.created_at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds"))
-    for name, value in (("input", job.input), ("data", job.data), ("error", job.error)):
+    for name, value in (("input", job.input), ("data", job.data)):
         if value is not None:
             facts.add_row(name, Pretty(value))
+    if job.error is not None:
+        facts.add_row("error", Text(in_words(job.error, job.job_id)))
+        if job.error.get("stack"):
+            # As it is, and not as a text within a dict: a traceback is to be read.
+            facts.add_row("", Text(str(job.error["stack"]).rstrip()))
     console.print(facts)
     if obligations:
         console.print(_obligations(obligations))
@@ -109,18 +126,21 @@ async def _jobs(
     state: State | None,
     topic: str | None,
     limit: int,
+    expired: bool,
 ) -> list[JobSummary]:
-    async with observing(connection, namespace) as observer:
-        return await list_jobs(observer, app_id, state=state, topic=topic, limit=limit)
+    async with looking(connection, namespace, app_id) as observer:
+        if topic is not None:
+            await warn_of_unused(observer, app_id, "graph", [topic])
+        return await list_jobs(observer, app_id, state=state, topic=topic, limit=limit, expired=expired)
 
 
 async def _job(
     connection: str | None, namespace: str, job_id: str, app_id: str | None
 ) -> tuple[JobSummary, list[ActivitySummary], list[Obligation]]:
-    async with observing(connection, namespace) as observer:
+    async with looking(connection, namespace, app_id) as observer:
         found = await find_jobs(observer, job_id, app_id)
         if not found:
-            raise JobNotFoundError(job_id)
+            raise await _not_found(observer, app_id, job_id)
         if len(found) > 1:
             apps = ", ".join(job.app_id for job in found)
             raise ConfigError(f"several apps have a job {job_id}: say which with --app ({apps})")
@@ -130,6 +150,18 @@ async def _job(
             await list_activities(observer, job.generation),
             await list_obligations(observer, job.generation),
         )
+
+
+async def _not_found(observer: Observer, app_id: str | None, job_id: str) -> JobNotFoundError:
+    """The error that says of a job what is known of it, in whichever app."""
+    apps = await list_apps(observer) if app_id is None else [app_id]
+    told = [await not_found(observer, app, job_id) for app in apps]
+    known = next((error for error in told if error.ended_at is not None), None)
+    if known is None and len(told) == 1:
+        known = told[0]
+    return known or JobNotFoundError(
+        job_id, fate=f"no app here has such a job ({', '.join(apps) or 'there is none'})"
+    )
 
 
 def _listed(found: list[JobSummary]) -> Table:
@@ -147,7 +179,9 @@ def _listed(found: list[JobSummary]) -> Table:
             Text(job.job_id),
             Text(job.app_id),
             Text(job.topic),
-            Text(job.state, drawing.COLOURS[job.state]),
+            Text(f"{job.state}, expired", "dim")
+            if job.expired
+            else Text(job.state, drawing.COLOURS[job.state]),
             Text(f"{job.created_at.astimezone(UTC):%m-%d %H:%M:%S}"),
             Text(
                 ""
@@ -167,7 +201,17 @@ def _with_open(activities: list[ActivitySummary], obligations: list[Obligation])
     types = {"work": "worker", "child": "await"}
     return activities + [
         ActivitySummary(
-            one.activity_id, one.dimension, types[one.kind], "open", None, one.since, None, None, None, None
+            one.activity_id,
+            one.dimension,
+            types[one.kind],
+            "open",
+            None,
+            one.since,
+            None,
+            None,
+            None,
+            None if one.error is None else {"message": one.error},
+            one.attempt,
         )
         for one in obligations
         if one.kind in types and (one.activity_id, one.dimension) not in recorded
@@ -187,17 +231,19 @@ def _obligations(obligations: list[Obligation]) -> Table:
             "" if one.until is None else _ahead((one.until - now).total_seconds()) for one in obligations
         ],
         "held by": [one.held_by or "" for one in obligations],
+        "failed": [times(one.attempt) if one.attempt else "" for one in obligations],
+        "last error": [shortened(one.error) if one.error else "" for one in obligations],
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     shown = {name: values for name, values in columns.items() if any(values)}
     for name in shown:
-        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until"))
+        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until", "failed"))
     for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(value) for value in row))
     return table
 
 
-SHOWN: Final = ("kind", "activity_id", "dimension", "detail", "since", "until", "held_by", "attempt")
+SHOWN: Final = ("kind", "activity_id", "dimension", "detail", "since", "until", "held_by", "attempt", "error")
 """What is shown of an obligation."""
 
 

@@ -15,12 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from hotmesh.cli import drawing
-from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
+from hotmesh.cli.common import (
+    connection_option,
+    json_option,
+    listing,
+    namespace_option,
+    run,
+)
+from hotmesh.cli.looking import looking, warn_of_unused
 from hotmesh.enums import PAUSED
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
 from hotmesh.observe.apps import list_apps
-from hotmesh.observe.observer import observing
 from hotmesh.runtime.members.messages import Scope
 from hotmesh.runtime.members.profile import QuorumProfile
 
@@ -95,7 +101,7 @@ def resume(**target: Any) -> None:
 async def _roll_call(
     connection: str | None, namespace: str, app_id: str | None, delay: float
 ) -> list[QuorumProfile]:
-    async with _member(connection, namespace, app_id) as mesh:
+    async with _member(connection, namespace, await _app(connection, namespace, app_id)) as mesh:
         found = await mesh.roll_call(delay)
     return sorted(found, key=lambda profile: (profile.engine_id, profile.stream))
 
@@ -104,7 +110,8 @@ async def _throttle(rate: int, target: dict[str, Any]) -> str:
     guid: str | None = target["guid"]
     topic: str | None = target["topic"]
     scope: Scope = target["scope"]
-    async with _member(target["connection"], target["namespace"], target["app_id"]) as mesh:
+    app_id = await _app(target["connection"], target["namespace"], target["app_id"], topic)
+    async with _member(target["connection"], target["namespace"], app_id) as mesh:
         await mesh.throttle(rate, guid=guid, topic=topic, scope=scope)
         if guid is not None and guid not in {profile.engine_id for profile in await mesh.roll_call(1)}:
             raise ConfigError(f"no member answers to the guid {guid}: `hotmesh members` shows who is there")
@@ -121,19 +128,20 @@ def _words(rate: int) -> str:
 
 
 @asynccontextmanager
-async def _member(connection: str | None, namespace: str, app_id: str | None) -> AsyncIterator[HotMesh]:
+async def _member(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[HotMesh]:
     """A member without an engine, that takes no part in anything else."""
-    if app_id is None:
-        app_id = await _only_app(connection, namespace)
     async with HotMesh.init(
         app_id, connection=connection, namespace=namespace, engine=False, migrate="verify"
     ) as mesh:
         yield mesh
 
 
-async def _only_app(connection: str | None, namespace: str) -> str:
-    async with observing(connection, namespace) as observer:
-        apps = await list_apps(observer)
+async def _app(connection: str | None, namespace: str, app_id: str | None, topic: str | None = None) -> str:
+    """The app that is meant: the one that is named, if there is such a one, or the only one."""
+    async with looking(connection, namespace, app_id) as observer:
+        apps = [app_id] if app_id is not None else await list_apps(observer)
+        if len(apps) == 1 and topic is not None:
+            await warn_of_unused(observer, apps[0], "work", [topic])
     if not apps:
         raise ConfigError("nothing was ever deployed in this namespace: say which app with --app")
     if len(apps) > 1:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option, run
+from hotmesh.cli.looking import looking
 from hotmesh.runtime.upkeep.dba import DBA, PruneResult
 
 
@@ -51,6 +52,8 @@ def prune(
     """Delete what has been over for long enough; never a live job."""
 
     async def delete() -> PruneResult:
+        async with looking(connection, namespace, app_id):
+            pass
         return await DBA.prune(
             app_id,
             connection,

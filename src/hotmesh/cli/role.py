@@ -14,7 +14,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from hotmesh.cli.common import connection_option, json_option, listing, namespace_option, run
+from hotmesh.cli.common import (
+    connection_option,
+    json_option,
+    listing,
+    namespace_option,
+    run,
+)
+from hotmesh.cli.looking import looking, warn_of_unused
 from hotmesh.postgres.logins import roles
 from hotmesh.postgres.logins.credentials import WorkerCredential, WorkerRole
 
@@ -61,19 +68,23 @@ def provision(
 
     Prints its name and password; the password is kept nowhere.
     """
-    made = run(
-        partial(
-            roles.provision_worker_role,
+    password = _password(password_stdin)
+
+    async def provide() -> WorkerCredential:
+        async with looking(connection, namespace, app_id) as observer:
+            await warn_of_unused(observer, app_id, "work", topics)
+        return await roles.provision_worker_role(
             connection,
             topics,
             app_id=app_id,
             namespace=namespace,
-            password=_password(password_stdin),
+            password=password,
             role_name=role_name,
             replace=replace,
             connection_limit=connection_limit,
         )
-    )
+
+    made = run(provide)
     _show(made, as_json, tell=not password_stdin)
 
 
@@ -125,7 +136,14 @@ def revoke(role_name: str, connection: str | None, namespace: str) -> None:
 @json_option
 def list_(app_id: str | None, connection: str | None, namespace: str, as_json: bool) -> None:
     """List the logins of a namespace, revoked ones included, oldest first."""
-    found = run(partial(roles.list_worker_roles, connection, namespace=namespace, app_id=app_id))
+
+    async def read() -> list[WorkerRole]:
+        if app_id is not None:
+            async with looking(connection, namespace, app_id):
+                pass
+        return await roles.list_worker_roles(connection, namespace=namespace, app_id=app_id)
+
+    found = run(read)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
         return

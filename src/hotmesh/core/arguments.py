@@ -6,15 +6,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
+from hotmesh.core.lengths import excess
 from hotmesh.errors import ConfigError
 
 
-def checked_text(value: Any, name: str) -> str:
-    """A text that Postgres holds. Raises ConfigError that names the argument."""
+def checked_text(value: Any, name: str, most: int | None = None) -> str:
+    """A text that Postgres holds, of at most `most` bytes. Raises ConfigError that names the argument."""
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be a text, not {value!r}")
     if not is_storable(value):
         raise ConfigError(f"{name} has a NUL character or half of a surrogate pair: {value[:80]!r}")
+    found = 0 if most is None else excess(value, most)
+    if found:
+        raise ConfigError(f"{name} has {found} bytes; it may have at most {most}: {value[:80]!r}")
     return value
 
 

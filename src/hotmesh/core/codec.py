@@ -50,7 +50,10 @@ class Payload:
             encoded = self.codec.encode(dumps_text(value))
             if isinstance(encoded, str):
                 encoded.encode()  # it may have half of a surrogate pair
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # `sys.exit()` in a codec ends no engine, and nobody can be cancelled in here.
             raise CodecError(f"the codec could not encode a value: {_words(error)}") from error
         if not isinstance(encoded, str):
             raise CodecError(
@@ -78,9 +81,9 @@ class Payload:
             )
         try:
             return loads(self.codec.decode(value[len(ENCODED) :]))
-        except CodecError:
+        except (CodecError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise CodecError(f"the codec could not decode a stored value: {_words(error)}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hotmesh.core.lengths import LONGEST_NAME, excess
 from hotmesh.core.mapping import to_text
 from hotmesh.core.pipe.stored import whole_text
 from hotmesh.core.values import Json
@@ -15,10 +16,10 @@ MOST_CODE = 2**31 - 1
 """The outcome codes that a column holds."""
 
 
-def column_text(value: Any, what: str, longest: int | None = None) -> str:
-    """The value as text that a column can hold.
+def column_text(value: Any, what: str, longest: int | None = None, *, most: int | None = LONGEST_NAME) -> str:
+    """The value as text that a column can hold, and an index, if it has at most `most` bytes; None: it is in no index.
 
-    Raises MappingError, naming `what` it is, for text with a NUL character, and for more than `longest` characters.
+    Raises MappingError, naming `what` it is, for text with a NUL character, for more than `longest` characters, and for more bytes.
     Half of a surrogate pair, where a text was cut, is U+FFFD, as in JSON.
     """
     text = to_text(value)
@@ -30,6 +31,9 @@ def column_text(value: Any, what: str, longest: int | None = None) -> str:
         raise MappingError(
             f"{what} has {len(text)} characters; it may have at most {longest}", expression=text[:80]
         )
+    found = 0 if most is None else excess(text, most)
+    if found:
+        raise MappingError(f"{what} has {found} bytes; it may have at most {most}", expression=text[:80])
     return text
 
 

@@ -54,7 +54,7 @@ def read_rhythm(interval: Duration, delay: Duration | None = None) -> Rhythm:
     try:
         between = seconds(interval, name="interval")
     except ConfigError as error:
-        raise ConfigError(f"Invalid cron/interval expression: {interval}") from error
+        raise ConfigError(f"Invalid cron/interval expression: {interval}{_why(interval)}") from error
     if between < SHORTEST_INTERVAL:
         raise ConfigError(
             f"Invalid cron/interval expression: {interval}; "
@@ -98,3 +98,25 @@ def next_occurrence(expression: str, after: datetime) -> datetime:
         return next(CronSim(" ".join(fields), after.astimezone(UTC)))
     except (CronSimError, StopIteration) as error:
         raise ValueError(f"is not a cron expression: {expression!r}: {error}") from None
+
+
+_FIELDS: Final = (
+    ("minute", "0–59"), ("hour", "0–23"), ("day of the month", "1–31"), ("month", "1–12"), ("weekday", "0–7"),
+)  # fmt: skip
+
+
+def _why(interval: object) -> str:
+    """What is wrong with a text that was meant for a cron expression, or for a duration."""
+    fields = interval.split() if isinstance(interval, str) else []
+    if len(fields) == len(_FIELDS):
+        for number, (field, (name, values)) in enumerate(zip(fields, _FIELDS, strict=True), 1):
+            rest = ["*"] * len(fields)
+            rest[number - 1] = field
+            if not is_cron(" ".join(rest)):
+                return (
+                    f": field {number} ({name}), {field!r}, takes {values}, lists, ranges and steps, no names"
+                )
+        return ": no day is like that"
+    return (
+        ": it is five fields (minute, hour, day, month, weekday, in UTC), or a duration such as '5 minutes'"
+    )

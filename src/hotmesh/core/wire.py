@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import msgspec
@@ -32,21 +33,25 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
     """Encode what a user handed in, or raise PayloadError saying what is wrong with it and where.
 
     Dataclasses, datetimes, UUIDs, tuples and msgspec structs are written as msgspec writes them; pydantic models as
-    their JSON form. NaN and infinities are refused, because they would be stored as null without a word.
+    their JSON form; subclasses of str, int, float, dict and list as what they are. NaN and infinities are refused,
+    because they would be stored as null without a word, and so are keys that JSON cannot tell apart, such as 1 and "1".
     `limit` is in bytes; more raises MessageTooLargeError. `what` names the payload in the message.
     """
     try:
         encoded = _payload_encoder.encode(value)
         encoded.decode()
-    except (TypeError, ValueError, UnicodeError, RecursionError, OverflowError) as error:
-        path, problem = _find_problem(value)
-        raise PayloadError(f"{what} cannot be stored as JSON: {problem or error} at {path or '$'}") from error
+    except Exception as error:
+        # Conversions are code of users, and may raise anything.
+        path, problem = _looked_for(value)
+        raise PayloadError(
+            f"{what} cannot be stored as JSON: {problem or _words(error)} at {path or '$'}"
+        ) from error
     if len(encoded) > limit:
         message = f"{what} has {len(encoded):,} bytes of JSON, more than the limit of {limit:,} (max_payload)"
         raise MessageTooLargeError(message)
     # Only a float that JSON cannot express becomes a null that was not there.
-    if b"null" in encoded:
-        path, problem = _find_problem(value)
+    if b"null" in encoded and not _is_surely_finite(value):
+        path, problem = _looked_for(value)
         if problem is not None:
             raise PayloadError(f"{what} cannot be stored as JSON: {problem} at {path}")
     return encoded
@@ -59,6 +64,11 @@ def normalise(value: Any, *, limit: int, what: str) -> Json:
         found = _decoder.decode(encoded)
     except RecursionError:
         raise PayloadError(f"{what} cannot be stored as JSON: {_TOO_DEEP} at $") from None
+    # A member that was written under the name of another is not there any more.
+    if len(_encoder.encode(found)) != len(encoded):
+        path, problem = _find_problem(value)
+        if problem is not None:
+            raise PayloadError(f"{what} cannot be stored as JSON: {problem} at {path}")
     # Few payloads have so many brackets at all; mappings follow every level with calls of their own.
     if encoded.count(b"{") + encoded.count(b"[") > DEEPEST and _is_deep(found):
         raise PayloadError(f"{what} cannot be stored as JSON: {_TOO_DEEP} at $")
@@ -87,6 +97,13 @@ def _is_deep(value: Json) -> bool:
 
 
 def _to_json(value: Any) -> Any:
+    """What msgspec does not know: subclasses of what JSON has, as that; and pydantic models."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
         return dump(mode="json")
@@ -94,6 +111,37 @@ def _to_json(value: Any) -> Any:
 
 
 _payload_encoder = msgspec.json.Encoder(enc_hook=_to_json)
+
+
+_HARMLESS = frozenset({str, int, bool, type(None)})
+
+
+def _is_surely_finite(value: Any) -> bool:
+    """Whether it is made of nothing but JSON, without a number that JSON cannot express. Quick; if in doubt, False."""
+    kind = type(value)
+    try:
+        if kind is dict:
+            return all(map(_is_surely_finite, value.values()))
+        if kind is list:
+            return all(map(_is_surely_finite, value))
+    except RecursionError:
+        return False
+    return kind in _HARMLESS or (kind is float and math.isfinite(value))
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - even that is code of users
+        return type(error).__name__
+
+
+def _looked_for(value: Any) -> tuple[str, str | None]:
+    """As `_find_problem`, also where looking at the value raises something."""
+    try:
+        return _find_problem(value)
+    except Exception as error:  # noqa: BLE001 - as above
+        return "$", f"a value of type {type(value).__name__}, which raised {type(error).__name__},"
 
 
 def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str | None]:
@@ -105,12 +153,12 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
             return path, None
         case int():
             try:
-                str(value)
+                int.__repr__(value)
             except ValueError:
                 return path, "a number of thousands of digits"
             return path, None
         case float():
-            return path, None if math.isfinite(value) else f"the number {value}"
+            return path, None if math.isfinite(value) else f"the number {float.__float__(value)}"
         case str():
             try:
                 value.encode()
@@ -118,15 +166,7 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
                 return path, "text with half of a surrogate pair"
             return path, None
         case dict():
-            for key, item in value.items():
-                if not (isinstance(key, str) and key.isascii()) and not _is_key(key):
-                    if isinstance(key, str):
-                        return path, "a key with half of a surrogate pair"
-                    return path, f"a key of type {type(key).__name__}"
-                found = _find_problem(item, f"{path}.{key}", depth + 1)
-                if found[1] is not None:
-                    return found
-            return path, None
+            return _find_in_members(value, path, depth)
         case list() | tuple():
             for index, item in enumerate(value):
                 found = _find_problem(item, f"{path}[{index}]", depth + 1)
@@ -134,18 +174,58 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
                     return found
             return path, None
         case _:
-            try:
-                # What it is made of: a dataclass may well have a number that JSON cannot hold.
-                parts = msgspec.to_builtins(value, enc_hook=_to_json)
-            except (TypeError, ValueError, RecursionError):
-                return path, f"a value of type {type(value).__name__}"
-            return _find_problem(parts, path, depth + 1)
+            return _find_in_object(value, path, depth)
 
 
-def _is_key(key: Any) -> bool:
-    """Whether JSON can have it as the name of a member."""
+def _find_in_members(value: dict[Any, Any], path: str, depth: int) -> tuple[str, str | None]:
+    names: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(key, str) and key.isascii():
+            name: str | None = str.__str__(key)
+        else:
+            name = _name(key)
+        if name is None:
+            if isinstance(key, str):
+                return path, "a key with half of a surrogate pair"
+            return path, f"a key of type {type(key).__name__}"
+        if name in names:
+            both = f"{names[name]!r} and {key!r}"
+            return path, f"the keys {both}, which are one and the same in JSON,"
+        names[name] = key
+        found = _find_problem(item, path + _step(name), depth + 1)
+        if found[1] is not None:
+            return found
+    return path, None
+
+
+def _find_in_object(value: Any, path: str, depth: int) -> tuple[str, str | None]:
+    """What an object is made of: a dataclass may well have a number that JSON cannot hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            found = _find_problem(getattr(value, part.name, None), path + _step(part.name), depth + 1)
+            if found[1] is not None:
+                return found
     try:
-        _payload_encoder.encode({key: 0}).decode()
+        parts = msgspec.to_builtins(value, enc_hook=_to_json)
+    except (TypeError, ValueError, RecursionError):
+        return path, f"a value of type {type(value).__name__}"
+    except Exception as error:  # noqa: BLE001  # as above
+        return (
+            path,
+            f"a value of type {type(value).__name__}, whose conversion raised {type(error).__name__},",
+        )
+    return _find_problem(parts, path, depth + 1)
+
+
+def _step(name: str) -> str:
+    """The part of a path that leads to a member; in brackets if its name would be taken for several."""
+    return f".{name}" if name.isidentifier() else f"[{dumps_text(name)}]"
+
+
+def _name(key: Any) -> str | None:
+    """The name of a member as JSON has it; None for a key that cannot be one."""
+    try:
+        ((name, _),) = _decoder.decode(_payload_encoder.encode({key: 0})).items()
     except (TypeError, ValueError):
-        return False
-    return True
+        return None
+    return str(name)

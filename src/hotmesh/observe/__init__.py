@@ -9,6 +9,7 @@ Nothing here changes a row. What needs the compiled plans of an app takes them a
     activities     what the activities of a job left
     obligations    what a job waits for
     explain/       why it does not move
+    doctor/        what is wrong with the mesh as a whole
     export         a job as one document
     dead_letters   what was given up
     statistics     what graphs count about their jobs

@@ -25,6 +25,8 @@ class ActivitySummary:
     output: Any
     hook: Any
     error: Any
+    failures: int = 0
+    """Attempts that failed: before the answer, or so far."""
 
 
 async def list_activities(observer: Observer, generation: str) -> list[ActivitySummary]:
@@ -42,6 +44,7 @@ async def list_activities(observer: Observer, generation: str) -> list[ActivityS
             value(row["output"], payload),
             value(row["hook"], payload),
             error(row["error"], payload),
+            row["attempt"] or 0,
         )
         for row in await observer.rows("job_activities", generation)
     ]

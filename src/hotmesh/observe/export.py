@@ -13,8 +13,9 @@ from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan, Plan
 from hotmesh.core.state.job import ActivityRecord, Dimension, Job
 from hotmesh.core.values import UNDEFINED, Json
-from hotmesh.errors import ConfigError, GetStateError, MappingError
+from hotmesh.errors import ConfigError, MappingError
 from hotmesh.observe.apps import PlanOf
+from hotmesh.observe.fate import not_found
 from hotmesh.observe.jobs import WholeJob, named_descendants, whole_job
 from hotmesh.observe.observer import Observer
 from hotmesh.postgres.rows import HeldWork
@@ -36,12 +37,12 @@ async def export(
 ) -> dict[str, Any]:
     """The members of a job's document that are allowed and not blocked, `activities` only with `enrich_inputs`.
 
-    Raises GetStateError, ConfigError, VersionNotFoundError.
+    Raises JobNotFoundError, ConfigError, VersionNotFoundError.
     """
     wanted = _parts(allow, block)
     whole = await whole_job(observer, app_id, job_id)
     if whole is None:
-        raise GetStateError(job_id)
+        raise await not_found(observer, app_id, job_id)
     plan = await plan_of(whole.job.version)
     found: dict[str, Any] = {}
     if "dependencies" in wanted:

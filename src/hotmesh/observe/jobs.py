@@ -14,7 +14,8 @@ from hotmesh.core.mapping import to_text
 from hotmesh.core.state.job import Job, dimension_text
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import ConfigError, GetStateError
+from hotmesh.errors import ConfigError
+from hotmesh.observe.fate import not_found
 from hotmesh.observe.observer import Observer
 from hotmesh.postgres.rows import HeldWork, job_from, records_from, work_from
 
@@ -27,7 +28,7 @@ SPANS: Final = (60.0, 3_600.0, 86_400.0, 1_000 * 365 * 86_400.0)
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """A job as its row has it. `seq` counts its steps."""
+    """A job as its row has it. `seq` counts its steps. `expired`: its time is over, and it is gone for its callers."""
 
     app_id: str
     job_id: str
@@ -43,6 +44,7 @@ class JobSummary:
     input: Any
     data: Any
     error: Any
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,15 @@ async def list_jobs(
     state: State | None = None,
     topic: str | None = None,
     limit: int = 20,
+    expired: bool = False,
 ) -> list[JobSummary]:
-    """The newest jobs first, of one app or all.
+    """The newest jobs first, of one app or all; `expired`: also those whose time is over, while their rows are there.
 
     Looked for in the youngest part of the table first, and further back as long as there are too few.
     """
     rows: list[Any] = []
     for span in SPANS:
-        rows = await observer.rows("list_jobs", app_id, state, topic, limit, span)
+        rows = await observer.rows("list_jobs", app_id, state, topic, limit, span, expired)
         if len(rows) >= limit:
             break
     return [_summary(row, observer.payload) for row in rows]
@@ -107,14 +110,14 @@ async def whole_job(
 
 
 async def raw_job(observer: Observer, app_id: str, job_id: str) -> dict[str, Any]:
-    """All stored fields of a job as one flat dict. Raises GetStateError, CodecError.
+    """All stored fields of a job as one flat dict. Raises JobNotFoundError, CodecError.
 
     `:` is the status; columns of the row, search fields and markers have their own names; `charge,0,0` is what one
     pass of an activity left; `-cancelled-` is there if the job is marked so.
     """
     row = await observer.row("raw_job", app_id, job_id)
     if row is None:
-        raise GetStateError(job_id)
+        raise await not_found(observer, app_id, job_id)
     columns = loads(row["job"])
     records = [] if row["records"] is None else loads(row["records"])
     for found in (columns, *records):
@@ -181,6 +184,7 @@ def _summary(row: Any, payload: Payload) -> JobSummary:
         value(row["input"], payload),
         value(row["data"], payload),
         error(row["error"], payload),
+        row["expired"],
     )
 
 

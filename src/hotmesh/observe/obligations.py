@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from hotmesh.core.codec import CONCEALED, Payload
 from hotmesh.core.state.job import Dimension
+from hotmesh.errors import CodecError
 from hotmesh.observe.observer import Observer
 
 ObligationKind = Literal["work", "message", "timer", "signal", "child"]
@@ -19,7 +21,8 @@ class Obligation:
 
     `name`: the topic of work or of a signal, the kind of a message, the id of a child; `key`: the workflow name of work,
     the key of a signal. `until` is when something happens by itself: a lease lapses, a retry or a timer is due.
-    `attempt` counts failures, `delivery` how often work was handed out since its last answer; `status` is a child's.
+    `attempt` counts failures, `delivery` how often work was handed out since its last answer; `status` is a child's. `error`: what
+    the last failed attempt of work raised.
     """
 
     kind: ObligationKind
@@ -33,6 +36,7 @@ class Obligation:
     attempt: int
     delivery: int
     status: int | None
+    error: str | None = None
 
     @property
     def detail(self) -> str | None:
@@ -48,9 +52,23 @@ class Obligation:
 async def list_obligations(observer: Observer, generation: str) -> list[Obligation]:
     """What a job still waits for, the oldest first."""
     return [
-        Obligation(**{**row, "dimension": tuple(row["dimension"])})
+        Obligation(
+            **{
+                **row,
+                "dimension": tuple(row["dimension"]),
+                "error": error_text(row["error"], observer.payload),
+            }
+        )
         for row in await observer.rows("job_obligations", generation)
     ]
+
+
+def error_text(stored: str | None, payload: Payload) -> str | None:
+    """What the column `last_error` of work says."""
+    try:
+        return None if stored is None else str(payload.reveal(stored))
+    except CodecError:
+        return CONCEALED
 
 
 async def count_open(observer: Observer, app_id: str, key: str) -> int:

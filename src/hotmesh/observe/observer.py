@@ -9,11 +9,13 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from hotmesh.core.codec import OPAQUE, Payload
+from hotmesh.errors import SchemaError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect.driver import Driver
 from hotmesh.postgres.connect.failures import translated
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.connect.source import ConnectionSource
+from hotmesh.postgres.migrate import no_tables
 
 
 class Observed(Protocol):
@@ -82,6 +84,11 @@ async def observing(
     driver = await source.connect()
     try:
         yield Observer(_OneConnection(driver, lambda statement: sql.bind(statement, namespace), OPAQUE))
+    except SchemaError as error:
+        missing = await no_tables(driver, namespace)
+        if missing is None:
+            raise
+        raise missing from error
     finally:
         await source.release(driver)
 

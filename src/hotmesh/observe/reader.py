@@ -30,7 +30,7 @@ class JobReader:
         self._serves = serves
 
     async def get_raw(self, job_id: str) -> dict[str, Any]:
-        """All stored fields of a job as one flat dict. Raises GetStateError."""
+        """All stored fields of a job as one flat dict. Raises JobNotFoundError."""
         return await jobs.raw_job(self._observer, self._app_id, job_id)
 
     async def get_query_state(self, job_id: str, fields: Sequence[str]) -> dict[str, str | None]:
@@ -45,7 +45,7 @@ class JobReader:
         allow: Collection[str] | None = None,
         block: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """A job as one nested document. Raises GetStateError."""
+        """A job as one nested document. Raises JobNotFoundError."""
         return await export(
             self._observer,
             self._app_id,

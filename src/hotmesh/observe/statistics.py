@@ -55,7 +55,7 @@ def graph_of(plan: Plan, topic: str) -> GraphPlan:
     """The graph that a topic starts. Raises TopicNotFoundError."""
     graph = plan.graphs.get(topic)
     if graph is None:
-        raise TopicNotFoundError(topic, plan.app_id, plan.version)
+        raise TopicNotFoundError(topic, plan.app_id, plan.version, plan.graphs)
     return graph
 
 

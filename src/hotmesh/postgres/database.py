@@ -15,7 +15,7 @@ from weakref import WeakSet
 import anyio
 
 from hotmesh.core.codec import CLEAR, Codec, Payload
-from hotmesh.errors import ConnectionLostError, DatabaseError, NotAuthorizedError
+from hotmesh.errors import ConnectionLostError, NotAuthorizedError
 from hotmesh.postgres import sql
 from hotmesh.postgres.connect import sharing
 from hotmesh.postgres.connect.driver import Driver
@@ -160,7 +160,7 @@ class Database:
             for link in list(self.links):
                 try:
                     await link.close_if_idle(UNUSED)
-                except DatabaseError as error:
+                except Exception as error:  # noqa: BLE001 - nothing may end this loop
                     logger.warning(
                         "connection not closed", extra={"connection": link.name, "error": str(error)}
                     )

@@ -14,6 +14,11 @@ async def app_state(database: Database) -> tuple[int, str | None] | None:
     return (rows[0]["epoch"], rows[0]["active_version"]) if rows else None
 
 
+async def apps(database: Database) -> list[str]:
+    """The ids of all apps of the namespace."""
+    return [row["app_id"] for row in await database.rows("list_apps")]
+
+
 async def graph(database: Database, version: str) -> tuple[str, str] | None:
     """Stored form and checksum of a version."""
     rows = await database.rows("stored_graph", database.app_id, version)

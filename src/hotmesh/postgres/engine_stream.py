@@ -49,13 +49,25 @@ def _due_job(row: Any, payload: Payload) -> DueJob:
 
 
 async def postpone_events(
-    database: Database, connection: Connection, generation: str, delay: float, reason: str, limit: int
+    database: Database, connection: Connection, generation: str, delay: float, limit: int
 ) -> str:
-    """Handling the job's events failed: try again after `delay`, or, past `limit` tries, give the job up."""
+    """Handling the job's events failed: later, to be tried again after `delay`; last, of `limit` tries; or gone.
+
+    The job stays locked in the caller's transaction.
+    """
     return str(
         await connection.fetchval(
-            database.query("postpone_events"), database.app_id, generation, delay, reason, limit
+            database.query("postpone_events"), database.app_id, generation, delay, limit
         )
+    )
+
+
+async def bury_events(
+    database: Database, connection: Connection, job_id: str, generation: str, reason: str
+) -> None:
+    """Keep what is open of a job as a dead letter, before the step that ends the job is committed, in one transaction."""
+    await connection.execute(
+        database.query("bury_events"), database.app_id, job_id, generation, reason.replace("\0", "")
     )
 
 

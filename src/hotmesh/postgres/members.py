@@ -54,6 +54,20 @@ async def take_guid(database: Database, connection: Driver, guid: str) -> int | 
     return holder
 
 
+async def gone_members(database: Database, connection: Driver) -> frozenset[str]:
+    """The guids of members that have died, and that nobody has dealt with yet."""
+    rows = await connection.fetch(database.query("gone_members"), database.app_id)
+    return frozenset(row["guid"] for row in rows)
+
+
+async def give_back_gone(
+    database: Database, connection: Driver, guids: Collection[str]
+) -> list[tuple[str, int]]:
+    """Let others have what these members held, unless they have come back; which were gone, and how much each held."""
+    rows = await connection.fetch(database.query("give_back_gone"), database.app_id, list(guids))
+    return [(row["guid"], row["held"]) for row in rows]
+
+
 KEEP_ALIVE = """
 set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3;
 set tcp_user_timeout = 30000

@@ -1,7 +1,8 @@
 """Brings the tables of a namespace up to date: numbered migrations run once, stored functions are applied again.
 
 Everything happens in one transaction, one process after the other, so any number of them may start at once and a
-crash leaves nothing half done. What ran is recorded with its checksum; a recorded migration whose file has changed,
+crash leaves nothing half done. Sessions of worker logins are ended first: any login may have a temporary view or table that is
+made of our objects, and so forbids to change them. What ran is recorded with its checksum; a recorded migration whose file has changed,
 and a database that is newer than this release, are refused. An up-to-date schema is recognised by one query.
 """
 
@@ -46,6 +47,9 @@ select mesh.grant_app(r.rolname) from pg_catalog.pg_roles as r
 TURN = 10
 """Seconds for which a process waits for the advisory lock, before it does without. Any login of the database can take that
 lock and keep it; the lock on the table of migrations is out of reach of worker logins, but there must be a table."""
+
+_IN_USE = ("2BP01", "0A000", "55006")
+"""What a change of an object meets that somebody else's object is made of: a view, a table, even a temporary one."""
 
 _COLLISIONS = ("23505", "40P01", "42P06", "42P07", "42710", "42723")
 """What a process gets that makes the same objects at the same time as another one."""
@@ -158,6 +162,7 @@ async def migrate(source: ConnectionSource, schema: str, *, turn: int = TURN) ->
         if not wanted:
             return wanted
         alone = False
+        shut = False
         while True:
             try:
                 with translated():
@@ -165,9 +170,15 @@ async def migrate(source: ConnectionSource, schema: str, *, turn: int = TURN) ->
                         alone = await _take_turn(connection, schema, turn)
                         wanted = await pending(connection, schema)
                         if wanted:
+                            await _end_logins(connection, schema)
                             await _apply(connection, schema, wanted)
                 return wanted
             except StatementError as error:
+                if error.sqlstate in _IN_USE and not shut and await _shut_out_logins(connection, schema):
+                    shut = True
+                    continue
+                if shut:
+                    await _let_in_logins(connection, schema)
                 if alone or error.sqlstate not in _COLLISIONS:
                     raise
     finally:
@@ -195,6 +206,9 @@ def _grant_call(schema: str) -> str:
 async def _take_turn(connection: Driver, schema: str, longest: int) -> bool:
     """Wait until no other process migrates the schema; whether that is certain."""
     certain = True
+    await connection.execute(
+        "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0"
+    )
     try:
         with translated():
             async with connection.transaction():
@@ -214,11 +228,27 @@ async def _has_ledger(connection: Driver, schema: str) -> bool:
     return bool(await connection.fetchval(sql.query("has_ledger", schema), schema))
 
 
+async def no_tables(connection: Driver, schema: str) -> SchemaError | None:
+    """The error that says that a namespace has no tables, and which have; None if it has."""
+    with translated():
+        row = await connection.fetchrow(sql.query("namespaces", schema))
+    if row is None or schema in row["namespaces"]:
+        return None
+    others = ", ".join(row["namespaces"]) or "none"
+    return SchemaError(
+        f"there are no hotmesh tables in namespace {schema} of database {row['database']}; namespaces that have: "
+        f"{others}; name one of these, or run `hotmesh migrate`"
+    )
+
+
 async def verify(source: ConnectionSource, schema: str) -> None:
     """Raise SchemaError unless the schema is exactly what this release needs; runs no DDL."""
     connection = await source.connect()
     try:
         wanted = await pending(connection, schema)
+        missing_all = None if wanted.ledger or not wanted else await no_tables(connection, schema)
+        if missing_all is not None:
+            raise missing_all
     finally:
         await source.release(connection)
     if wanted:
@@ -226,6 +256,41 @@ async def verify(source: ConnectionSource, schema: str) -> None:
         raise SchemaError(
             f"schema {schema} is not up to date (missing: {missing}); run `hotmesh migrate` with a role that may"
         )
+
+
+async def _end_logins(connection: Driver, schema: str) -> None:
+    """End the sessions of worker logins, which connect again: each may have temporary objects that are made of ours."""
+    if await connection.fetchval(sql.query("has_logins", schema), schema):
+        await connection.execute(sql.query("end_login_sessions", schema))
+
+
+async def _shut_out_logins(connection: Driver, schema: str) -> bool:
+    """Let no worker login use the schema until it is migrated, or they would be back sooner; whether there are any.
+
+    What migrates gives them back what they may. If this process dies before, the next one does that.
+    """
+    with translated():
+        async with connection.transaction():
+            await _take_turn(connection, schema, TURN)
+            if not await pending(connection, schema):
+                return False
+            return await _allow_logins(connection, schema, "revoke usage on schema {} from {}")
+
+
+async def _let_in_logins(connection: Driver, schema: str) -> None:
+    """It could not be migrated: worker logins may use the schema as it was."""
+    with translated():
+        async with connection.transaction():
+            await _allow_logins(connection, schema, "grant usage on schema {} to {}")
+
+
+async def _allow_logins(connection: Driver, schema: str, statement: str) -> bool:
+    if not await connection.fetchval(sql.query("has_logins", schema), schema):
+        return False
+    logins = await connection.fetch(sql.query("valid_logins", schema))
+    for row in logins:
+        await connection.execute(statement.format(sql.quote(schema), sql.quote(row["role_name"])))
+    return bool(logins)
 
 
 async def _apply(connection: Driver, schema: str, wanted: Pending) -> None:

@@ -80,10 +80,10 @@ class WorkQueue(Protocol):
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
         wake: str | None,
     ) -> int:
-        """Give held work back: (generation, activity, address, delay in seconds, whether it counts as a failure)."""
+        """Give held work back: (generation, activity, address, delay in seconds, whether it counts as a failure, its error)."""
         ...
 
     async def give_back(
@@ -195,7 +195,7 @@ class OrdinaryWork:
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
         wake: str | None,
     ) -> int:
         return int(

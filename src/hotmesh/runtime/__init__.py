@@ -7,6 +7,7 @@ From options to a member that runs, in the order in which one reads it:
     limits       bounds of its parts, which nobody has to set
     startup      where the options lead, and which workers are served by outposts: makes members
     member       the parts of one member, and the order in which they begin, drain and end
+    face         what the user holds: calls come from the loop of the member, or are refused
     lifetime     the task in which they run, from start to stop
     dispatcher   what is done with what the listener hears
     registry     what this process has: live members, guids in use, the codec for all

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from hotmesh.errors import DatabaseError
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.members.quorum import Quorum
 from hotmesh.runtime.results.receiver import ResultReceiver
 from hotmesh.runtime.results.subscribers import Subscribers
-from hotmesh.runtime.service import Flag
+from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.work.workers import Workers
 
 logger = logging.getLogger("hotmesh")
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts to read the definitions."""
 
 
 class Dispatcher:
@@ -78,10 +80,19 @@ class Dispatcher:
 
     async def follow_definitions(self) -> None:
         """Read what is deployed whenever it has changed, until cancelled."""
-        while True:
-            await self._definitions_changed.take()
-            try:
-                await self._plans.refresh()
-            except DatabaseError as error:
-                # The next commit is refused if anything changed, and reads it then.
-                logger.warning("definitions could not be read", extra={"error": str(error)})
+        await forever(
+            self._read_definitions,
+            logger,
+            lost="the definitions",
+            failed="definitions could not be read",
+            longest_pause=LONGEST_PAUSE,
+        )
+
+    async def _read_definitions(self) -> None:
+        await self._definitions_changed.take()
+        try:
+            await self._plans.refresh()
+        except BaseException:
+            # The next commit is refused if anything changed, and reads it then; who only listens has to try again.
+            self._definitions_changed.set()
+            raise

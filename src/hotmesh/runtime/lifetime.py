@@ -16,7 +16,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.duration import Duration, seconds
-from hotmesh.errors import ConnectionLostError
+from hotmesh.errors import ConnectionLostError, InstanceFailedError
+from hotmesh.postgres.connect.belonging import Home
+from hotmesh.runtime import outage
 from hotmesh.runtime.registry import PROCESS
 from hotmesh.runtime.telemetry.logs import LogContext, log_as, logging_as
 
@@ -50,6 +52,8 @@ class Lifetime:
         self._stop_requested = anyio.Event()
         self.runner: asyncio.Task[None] | None = None
         """The task in which the services run."""
+        self.home: Home | None = None
+        """The event loop it was started in: nothing may be asked of it from another."""
         self.ended = False
         """Nothing can be asked of it any more."""
         self.failure: BaseException | None = None
@@ -62,7 +66,8 @@ class Lifetime:
 
     async def start(self) -> None:
         """Run the services in a task that belongs to this instance; `stop` ends it."""
-        loop = asyncio.get_running_loop()
+        self.home = Home()
+        loop = self.home.loop
         self._started = loop.create_future()
         name = f"hotmesh {self._log_context.app_id} {self._log_context.guid}"
         self.runner = loop.create_task(self._serve(), name=name)
@@ -86,12 +91,14 @@ class Lifetime:
     async def stop(self, grace: Duration | None = None) -> None:
         """Stop taking work, let running callbacks finish (at most `grace`), give back the rest, disconnect.
 
-        Idempotent. Other instances are not affected.
+        Idempotent. Other instances are not affected. Raises ConfigError if it belongs to another event loop.
         """
         runner = self.runner
         if runner is None or runner.done():
             PROCESS.live.discard(self)
             return
+        if self.home is not None:
+            self.home.check()
         if grace is not None:
             self._grace = seconds(grace, name="grace")
         self._stop_requested.set()
@@ -101,6 +108,25 @@ class Lifetime:
             if not runner.cancelled() and runner.exception() is not None:
                 logger.error("stopped with an error", exc_info=runner.exception())
             logger.info("stopped")
+
+    async def stop_from_anywhere(self, grace: Duration | None = None) -> None:
+        """As `stop`, in the loop that it belongs to. Raises ConfigError if that one does not run and has not ended."""
+        if self.home is None or self.home.loop is asyncio.get_running_loop():
+            await self.stop(grace)
+        elif self.home.loop.is_closed():
+            PROCESS.live.discard(self)
+        elif self.home.loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.stop(grace), self.home.loop))
+        else:
+            raise self.home.refusal()
+
+    async def closed(self) -> None:
+        """Wait for the end of this member, whoever brings it about. Raises InstanceFailedError if that is not `stop`."""
+        if self.runner is not None:
+            await asyncio.wait([self.runner])
+        if self.failure is not None:
+            app_id, guid = self._log_context.app_id, self._log_context.guid
+            raise InstanceFailedError(app_id, guid, self.failure) from self.failure
 
     async def watch(self) -> None:
         """Wait for the end of this outpost, and raise the failure that has ended it: its instance fails, too."""
@@ -124,6 +150,7 @@ class Lifetime:
 
     async def _serve(self) -> None:
         log_as(self._log_context)
+        outage.begin()
         try:
             async with anyio.create_task_group() as tasks:
                 await self._services.begin(tasks)

@@ -14,8 +14,9 @@ from hotmesh.core.arguments import checked_text
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
-from hotmesh.errors import ConfigError, EngineRequiredError, GetStateError, JobNotFoundError
+from hotmesh.errors import ConfigError, EngineRequiredError
 from hotmesh.evaluate import system_environment
+from hotmesh.observe.fate import not_found
 from hotmesh.observe.observer import Observer
 from hotmesh.observe.reader import JobReader
 from hotmesh.postgres import loading
@@ -247,6 +248,8 @@ class Member:
         """Leave nobody waiting, and close what is open."""
         self.callers.close(self.lifetime.over("this call"))
         self.subscribers.close()
+        if self.events is not None:
+            self.events.close()
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(5):
                 await self.outposts.stop(0)
@@ -331,14 +334,14 @@ class Member:
         """The status of a job. Raises JobNotFoundError."""
         status = await loading.load_status(self.database, job_id)
         if status is None:
-            raise JobNotFoundError(job_id)
+            raise await not_found(Observer(self.database), self.options.app_id, job_id)
         return status
 
     async def state(self, job_id: str) -> JobOutput:
-        """Metadata and data of a job. Raises GetStateError."""
+        """Metadata and data of a job. Raises JobNotFoundError."""
         job = await loading.load_job(self.database, job_id)
         if job is None:
-            raise GetStateError(job_id)
+            raise await not_found(Observer(self.database), self.options.app_id, job_id)
         return await self._output(job)
 
     async def _output(self, job: Job) -> JobOutput:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import Any, Final
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.definition.grammar import STATUSES
 from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import ConfigError, PayloadError
+
+logger = logging.getLogger("hotmesh.worker")
 
 
 class Attributes(dict[str, Any]):
@@ -44,10 +47,13 @@ class StreamMetadata(Attributes):
 class StreamData(Attributes):
     """The message a worker callback receives.
 
-    `message.data` is the mapped input. `message.metadata` says where it comes from: `guid` (the same at every
-    delivery: use it to make side effects idempotent), `jid` (job), `gid` (its generation), `aid` (activity), `dad`
+    `message.data` is the mapped input, and the callback's own: what it changes there changes nothing else.
+    `message.metadata` says where it comes from: `guid`, `jid` (job), `gid` (its generation), `aid` (activity), `dad`
     (its address), `topic`, `wfn` (workflow name), `trc`, `spn` (trace), `try` (retries so far, absent at first).
     Both can also be read as `message["data"]` and `message["metadata"]`.
+
+        async def charge(message: StreamData) -> dict:
+            return await payments.charge(message.data["amount"], idempotency_key=message.idempotency_key)
     """
 
     __slots__ = ()
@@ -57,6 +63,24 @@ class StreamData(Attributes):
 
     def __init__(self, metadata: Mapping[str, Any], data: Any) -> None:
         super().__init__(metadata=StreamMetadata(metadata), data=data)
+
+    @property
+    def job_id(self) -> str:
+        return str(self["metadata"]["jid"])
+
+    @property
+    def activity_id(self) -> str:
+        return str(self["metadata"]["aid"])
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more for each attempt that has failed."""
+        return int(self["metadata"].get("try", 0)) + 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same at every delivery and attempt, and no other's: by it, whoever is asked twice does it once."""
+        return str(self["metadata"]["guid"])
 
 
 AsyncCallback = Callable[[StreamData], Awaitable[Any]]
@@ -105,35 +129,76 @@ class Response:
         self.stack = stack
 
 
-def read_response(result: Any) -> Response:
-    """What a callback returned, as a Response. Raises PayloadError for what is none.
+def answer_to(message: StreamData, result: Any) -> Response:
+    """What a callback returned for a message, as a Response that is nobody else's. Raises PayloadError for what is none.
 
-    Nothing is `{}`; a dict, dataclass or model is the data; a dict that carries `metadata` with a `guid` (or a job
-    id: `jid`) is taken as a full answer with `data`, `status` and `code`.
+    Nothing is `{}`; a dict, dataclass or model is the data, whatever is in it. The one exception is a full answer as engines of
+    other languages have it: `metadata` of this very message beside `data`, `status`, `code`, `stack`, and nothing else.
     """
     if result is None:
         return Response()
-    if isinstance(result, Response):
-        return result
     if isinstance(result, dict):
-        return _from_dict(result)
-    if is_dataclass(result) and not isinstance(result, type):
-        return Response(asdict(result))
-    dump = getattr(result, "model_dump", None)
-    if dump is not None and not isinstance(result, type):
-        return Response(dump(mode="json"))
-    if hasattr(result, "__struct_fields__"):
+        metadata = result.get("metadata")
+        if isinstance(metadata, Mapping) and ("guid" in metadata or "jid" in metadata):
+            return _like_an_answer(message, result, metadata)
         return Response(result)
-    raise PayloadError(
+    if isinstance(result, Response):
+        stack = None if result.stack is None else str(result.stack)
+        return Response(result.data, status=result.status, code=result.code, stack=stack)
+    dump = getattr(result, "model_dump", None)
+    if isinstance(result, type):
+        raise _no_answer(result)
+    if hasattr(result, "__struct_fields__") or is_dataclass(result) or dump is not None:
+        return Response(_plain(result))
+    raise _no_answer(result)
+
+
+def _no_answer(result: Any) -> PayloadError:
+    return PayloadError(
         f"the callback returned {type(result).__name__}; it must return a dict, a Response or nothing"
     )
 
 
-def _from_dict(result: dict[str, Any]) -> Response:
-    metadata = result.get("metadata")
-    full = isinstance(metadata, Mapping) and ("guid" in metadata or "jid" in metadata)
-    if not full:
-        return Response(result)
+def _plain(result: Any) -> Any:
+    """A dataclass or model as JSON data, or the same if that is known when it is stored. Raises PayloadError."""
+    dump = getattr(result, "model_dump", None)
+    try:
+        if is_dataclass(result):
+            return asdict(result)  # type: ignore[arg-type]  # no class is asked
+        return result if dump is None else dump(mode="json")
+    except Exception as error:
+        raise PayloadError(
+            f"the callback returned {type(result).__name__}, which cannot be converted at $: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _like_an_answer(message: StreamData, result: dict[str, Any], metadata: Mapping[str, Any]) -> Response:
+    """A result with metadata: the full answer to this message if it is exactly that, else data, of which a warning tells."""
+    own = message["metadata"]
+    if (
+        result.keys() <= _ANSWER
+        and result.keys() & _SAYS
+        and all(name in metadata and metadata[name] == own[name] for name in ("jid", "gid", "aid", "dad"))
+    ):
+        return _full_answer(result)
+    logger.warning(
+        "the result of worker %s (job %s) has metadata and is stored as data, whole; return hotmesh.Response for a status or code",
+        own["topic"],
+        own["jid"],
+        extra={"job_id": own["jid"], "activity_id": own["aid"], "topic": own["topic"]},
+    )
+    return Response(result)
+
+
+_ANSWER: Final = frozenset({"type", "metadata", "data", "status", "code", "stack"})
+"""What a full answer may have."""
+
+_SAYS: Final = frozenset({"data", "status", "code"})
+"""Of which it has something."""
+
+
+def _full_answer(result: dict[str, Any]) -> Response:
     status = result.get("status", "success")
     code = result.get("code")
     data = result.get("data")
@@ -147,4 +212,5 @@ def _from_dict(result: dict[str, Any]) -> Response:
         code = data.get("code")
     if isinstance(code, bool) or not isinstance(code, int | None):
         code = None
-    return Response(data, status=status, code=code, stack=result.get("stack"))
+    stack = result.get("stack")
+    return Response(data, status=status, code=code, stack=None if stack is None else str(stack))

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from hotmesh.core.arguments import checked_flag, checked_mapping, is_storable
+from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, is_storable
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import seconds
+from hotmesh.core.lengths import LONGEST_APP, LONGEST_MEMBER
 from hotmesh.errors import ConfigError, NotAuthorizedError
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.postgres.logins.credentials import Credentials, login_of
@@ -153,14 +154,24 @@ def _check_identity(wanted: Any) -> None:
         raise ConfigError(
             f"config.namespace [{wanted.namespace}] is invalid: a schema's name has at most {LONGEST_NAMESPACE} characters"
         )
+    checked_text(wanted.app_id, "config.appId", LONGEST_APP)
     guid = wanted.guid
     if guid is not None and (not isinstance(guid, str) or not 0 < len(guid) <= 512 or not is_storable(guid)):
         raise ConfigError(f"config.guid is a text of 1 to 512 characters, not {guid!r}")
+    if guid is not None:
+        checked_text(guid, "config.guid", LONGEST_MEMBER)
+    if guid is not None and "/" in guid:  # what worker logins hold bears their name, and a / after it
+        raise ConfigError(f"config.guid has no /, unlike {guid!r}")
 
 
 def _check_name(option: str, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.match(value):
-        raise ConfigError(f"config.{option} [{value}] is invalid")
+        word = "app_id" if option == "appId" else option
+        near = re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-") if isinstance(value, str) else ""
+        hint = f"; how about {near!r}?" if near else ""
+        raise ConfigError(
+            f"config.{option} [{value}] is invalid: {word} {value!r} cannot be used, letters, digits and hyphens only{hint}"
+        )
 
 
 def _check_role(wanted: Any) -> None:

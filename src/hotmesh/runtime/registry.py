@@ -17,13 +17,19 @@ class Stoppable(Protocol):
     async def stop(self, grace: Duration | None = None) -> None: ...
 
 
+class StoppableFromAnywhere(Stoppable, Protocol):
+    """The same, and from any event loop."""
+
+    async def stop_from_anywhere(self, grace: Duration | None = None) -> None: ...
+
+
 class Registry:
     """One per process: `PROCESS`."""
 
     def __init__(self) -> None:
         self.codec: Codec | None = None
         """For members that were given none."""
-        self.live: set[Stoppable] = set()
+        self.live: set[StoppableFromAnywhere] = set()
         """What `stop_all` stops."""
         self._guids: set[tuple[Any, str, str, str]] = set()
 
@@ -46,10 +52,10 @@ PROCESS = Registry()
 
 
 async def stop_all(grace: Duration | None = None) -> None:
-    """Stop every instance of this process. A new `init` afterwards works as the first did."""
+    """Stop every instance of this process, each in its own event loop. A new `init` afterwards works as the first did."""
     async with anyio.create_task_group() as tasks:
         for running in list(PROCESS.live):
-            tasks.start_soon(running.stop, grace)
+            tasks.start_soon(running.stop_from_anywhere, grace)
 
 
 def register_codec(codec: Codec | None) -> None:

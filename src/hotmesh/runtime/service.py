@@ -13,6 +13,7 @@ import anyio
 
 from hotmesh.errors import NoConnectionError
 from hotmesh.postgres.connect.failures import backoff
+from hotmesh.runtime.outage import current
 
 
 class Flag:
@@ -59,24 +60,29 @@ async def forever(
 ) -> None:
     """Call `run_once` until cancelled; after a failure once more, after a pause that grows up to `longest_pause` seconds.
 
-    `lost`: the warning to log when there is no connection (None: somebody else says so); `failed`: the error to log for
+    `lost`: who has no connection then, as it is told (None: somebody else says so); `failed`: the error to log for
     anything else that went wrong. `on_failures` is told how many calls have failed in a row, 0 once one succeeds.
     """
     failures = 0
+    outage = current()
     while True:
+        pause = backoff(failures + 1, longest=longest_pause)
         try:
             await run_once()
         except NoConnectionError as error:
             if lost is not None:
-                logger.warning(lost, extra={"error": str(error)})
+                outage.lost(lost, error, pause)
         except Exception as error:
             logger.error(failed, exc_info=error)
         else:
-            if failures and on_failures is not None:
-                on_failures(0)
+            if failures:
+                if lost is not None:
+                    outage.back(lost)
+                if on_failures is not None:
+                    on_failures(0)
             failures = 0
             continue
         failures += 1
         if on_failures is not None:
             on_failures(failures)
-        await anyio.sleep(backoff(failures, longest=longest_pause))
+        await anyio.sleep(pause)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -151,6 +151,11 @@ class Starting(Awaitable[Started], Generic[Started]):
 
     def __await__(self) -> Generator[Any, None, Started]:
         return self._begin().__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"await HotMesh.init(…), or use it as `async with HotMesh.init(…) as mesh`, before calling {name}"
+        )
 
     async def __aenter__(self) -> Started:
         self._started = await self._begin()

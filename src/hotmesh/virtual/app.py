@@ -12,7 +12,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.locks import alone
 
-VERSION: Final = 2
+VERSION: Final = 3
 """That of `app.yaml`."""
 
 DEPLOYING: Final = 7301

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,7 +12,6 @@ import anyio
 from hotmesh.core.schedule import Rhythm
 from hotmesh.errors import (
     DuplicateJobError,
-    GetStateError,
     JobCompletedError,
     JobError,
     JobNotFoundError,
@@ -20,8 +20,17 @@ from hotmesh.errors import (
 from hotmesh.mesh import HotMesh
 from hotmesh.runtime.results.output import JobOutput
 
+logger = logging.getLogger("hotmesh.virtual")
+
 KEPT: Final = 1.0
 """Seconds that a result is kept if the call does not say."""
+
+
+GIVE_WAY: Final = 5.0
+"""Seconds within which an engine ends a schedule that is changed."""
+
+_WAY: Final = ("cron", "interval", "max_cycles", "on_error")
+"""What says how a schedule runs."""
 
 
 class Calls:
@@ -91,7 +100,7 @@ class Calls:
                     if not _runs(found):
                         return found
         except TimeoutError:
-            raise JobTimeoutError(metadata["jid"]) from None
+            raise JobTimeoutError(metadata["jid"], topic=metadata["tpc"], seconds=timeout) from None
 
     # -- schedules ---------------------------------------------------------------------------------------
 
@@ -105,7 +114,11 @@ class Calls:
         max_cycles: int,
         on_error: str,
     ) -> bool:
-        """Start a schedule; False if it is running. One that has ended begins again, and counts from 1."""
+        """Start a schedule; False if it is running as it is asked for. One that has ended begins again, and counts from 1.
+
+        One that runs in another way is ended and started anew, an interval (or a tick) from now: it is not to run twice
+        because somebody has asked.
+        """
         payload = {
             "id": schedule_id,
             "topic": topic,
@@ -126,8 +139,33 @@ class Calls:
                 continue
             self._check(found, self._cron, topic)
             if _runs(found):
-                return False
+                if not await self._gives_way(found, payload):
+                    return False
+                if rhythm.interval is not None:
+                    payload["first"] = rhythm.first or rhythm.interval
+                continue
             await self._mesh.forget(schedule_id, found.metadata["gid"])
+
+    async def _gives_way(self, running: JobOutput, wanted: dict[str, Any]) -> bool:
+        """End a schedule that runs in another way than it is asked for; False if it runs so, or could not be ended."""
+        before = {name: running.data.get(name) for name in _WAY}
+        after = {name: wanted[name] for name in _WAY}
+        facts = {"schedule_id": wanted["id"], "topic": wanted["topic"]}
+        if before == after:
+            if running.data.get("args") != wanted["args"]:
+                logger.warning("schedule keeps its arguments", extra=facts)
+            return False
+        job_id = running.metadata["jid"]
+        try:
+            await self._mesh.interrupt(self._cron, job_id, reason="the schedule was changed")
+            await self._ended(running, GIVE_WAY)
+        except (JobNotFoundError, JobCompletedError):
+            pass
+        except JobTimeoutError:
+            logger.warning("schedule not changed, no engine has ended it", extra=facts)
+            return False
+        logger.info("schedule changed", extra={**facts, "before": before, "after": after})
+        return True
 
     async def interrupt(self, schedule_id: str, topic: str) -> bool:
         """End a schedule; False if none of this id was running."""
@@ -146,7 +184,7 @@ class Calls:
     async def _state(self, job_id: str) -> JobOutput | None:
         try:
             return await self._mesh.get_state(self._call, job_id)
-        except GetStateError:
+        except JobNotFoundError:
             return None
 
     def _check(self, found: JobOutput, graph: str, topic: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +31,8 @@ class VirtualContext:
     span_id: str
 
 
+logger = logging.getLogger("hotmesh.virtual")
+
 _current: ContextVar[VirtualContext] = ContextVar("hotmesh_virtual_context")
 
 
@@ -41,6 +44,33 @@ def current() -> VirtualContext:
         raise HotMeshError(
             "Virtual.getContext() called outside of a Virtual callback execution context"
         ) from None
+
+
+@contextmanager
+def told(message: StreamData) -> Iterator[None]:
+    """For the length of the block, which is a run of a schedule: what it means for the schedule is logged."""
+    run = message.data.get("run")
+    if run is None:
+        yield
+        return
+    facts = {
+        "schedule_id": message.metadata["jid"],
+        "topic": message.metadata["topic"],
+        "run": run,
+        "attempt": int(message.metadata.get("try", 0)) + 1,
+    }
+    try:
+        yield
+    except Exception as error:
+        goes_on = message.data.get("on_error") == "continue" and run < message.data["last"]
+        facts["error"] = f"{type(error).__name__}: {error}"
+        if goes_on:
+            logger.warning("run of a schedule failed, it goes on", extra=facts)
+        else:
+            logger.warning("run of a schedule failed", extra=facts)
+        raise
+    if run >= message.data["last"]:
+        logger.info("schedule ends, it has had all its runs", extra=facts)
 
 
 @contextmanager

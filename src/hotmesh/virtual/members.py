@@ -25,7 +25,7 @@ from hotmesh.runtime.messages import Response, StreamData
 from hotmesh.runtime.telemetry.logs import level_number
 from hotmesh.runtime.work.worker import Worker, is_asynchronous
 from hotmesh.virtual.app import ensure_active
-from hotmesh.virtual.context import serving
+from hotmesh.virtual.context import serving, told
 
 Callback = Callable[..., Any]
 
@@ -177,13 +177,13 @@ def _answering(callback: Callback) -> Callable[[StreamData], Any]:
     if is_asynchronous(callback):
 
         async def answer(message: StreamData) -> Response:
-            with serving(message):
+            with serving(message), told(message):
                 return Response({"response": await callback(*message.data["args"])})
 
         return answer
 
     def answer_in_thread(message: StreamData) -> Any:
-        with serving(message):
+        with serving(message), told(message):
             result = callback(*message.data["args"])
         return _awaited(message, result) if inspect.isawaitable(result) else Response({"response": result})
 
@@ -192,7 +192,7 @@ def _answering(callback: Callback) -> Callable[[StreamData], Any]:
 
 async def _awaited(message: StreamData, result: Awaitable[Any]) -> Response:
     """The answer of a plain function, such as a lambda, that has returned a coroutine."""
-    with serving(message):
+    with serving(message), told(message):
         return Response({"response": await result})
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from hotmesh.core.arguments import checked_mapping, checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.lengths import LONGEST_TOPIC
 from hotmesh.core.schedule import read_rhythm
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.errors import ConfigError
@@ -14,7 +15,7 @@ from hotmesh.mesh import HotMesh
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.virtual.calls import KEPT, Calls
 from hotmesh.virtual.context import VirtualContext, current
-from hotmesh.virtual.members import Target, members, worker_for
+from hotmesh.virtual.members import ENDLESS, Target, members, worker_for
 
 OnError = Literal["stop", "continue"]
 
@@ -23,8 +24,8 @@ APP_ID: Final = "hmsh"
 
 NAMESPACE: Final = "hotmesh"
 
-MAX_CYCLES: Final = 100_000
-"""Runs of a schedule that does not say how many."""
+MAX_CYCLES: Final = ENDLESS
+"""Runs of a schedule that does not say how many: it goes on until it is interrupted."""
 
 TIMEOUT: Final = 30.0
 """Seconds that `exec` waits if the call does not say."""
@@ -136,13 +137,14 @@ class Virtual:
         namespace: str = NAMESPACE,
         app_id: str = APP_ID,
     ) -> bool:
-        """Call the function of a topic again and again; True if the schedule was started, False if it was running.
+        """Call the function of a topic again and again; True if the schedule was started, False if it was running so.
 
         `interval`: a cron expression of five fields, in UTC, or the time between the end of a run and the next one, at
         least a second. `delay`: time before the first run; without it, an interval runs at once and a cron
-        expression at its first tick. A tick that passes while a run is on is left out. The schedule ends after
-        `max_cycles` runs (100,000 unless given), by `interrupt`, or when a run has failed at its last attempt, unless
-        `on_error` is `continue`. It can then be started again.
+        expression at its first tick. A tick that passes while a run is on is left out. The schedule goes on until
+        `interrupt`, after `max_cycles` runs if they are given, and with `on_error="stop"` until a run has failed at its last
+        attempt. It can then be started again. Called for one that is running, with another `interval`, `max_cycles`
+        or `on_error`, it starts that one anew: the next run comes an interval from now, or at the next tick.
 
         With a `callback`, this process also serves the topic, as by `connect`; any number of processes may do so, and one
         of them starts the schedule. `options` may hold `id`, `interval`, `max_cycles`, `delay` and `on_error` as well.
@@ -158,7 +160,7 @@ class Virtual:
         cycles = MAX_CYCLES if given["max_cycles"] is None else given["max_cycles"]
         if isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1:
             raise ConfigError(f"max_cycles must be an integer of at least 1, not {cycles!r}")
-        reaction = given["on_error"] or "stop"
+        reaction = given["on_error"] or "continue"
         if reaction not in ("stop", "continue"):
             raise ConfigError(f"on_error must be 'stop' or 'continue', not {reaction!r}")
         target = Target(connection, namespace, app_id)
@@ -212,7 +214,7 @@ def _options(options: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
 def _topic(topic: str) -> str:
     if not isinstance(topic, str) or not topic:
         raise ConfigError(f"a topic must be a non-empty text, not {topic!r}")
-    return checked_text(topic, "topic")
+    return checked_text(topic, "topic", LONGEST_TOPIC)
 
 
 def _id(value: Any) -> str:

@@ -191,6 +191,8 @@ statements(
     "select hotmesh.worker_answer('m', null, null, null, null, null, null)",
     "select hotmesh.worker_extend('m', null, null, null, 30)",
     "select hotmesh.worker_postpone('m', array[gen_random_uuid()], '{a}', '{0}', '{0}', '{null}')",
+    "select hotmesh.worker_postpone('m', array[gen_random_uuid()], '{a}', '{0}', '{0}', '{true}', '{a,b}')",
+    "select hotmesh.worker_postpone('m', array[gen_random_uuid()], '{a}', '{0}', '{0}', '{true}', array[repeat('x', 20001)])",
     "select hotmesh.worker_extend('', array[gen_random_uuid()], '{a}', '{0}', 30)",
     "select hotmesh.worker_extend(null, array[gen_random_uuid()], '{a}', '{0}', 30)",
     "select hotmesh.worker_extend(repeat('m', 201), array[gen_random_uuid()], '{a}', '{0}', 30)",

@@ -381,7 +381,7 @@ class Color(Enum):
         ({"a": {HALF: 1}}, r"a key with half of a surrogate pair at \$\.a"),
         ({"a": [10**5000]}, r"a number of thousands of digits at \$\.a\[0\]"),
         ({"a": Measured(HALF)}, r"half of a surrogate pair at \$\.a\.value"),
-        ({"a": Measured(object())}, r"a value of type Measured at \$\.a"),
+        ({"a": Measured(object())}, r"a value of type object at \$\.a\.value"),
     ],
 )
 def test_what_json_cannot_hold_is_found_wherever_it_is(value: Any, words: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import connected, eventually, owed, settled
+from harness import bury_job, connected, eventually, owed, settled
 from hotmesh import (
     ConfigError,
     DeadLetterNotFoundError,
@@ -351,7 +351,7 @@ async def test_a_requeue_that_is_cut_off_has_not_happened(database_url: str) -> 
 # -- jobs that an engine could not go on with ------------------------------------------------------------------
 
 
-async def give_up(connection: asyncpg.Connection, job_id: str) -> None:
+async def give_up(url: str, connection: asyncpg.Connection, job_id: str) -> None:
     """What an engine does with a job after its last try to handle what is due.
 
     The message that is due means nothing to a job that is not pending, so that it is handled with ease afterwards.
@@ -364,11 +364,7 @@ async def give_up(connection: asyncpg.Connection, job_id: str) -> None:
         job_id,
         generation,
     )
-    outcome = await connection.fetchval(
-        "select hotmesh.postpone_events('letters', $1, 0, 'Poison message detected: by a test', 1)",
-        generation,
-    )
-    assert outcome == "buried"
+    await bury_job(url, "letters", job_id)
 
 
 async def test_a_job_that_was_given_up_comes_back_with_all_that_was_open(database_url: str) -> None:
@@ -376,7 +372,7 @@ async def test_a_job_that_was_given_up_comes_back_with_all_that_was_open(databas
         job_id = await mesh.pub("two", {})
     async with connected(database_url) as connection:
         before = await _rows(connection)
-        await give_up(connection, job_id)
+        await give_up(database_url, connection, job_id)
         assert await owed(connection, "letters") == {}
         async with HotMesh.init(app_id="letters", connection=database_url, engine=False) as operator:
             status = await operator.get_status(job_id)
@@ -423,7 +419,7 @@ async def test_an_error_from_before_a_job_was_given_up_is_restored(database_url:
             await dead(mesh)
         await has_status(mesh, job_id, 2)
     async with connected(database_url) as connection:
-        await give_up(connection, job_id)
+        await give_up(database_url, connection, job_id)
         async with HotMesh.init(app_id="letters", connection=database_url, engine=False) as operator:
             letters = {letter.stream: letter.id for letter in await operator.list_dead_letters()}
             with pytest.raises(JobCompletedError):
@@ -439,7 +435,7 @@ async def test_a_parent_is_told_that_its_child_was_given_up(database_url: str) -
     async with running(database_url) as mesh, connected(database_url) as connection:
         parent = await mesh.pub("parent", {})
         child = await connection.fetchval("select job_id from hotmesh.job where parent_job_id = $1", parent)
-        await give_up(connection, child)
+        await give_up(database_url, connection, child)
         await has_status(mesh, parent, 0)
         error = (await mesh.get_state("parent", parent)).metadata.err
         assert "Poison message detected: by a test" in error
@@ -503,7 +499,7 @@ async def test_an_engine_gives_up_what_it_cannot_store_and_goes_on_once_it_can(d
         await mesh.activate("1")
         job_id = await mesh.pub("two", {})
         await connection.execute(
-            "create function stop() returns trigger language plpgsql as $$ begin raise exception 'full'; end $$;"
+            "create function stop() returns trigger language plpgsql as $$ begin raise exception 'full' using errcode = '22023'; end $$;"
             "create trigger stop before update on hotmesh.job for each row when (new.status > 0) "
             "execute function stop()"
         )
@@ -540,7 +536,7 @@ async def test_nul_characters_survive_a_requeue(database_url: str, graph: str) -
                     await dead(mesh)
                 await has_status(mesh, job_id, 0)
             else:
-                await give_up(connection, job_id)
+                await give_up(database_url, connection, job_id)
         (letter_id,) = await dead(mesh)
         await mesh.requeue(letter_id)
         async with HotMesh.init(

@@ -46,7 +46,7 @@ class Noted(Ticket):
     def unwritten(self) -> None:
         self.fate.append("unwritten")
 
-    def rejected(self, error: BaseException) -> None:
+    def rejected(self, error: BaseException, *, own: bool) -> None:
         self.fate.append(type(error).__name__)
 
     def without(self, gone: Collection[Consumed]) -> None:

@@ -181,7 +181,8 @@ async def test_a_sink_that_raises_harms_nothing(database_url: str, caplog: pytes
             assert (await mesh.get_state("review.start", job_id)).data == {"ok": 1}
             await eventually(
                 lambda: any(
-                    record.message == "event sink raised" and record.__dict__["type"].endswith(".created")
+                    record.__dict__.get("event") == "event sink raised"
+                    and record.__dict__["type"].endswith(".created")
                     for record in caplog.records
                 )
             )

@@ -41,7 +41,7 @@ def logged() -> Iterator[tuple[str, str, str]]:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "forever":
                 name = names[ast.unparse(node.args[1])]
                 for keyword in node.keywords:
-                    level = {"lost": "warning", "failed": "error"}.get(str(keyword.arg))
+                    level = {"failed": "error"}.get(str(keyword.arg))
                     if level is not None and (event := ast.literal_eval(keyword.value)) is not None:
                         yield name, level, event
 
@@ -78,7 +78,7 @@ def raised(caplog: pytest.LogCaptureFixture) -> list[Any]:
     return [
         record
         for record in records
-        if record.message == "event sink raised" and record.type.endswith(".started")
+        if record.__dict__.get("event") == "event sink raised" and record.type.endswith(".started")
     ]
 
 
@@ -160,7 +160,7 @@ async def test_an_instance_logs_to_its_own_logger_from_its_own_level_on(
         await quiet.activate("1")
         for mesh in (front, quiet):
             await mesh.throttle(5)
-    assert [(record.getMessage(), record.__dict__["app"]) for record in given.records] == [
+    assert [(record.__dict__["event"], record.__dict__["app"]) for record in given.records] == [
         ("started", "front"),
         ("rate stored", "front"),
         ("stopped", "front"),

@@ -50,7 +50,7 @@ def start(
     """The step that creates a job. Raises TopicNotFoundError, MappingError, and DuplicateJobError for a taken id."""
     if request.topic.startswith(PRIVATE):
         hint = ": it begins with a dot, so only await activities start it"
-        raise TopicNotFoundError(request.topic, plan.app_id, plan.version, hint=hint)
+        raise TopicNotFoundError(request.topic, plan.app_id, plan.version, plan.graphs, hint=hint)
     builder = StepBuilder(plan, now, environment, taken, limits)
     create(builder, request)
     _work_off(builder)
@@ -165,7 +165,7 @@ def _enter(
     """Enter `activity` below the address of its parent, on account of one obligation already counted."""
     if draft.ended or draft.status <= 0:
         return
-    if builder.budget <= 0:
+    if builder.budget <= 0 or builder.limits.enough():
         _continue_later(builder, draft, activity, parent, branch)
         return
     builder.budget -= 1

@@ -42,7 +42,9 @@ def create(builder: StepBuilder, request: StartRequest) -> JobDraft:
     """Create the job and schedule what follows its trigger."""
     graph = builder.plan.graphs.get(request.topic)
     if graph is None:
-        raise TopicNotFoundError(request.topic, builder.plan.app_id, builder.plan.version)
+        raise TopicNotFoundError(
+            request.topic, builder.plan.app_id, builder.plan.version, builder.plan.graphs
+        )
     trigger = graph.trigger
     payload = {} if request.data is None else request.data
     view: View = {"input": {"data": payload}, "output": {"data": payload}}
@@ -124,7 +126,9 @@ def start_created(builder: StepBuilder, draft: JobDraft, options: Mapping[str, A
     before = draft.data, draft.search
     try:
         if graph.topic not in builder.plan.graphs:
-            raise TopicNotFoundError(graph.topic, builder.plan.app_id, builder.plan.version)
+            raise TopicNotFoundError(
+                graph.topic, builder.plan.app_id, builder.plan.version, builder.plan.graphs
+            )
         fired, completion = _trigger(builder, draft, draft.entity, view, naming)
     except (MappingError, TopicNotFoundError) as error:
         draft.data, draft.search = before
@@ -147,8 +151,8 @@ def resume(builder: StepBuilder, draft: JobDraft) -> None:
         "output": {"data": draft.input, "metadata": trigger_metadata(draft.graph, draft.created_at)},
     }
     context = draft.context(trigger, (0,), view, builder.environment)
-    draft.expire = expiry(builder, draft, context)
     try:
+        draft.expire = expiry(builder, draft, context)
         fired = fired_edges(trigger.edges, context, 200)
         completion = completion_rule(trigger, context)
     except MappingError as error:
@@ -164,7 +168,7 @@ def _job_id(graph: GraphPlan, request: StartRequest, context: Mapping[Any, Any])
     if graph.statistics.id is not None:
         value = graph.statistics.id.evaluate(context)
         if value not in (None, UNDEFINED, ""):
-            return column_text(value, "the job id of stats.id", LONGEST_ID)
+            return column_text(value, "the job id of stats.id", LONGEST_ID, most=None)
     return request.job_id or request.default_id
 
 
@@ -217,7 +221,7 @@ def _measure(builder: StepBuilder, draft: JobDraft, key: str, context: Mapping[A
                 time_slice(draft.created_at, statistics.granularity),
                 measure,
                 facet,
-                column_text(value, f"what the trigger counts as {measure} of {facet}"),
+                column_text(value, f"what the trigger counts as {measure} of {facet}", most=None),
                 float(number) if math.isfinite(number) else None,
             )
         )

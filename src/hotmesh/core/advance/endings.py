@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from hotmesh.core.advance import joins
 from hotmesh.core.advance.builder import StepBuilder
+from hotmesh.core.advance.expressions import computed_seconds
 from hotmesh.core.advance.job_draft import JobDraft, View
+from hotmesh.core.advance.limits import Limits
 from hotmesh.core.advance.telling import tell
 from hotmesh.core.duration import LONGEST_TIME
-from hotmesh.core.mapping import to_number
-from hotmesh.core.plan.compile import ActivityPlan
-from hotmesh.core.state.job import INTERRUPTED, Dimension
-from hotmesh.core.values import UNDEFINED
+from hotmesh.core.mapping import Environment
+from hotmesh.core.plan.compile import ActivityPlan, Plan
+from hotmesh.core.state.job import INTERRUPTED, Dimension, Job
+from hotmesh.core.state.step import Step
 from hotmesh.enums import Code
 from hotmesh.errors import MappingError
 
 ERROR_IN_DATA: Final = Code.UNCAUGHT.value
 """The code of an error that is written to the data of its job (where the graph maps `$error`)."""
+
+
+UNREADABLE_KEPT: Final = 86_400.0
+"""Seconds for which a job is kept whose `expire` comes to something that is no duration."""
 
 
 def complete_if_done(builder: StepBuilder, draft: JobDraft, threshold: int) -> None:
@@ -82,11 +88,42 @@ def interrupt(builder: StepBuilder, draft: JobDraft, options: Mapping[str, Any])
     tell(builder, draft, interim=False)
 
 
+def bury(
+    plan: Plan | None, job: Job, reason: str, now: datetime, environment: Environment, limits: Limits
+) -> Step:
+    """The step that ends a job which no engine could go on with: whoever waits is told, and it expires as any other.
+
+    Needs nothing that might have been in the way: no records, and no `plan` where the version is gone. Of a job that has
+    ended, or was never started, only what is still to come is dropped.
+    """
+    builder = StepBuilder(plan or Plan(job.app_id, job.version, {}, {}, {}), now, environment, (), limits)
+    draft = builder.load(job)
+    draft.dropped = True
+    if draft.over or draft.status <= 0:
+        return builder.step()
+    draft.status += INTERRUPTED
+    draft.ended = True
+    draft.error = {"message": reason, "code": Code.LOST.value, "is_stream_error": True}
+    compiled = draft.graph.expire
+    # An expression might be the very thing that cannot be worked out.
+    if compiled is None or compiled.constant:
+        draft.expire = expiry(builder, draft, None)
+    elif draft.expire is None:
+        draft.expire = limits.expire
+    tell(builder, draft, interim=False)
+    return builder.step()
+
+
 def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | None) -> float | None:
-    """Seconds to keep the job once it has ended; 0 or less: until it is pruned."""
+    """Seconds to keep the job once it has ended; 0 or less: until it is pruned.
+
+    With a `context`, while the job begins, raises MappingError for what is no duration. At the end nothing may undo
+    the job's result: a job is then kept for a day, so that what is wrong can be seen, and nothing is lost by it.
+    """
     compiled = draft.graph.expire
     if compiled is None:
         return builder.limits.expire
+    ends = context is None
     if context is None:
         context = {} if compiled.constant else _last_context(builder, draft)
     try:
@@ -94,8 +131,13 @@ def expiry(builder: StepBuilder, draft: JobDraft, context: Mapping[Any, Any] | N
     except MappingError:
         # The graph's expiry must not undo the job's result; it is as if it did not resolve.
         return builder.limits.expire
-    number = to_number(value) if value not in (None, UNDEFINED, "") else math.nan
-    return min(float(number), LONGEST_TIME) if number == number else builder.limits.expire
+    try:
+        found = computed_seconds(value, f"expire of the graph {draft.graph.topic}")
+    except MappingError:
+        if not ends:
+            raise
+        return UNREADABLE_KEPT
+    return builder.limits.expire if found is None else found
 
 
 def _last_context(builder: StepBuilder, draft: JobDraft) -> Mapping[Any, Any]:

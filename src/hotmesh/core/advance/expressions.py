@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
 
 from hotmesh.core.advance.job_draft import View, record_view
+from hotmesh.core.duration import LONGEST_TIME, seconds
 from hotmesh.core.mapping import to_json_value, to_number
 from hotmesh.core.plan.compile import ActivityPlan, Edge
 from hotmesh.core.state.job import ActivityRecord, Dimension
 from hotmesh.core.values import UNDEFINED, Json
-from hotmesh.errors import MappingError
+from hotmesh.errors import ConfigError, MappingError
 
 
 class CompletionRule(Struct, frozen=True):
@@ -67,6 +69,26 @@ def threshold(activity: ActivityPlan, context: Mapping[Any, Any]) -> int:
         return 0
     number = to_number(compiled.evaluate(context))
     return int(number) if math.isfinite(number) and number > 0 else 0
+
+
+def computed_seconds(value: Any, what: str) -> float | None:
+    """The seconds that a `sleep` or an `expire` has come to; None for nothing (null, empty text, false).
+
+    A number, a number as text, or a duration as text (`2 seconds`, `5m`); raises MappingError for anything else.
+    """
+    if value is UNDEFINED or value is None or value is False or value == "":
+        return None
+    if isinstance(value, int | float | str) and value is not True:
+        number = to_number(value)
+        if math.isfinite(number):
+            return min(float(number), LONGEST_TIME)
+        if isinstance(value, str):
+            with suppress(ConfigError):
+                return min(seconds(value), LONGEST_TIME)
+    shown = repr(value) if isinstance(value, str | int | float) else f"a value of type {type(value).__name__}"
+    raise MappingError(
+        f"{what} came to {shown[:100]}, which is no duration; it is a number of seconds, or text such as '5 minutes'"
+    )
 
 
 def self_view(activity: ActivityPlan, dimension: Dimension, record: ActivityRecord, now: datetime) -> View:

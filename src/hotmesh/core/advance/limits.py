@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -18,6 +19,11 @@ DEFAULT_EXPIRE: Final = 1.0
 DEFAULT_MAX_CYCLES: Final = 10_000
 
 
+def never() -> bool:
+    """The time that a step takes does not matter."""
+    return False
+
+
 class Limits(Struct, frozen=True):
     """What one step may do, and what holds where the graph says nothing."""
 
@@ -26,6 +32,8 @@ class Limits(Struct, frozen=True):
     max_cycles: int = DEFAULT_MAX_CYCLES
     expire: float = DEFAULT_EXPIRE
     """Seconds to keep a job that has ended."""
+    enough: Callable[[], bool] = never
+    """Whether the step has taken so long that what is left of it is for another one."""
     trace: TraceMode | None = None
     """Which spans are told of jobs that have a trace; None: none."""
 

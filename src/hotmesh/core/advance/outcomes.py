@@ -9,7 +9,7 @@ pending answer by k. At 0 the job is complete.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -33,6 +33,11 @@ from hotmesh.core.state.job import ActivityRecord, Dimension, Event
 from hotmesh.core.state.step import ActivityInstance, EscalationEnd
 from hotmesh.core.values import UNDEFINED, Json, Undefined
 from hotmesh.errors import MappingError
+
+RAISED: Final[dict[str, type]] = {
+    "type": str, "activity": str, "topic": str, "job_id": str, "attempt": int, "attempts": int,
+}  # fmt: skip
+"""What the error of a callback that raised says besides."""
 
 
 def answer(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, event: Event) -> None:
@@ -242,7 +247,7 @@ def request_id(draft: JobDraft, activity: ActivityPlan, dimension: Dimension) ->
 
 
 def error_of(event: Event) -> dict[str, Any]:
-    """The error of an answer: `message`, `code`, and `stack` and `error` if it has them.
+    """The error of an answer: `message`, `code`, and `stack` and `error` if it has them; of what was raised, all of it.
 
     The code is that of the answer, else that of its data, else 500: an error never has the code of success.
     """
@@ -263,4 +268,7 @@ def error_of(event: Event) -> dict[str, Any]:
         error["stack"] = to_text(given["stack"])
     if isinstance(given.get("error"), dict):
         error["error"] = given["error"]
+    if event.kind in ("answer", "result") and isinstance(given.get("type"), str):
+        # A callback raised it, of this activity or of one of the job that is awaited.
+        error |= {name: given[name] for name, kind in RAISED.items() if isinstance(given.get(name), kind)}
     return error

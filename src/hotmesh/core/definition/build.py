@@ -21,6 +21,7 @@ from hotmesh.core.definition.graph import (
     Transition,
 )
 from hotmesh.core.definition.report import Report, did_you_mean, kind_of, one_of
+from hotmesh.core.definition.unknown_keys import undecided_keys, unknown_key
 from hotmesh.core.definition.yaml_document import escape
 from hotmesh.core.duration import seconds
 from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
@@ -35,6 +36,9 @@ def build_app(document: Document) -> tuple[App | None, list[Problem]]:
     report = Report(document)
     root = document.data
     if not isinstance(root, Mapping) or "app" not in root:
+        if root is None:
+            report.error(SHAPE, "the file is empty: a graph document is a mapping with the key app", "")
+            return None, report.problems
         report.error(
             SHAPE, "a graph document is a mapping with the key app", "", suggestion=_misspelled_app(root)
         )
@@ -179,9 +183,7 @@ class _Builder:
                         "V17", f"{name} has no effect on an activity of type {kind}", place, name=True
                     )
             else:
-                self._report.warning(
-                    "V17", f'unknown key "{name}"', place, name=True, suggestion=did_you_mean(name, known)
-                )
+                unknown_key(self._report, members, name, known, f'unknown key "{name}"', place)
 
     def _blocks(self, members: Mapping[str, Any], kind: str, pointer: str) -> dict[str, Any]:
         """The `maps` of the blocks `input`, `output`, `job`, `signal` and `resolver`, where given."""
@@ -334,7 +336,7 @@ class _Builder:
             rule = self._mapping(item, place, what)
             if rule is None:
                 continue
-            self._unknown(rule, known, place, what)
+            undecided_keys(self._report, rule, known, place, what)
             to = self._name(rule.get("to"), f"{place}/to", "to")
             if to is not None:
                 yield rule, to, place
@@ -351,11 +353,16 @@ class _Builder:
         members = self._mapping(conditions, place, "conditions")
         if members is None:
             return False
-        self._unknown(members, grammar.CONDITIONS, place, "conditions")
+        undecided_keys(self._report, members, grammar.CONDITIONS, place, "conditions")
         for index, pair in enumerate(self._list(members.get("match"), f"{place}/match", "match")):
             entry = self._mapping(pair, f"{place}/match/{index}", "a match")
             if entry is not None:
-                self._unknown(entry, grammar.MATCH, f"{place}/match/{index}", "a match")
+                where = f"{place}/match/{index}"
+                # A pair without one of its two sides is reported as such.
+                if entry.keys() >= grammar.MATCH:
+                    undecided_keys(self._report, entry, grammar.MATCH, where, "a match")
+                else:
+                    self._unknown(entry, grammar.MATCH, where, "a match")
         return True
 
     def _schema(self, members: Mapping[str, Any], name: str, pointer: str) -> None:
@@ -432,13 +439,8 @@ class _Builder:
     def _unknown(self, members: Mapping[str, Any], known: frozenset[str], pointer: str, what: str) -> None:
         for name in members:
             if name not in known and not name.startswith(grammar.EXTENSION):
-                self._report.warning(
-                    "V17",
-                    f'unknown key "{name}" in {what}',
-                    f"{pointer}/{escape(name)}",
-                    name=True,
-                    suggestion=did_you_mean(name, known),
-                )
+                message = f'unknown key "{name}" in {what}'
+                unknown_key(self._report, members, name, known, message, f"{pointer}/{escape(name)}")
 
 
 def _first_match(conditions: Any) -> Match | None:

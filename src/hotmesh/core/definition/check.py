@@ -19,6 +19,8 @@ from hotmesh.core.definition.check_flow import (
     transitions_have_no_loop,
     transitions_lead_somewhere,
 )
+from hotmesh.core.definition.check_keys import keys_have_an_effect
+from hotmesh.core.definition.check_lengths import names_fit_into_the_indexes
 from hotmesh.core.definition.check_values import (
     expressions_can_be_resolved,
     expressions_stay_in_their_graph,
@@ -49,7 +51,11 @@ def check_app_id(app: App, expected: str) -> list[Problem]:
     if not app.id or app.id == expected:
         return []
     report = Report(app.document)
-    report.error("V16", f"App ID mismatch: {app.id} !== {expected}", "/app/id")
+    report.error(
+        "V16",
+        f"App ID mismatch: {app.id} !== {expected}: the document is of app {app.id}, this instance of app {expected}",
+        "/app/id",
+    )
     return report.problems
 
 
@@ -86,10 +92,10 @@ def graphs_have_one_trigger(app: App, report: Report) -> None:
         if not triggers and isinstance(report.document.at(f"{graph.pointer}/activities"), Mapping):
             report.error(
                 "V5",
-                "collator-trigger-activity-not-found",
+                "collator-trigger-activity-not-found: the graph has no trigger, by which it begins",
                 f"{graph.pointer}/activities",
                 name=True,
-                suggestion="one activity has type: trigger",
+                suggestion="one activity needs type: trigger",
             )
         for extra in triggers[1:]:
             message = f"a graph has one trigger; {triggers[0].id} is already one"
@@ -250,4 +256,6 @@ RULES: Final[tuple[Callable[[App, Report], None], ...]] = (
     worker_topics_are_their_own,
     literals_have_the_right_kind,
     statistics_are_known,
+    keys_have_an_effect,
+    names_fit_into_the_indexes,
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.graph import Activity, App, Graph
 from hotmesh.core.definition.report import Report, did_you_mean, one_of, problem_at
 from hotmesh.core.definition.yaml_document import escape
+from hotmesh.core.duration import seconds
 from hotmesh.core.mapping import check_expression, to_number
+from hotmesh.errors import ConfigError
 
 _ACTIVITY_EXPRESSIONS: Final[tuple[tuple[str, str], ...]] = (
     ("topic", "/topic"),
@@ -147,11 +150,11 @@ def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
 def literals_have_the_right_kind(app: App, report: Report) -> None:
     """V18: literal numbers of seconds and thresholds, codes and status words; and switches that are booleans."""
     for graph in app.graphs:
-        _check_number(graph.expire, "expire", f"{graph.pointer}/expire", report)
+        _check_duration(graph.expire, "expire", f"{graph.pointer}/expire", report)
         _check_switch(graph.persistent, "persistent", f"{graph.pointer}/persistent", report)
         for activity in graph.activities.values():
             place = activity.pointer
-            _check_number(activity.sleep, "sleep", f"{place}/sleep", report)
+            _check_duration(activity.sleep, "sleep", f"{place}/sleep", report)
             _check_number(activity.status_threshold, "statusThreshold", f"{place}/statusThreshold", report)
             for name, value in (
                 ("emit", activity.emit),
@@ -175,8 +178,18 @@ def _check_status(value: Any, pointer: str, report: Report) -> None:
 def _check_number(value: Any, name: str, pointer: str, report: Report) -> None:
     if value is None or is_expression(value) or _is_numeric(value):
         return
-    hint = "seconds, as a number or an expression" if name in {"sleep", "expire"} else None
-    report.error("V18", f"{name} is a number", pointer, suggestion=hint)
+    report.error("V18", f"{name} is a number", pointer)
+
+
+def _check_duration(value: Any, name: str, pointer: str, report: Report) -> None:
+    if value is None or is_expression(value) or _is_numeric(value):
+        return
+    if isinstance(value, str):
+        with suppress(ConfigError):
+            seconds(value)
+            return
+    hint = "write seconds, text such as '5 minutes', or an expression"
+    report.error("V18", f"{name} is a number of seconds or a duration", pointer, suggestion=hint)
 
 
 def _is_numeric(value: Any) -> bool:

@@ -47,6 +47,46 @@ COMPILER: Final = frozenset(
 )
 """Keys that older tools stored with an activity. They are accepted and ignored."""
 
+WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {
+        "expire": "the graph's expire counts: write it there",
+        "persistent": "leave it out",
+        "statusThresholdType": "statusThreshold decides alone: leave it out",
+        "settings": "what is your own goes under a key that begins with x-",
+    },
+    "worker": {"timeout": "give it to the worker in Python: Worker(topic, callback, timeout=…)"},
+    "await": {
+        "retry": "take a transition with conditions.code of the error that the other job ended with",
+        "retry_policy": "take a transition with conditions.code of the error that the other job ended with",
+        "retryPolicy": "take a transition with conditions.code of the error that the other job ended with",
+        "eventName": "leave it out",
+        "timeout": "let a hook with sleep run beside it, and an interrupt after that",
+    },
+    "cycle": {
+        "emit": "write it at the activity before",
+        "persist": "write it at the activity before",
+        "telemetry": "write it at the ancestor",
+    },
+}
+"""Keys of an activity (of every type, of one type) that are accepted and ignored; and what to write for them."""
+
+GRAPH_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "persistent": "leave it out",
+    "inputs": "the key is input",
+    "outputs": "the key is output",
+}
+
+STATS_WITHOUT_EFFECT: Final[Mapping[str, str]] = {"parent": "leave it out", "adjacent": "leave it out"}
+
+HARMLESS: Final = frozenset(
+    {
+        "title", "type", "telemetry", "schema", "cycle", "hook", "eventName", "timeout", "settings", "persistent",
+        "statusThresholdType", "inputs", "outputs", "parent", "adjacent", "topic", "ancestor", "to", "id", "version",
+        "subscribes", "activities", "graphs", "expected", "actual", "measure",
+    }
+)  # fmt: skip
+"""Keys whose absence changes nothing, or is reported by itself: who misspells one of these needs a hint and no more."""
+
 MAPS: Final[Mapping[str, frozenset[str]]] = {
     "input": frozenset({"worker", "await", "cycle"}),
     "output": frozenset({"hook", "signal", "interrupt"}),

@@ -53,6 +53,13 @@ def problem_at(location: SourceLocation, problem: Problem) -> Problem:
     )
 
 
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The known word of which this one is a misspelling beyond doubt."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.75)
+    return by_lower[found[0]] if found else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A suggestion to write the known word that is most like this one; None if none is."""
     by_lower = {name.lower(): name for name in sorted(known)}

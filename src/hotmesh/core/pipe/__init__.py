@@ -8,6 +8,7 @@ path           `{a.output.data.x}` as a closure
 writes         what a `job.maps` block writes
 environment    what impure functions need from the world
 function       a function as the compiler sees it
+meter          how much work a reduce may do
 table          all functions by name
 reference      their documentation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cmp_to_key
+from operator import itemgetter
 from typing import Any, Final
 
 from hotmesh.core.pipe import coercion
@@ -18,8 +19,12 @@ from hotmesh.core.pipe.coercion import (
 )
 from hotmesh.core.pipe.collation import text_order
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
+from hotmesh.core.pipe.meter import LONGEST
 from hotmesh.core.pipe.property import read
 from hotmesh.core.values import UNDEFINED
+
+MOST_MIXED: Final = 20_000
+"""Elements of several kinds that are put in order; each comparison of two takes a while."""
 
 
 def get(items: Any = UNDEFINED, index: Any = UNDEFINED) -> Any:
@@ -85,7 +90,10 @@ def join(items: Any, separator: Any = UNDEFINED) -> str:
     Example: (["a", "b"], ", ") → "a, b"
     Example: ([1.5, null, [2, 3]], "-") → "1.5--2,3"
     """
-    return coercion.join(_array(items), "," if separator is UNDEFINED else to_text(separator))
+    array, between = _array(items), "," if separator is UNDEFINED else to_text(separator)
+    if len(between) > 1 and len(array) * len(between) > LONGEST:
+        raise BadArgumentError("makes the text too long", 2)
+    return coercion.join(array, between)
 
 
 def last_index_of(items: Any, value: Any = UNDEFINED, start: Any = UNDEFINED) -> int:
@@ -169,9 +177,18 @@ def sort(items: Any, order: Any = UNDEFINED) -> list[Any]:
     """
     array = _open(items)
     up = order is UNDEFINED or order is None or (isinstance(order, str) and order.upper() == "ASCENDING")
+    if all(map(_is_plain_number, array)):
+        return sorted(array, reverse=not up)
+    if len(array) > MOST_MIXED and not all(isinstance(item, str) for item in array):
+        raise BadArgumentError(
+            f"has more than {MOST_MIXED:,} elements that are not all numbers or all texts", 1
+        )
     present = [
         (item, text_order(item) if isinstance(item, str) else None) for item in array if item is not UNDEFINED
     ]
+    if len(present) == len(array) and all(order is not None for _, order in present):
+        present.sort(key=itemgetter(1), reverse=not up)
+        return [item for item, _ in present]
     sign = 1 if up else -1
 
     def compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:
@@ -214,6 +231,11 @@ def _open(items: Any) -> list[Any]:
     if getattr(array, "extensible", True) is False:
         raise BadArgumentError("is frozen, sealed or closed, and cannot change")
     return array
+
+
+def _is_plain_number(item: Any) -> bool:
+    kind = type(item)
+    return kind is int or (kind is float and item == item)
 
 
 def _compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:

@@ -76,6 +76,22 @@ def to_number(value: Any) -> float:
     return NAN
 
 
+def whole(value: float) -> float:
+    """A double that was computed, as an `int` if it is whole and exact: what functions give has no fraction `.0`.
+
+    What is only passed on never comes here, and stays the float or the integer that it was.
+    """
+    return (
+        int(value)
+        if value.is_integer() and -SAFE <= value <= SAFE and (value or not _is_minus(value))
+        else value
+    )
+
+
+def _is_minus(zero: float) -> bool:
+    return math.copysign(1.0, zero) < 0
+
+
 def to_text(value: Any) -> str:
     """The value as text: `null`, `true`, numbers in their shortest form, arrays joined with commas."""
     kind = type(value)

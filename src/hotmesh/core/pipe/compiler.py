@@ -141,7 +141,7 @@ class Compiler:
                 self._problem(ARITY, message, pointer)
             return _after(values, Failure(self.site, message))
         used, ignored = values[: function.most], values[function.most :]
-        return _after(ignored, Call(self.site, function, tuple(used)))
+        return _after(ignored, Call(self.site, function, tuple(used), counted=self._bodies > 0))
 
     def _variable(self, cell: str) -> Node:
         name, *names = cell[1:-1].split(".")
@@ -158,7 +158,7 @@ class Compiler:
         self._bodies += 1
         node = self.pipe(body, f"{pointer}/@reduce", [Read(compile_path(OUTPUT, []))])
         self._bodies -= 1
-        return Reduce(collection, initial, node)
+        return Reduce(self.site, collection, initial, node)
 
     def _malformed(self, message: str, pointer: str) -> Node:
         self._problem(MALFORMED, message, pointer)

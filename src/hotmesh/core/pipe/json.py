@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from hotmesh.core.pipe.coercion import SAFE, from_units, is_number, to_integer, to_text, units
+from hotmesh.core.pipe.coercion import SAFE, from_units, is_number, to_integer, to_text, units, whole
 from hotmesh.core.pipe.function import BadArgumentError, Functions
 from hotmesh.core.pipe.instant import Date, as_date, iso_text
 from hotmesh.core.pipe.keys import ordered_keys
@@ -40,7 +40,7 @@ def parse(text: Any) -> Any:
     Example: (null) → null
     """
     try:
-        return json.loads(to_text(text), parse_int=_whole, parse_constant=_refuse)
+        return json.loads(to_text(text), parse_int=_whole, parse_float=_double, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise BadArgumentError(f"is not JSON: {error}") from None
 
@@ -109,6 +109,10 @@ def _indent(space: Any) -> str:
     if isinstance(space, str):
         return from_units(units(space)[:10])
     return " " * int(min(max(to_integer(space), 0), 10)) if is_number(space) else ""
+
+
+def _double(digits: str) -> float:
+    return whole(float(digits))
 
 
 def _whole(digits: str) -> float:

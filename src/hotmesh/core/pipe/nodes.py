@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, final
 
-from hotmesh.core.pipe.coercion import units
+from hotmesh.core.pipe.coercion import units, whole
 from hotmesh.core.pipe.environment import environment_of
 from hotmesh.core.pipe.function import BadArgumentError, Function, short
 from hotmesh.core.pipe.keys import ordered_keys
+from hotmesh.core.pipe.meter import Meter, call_cost, shift_of, size_cost
 from hotmesh.core.pipe.path import Evaluate
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import MappingError
@@ -110,6 +111,8 @@ class Call:
     site: Site
     function: Function
     arguments: tuple[Node, ...]
+    counted: bool = False
+    """It stands in a reduce body, where its work counts."""
     may_fail = True
 
     def emit(self) -> Evaluate:
@@ -119,6 +122,8 @@ class Call:
         def fail(error: Exception) -> NoReturn:
             raise _failure(site, name, error) from (None if isinstance(error, BadArgumentError) else error)
 
+        if self.counted:
+            return _emit_counted(function, self.arguments, site, fail)
         if function.impure:
             return _emit_impure(call, [node.emit() for node in self.arguments], site, fail)
         match self.arguments:
@@ -178,6 +183,7 @@ class ListNode:
 class Reduce:
     """A body run once for every member of a collection, handing an accumulator on."""
 
+    site: Site
     collection: Node
     initial: Node
     body: Node
@@ -185,13 +191,20 @@ class Reduce:
 
     def emit(self) -> Evaluate:
         collection, initial, body = self.collection.emit(), self.initial.emit(), self.body.emit()
+        site = self.site
 
         def evaluate(context: Mapping[Any, Any]) -> Any:
             source = collection(context)
-            result = _copied(initial(context))
             frame = Frame(context)
+            # Within the body of another one, what is left of its work.
+            frame[METER] = meter = context[METER] if type(context) is Frame else Meter()
+            try:
+                members = _members(source, meter)
+                result = _copied(initial(context), meter)
+            except BadArgumentError as error:
+                raise site.error(f"@reduce: {error}") from None
             frame[INPUT] = source
-            for index, (key, item) in enumerate(_members(source)):
+            for index, (key, item) in enumerate(members):
                 frame[INDEX] = index
                 frame[KEY] = key
                 frame[ITEM] = item
@@ -223,6 +236,8 @@ KEY: Final = Variable("$key")
 INDEX: Final = Variable("$index")
 INPUT: Final = Variable("$input")
 OUTPUT: Final = Variable("$output")
+METER: Final = Variable("work")
+"""Beside them, the work that may still be done."""
 
 VARIABLES: Final[Mapping[str, Variable]] = {
     variable.name: variable for variable in (ITEM, KEY, INDEX, INPUT, OUTPUT)
@@ -250,7 +265,9 @@ def _failure(site: Site, name: str, error: Exception) -> MappingError:
     return site.error(f"{{@{name}}}: {type(error).__name__}: {error}")
 
 
-def _members(source: Any) -> Sequence[tuple[str, Any]]:
+def _members(source: Any, meter: Meter) -> Sequence[tuple[str, Any]]:
+    if isinstance(source, (list, dict, str)):
+        meter.spend(2 * len(source) + 1)
     if isinstance(source, list):
         return [(str(index), item) for index, item in enumerate(source)]
     if isinstance(source, dict):
@@ -260,22 +277,54 @@ def _members(source: Any) -> Sequence[tuple[str, Any]]:
     return ()
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: Any, meter: Meter) -> Any:
     """A deep copy, so that the accumulator is never the same object as what it started from; null for undefined."""
     if isinstance(value, dict):
-        return {key: member if member is UNDEFINED else _copied(member) for key, member in value.items()}
+        meter.spend(len(value))
+        return {
+            key: member if member is UNDEFINED else _copied(member, meter) for key, member in value.items()
+        }
     if isinstance(value, list):
-        return [item if item is UNDEFINED else _copied(item) for item in value]
+        meter.spend(len(value))
+        return [item if item is UNDEFINED else _copied(item, meter) for item in value]
     return None if value is UNDEFINED else value
 
 
 Fail = Callable[[Exception], NoReturn]
 
 
+def _emit_counted(function: Function, nodes: Sequence[Node], site: Site, fail: Fail) -> Evaluate:
+    call, cost, shift = function.call, call_cost(function.name), shift_of(function.name)
+    computed = [node.emit() for node in nodes]
+
+    def evaluate(context: Mapping[Any, Any]) -> Any:
+        environment = []
+        if function.impure:
+            try:
+                environment.append(environment_of(context))
+            except MappingError as error:
+                raise site.error(str(error)) from None
+        try:
+            arguments = [argument(context) for argument in computed]
+            work = cost
+            for argument in arguments:
+                work += size_cost(argument, shift)
+            meter = context[METER]
+            meter.spend(work)
+            result = call(*environment, *arguments)
+            meter.made(result, shift)
+            return result
+        except FAILURES as error:
+            fail(error)
+
+    return evaluate
+
+
 def _emit_none(call: Callable[..., Any], fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call()
+            result = call()
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -285,7 +334,8 @@ def _emit_none(call: Callable[..., Any], fail: Fail) -> Evaluate:
 def _emit_one(call: Callable[..., Any], one: Evaluate, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context))
+            result = call(one(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -295,7 +345,8 @@ def _emit_one(call: Callable[..., Any], one: Evaluate, fail: Fail) -> Evaluate:
 def _emit_with_literal(call: Callable[..., Any], one: Evaluate, literal: Any, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal)
+            result = call(one(context), literal)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -305,7 +356,8 @@ def _emit_with_literal(call: Callable[..., Any], one: Evaluate, literal: Any, fa
 def _emit_two(call: Callable[..., Any], one: Evaluate, two: Evaluate, fail: Fail) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), two(context))
+            result = call(one(context), two(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -317,7 +369,8 @@ def _emit_with_literals(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal, other)
+            result = call(one(context), literal, other)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -329,7 +382,8 @@ def _emit_around_literal(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), literal, three(context))
+            result = call(one(context), literal, three(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -341,7 +395,8 @@ def _emit_three(
 ) -> Evaluate:
     def evaluate(context: Mapping[Any, Any]) -> Any:
         try:
-            return call(one(context), two(context), three(context))
+            result = call(one(context), two(context), three(context))
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -357,7 +412,8 @@ def _emit_many(call: Callable[..., Any], nodes: Sequence[Node], fail: Fail) -> E
             arguments = template.copy()
             for index, argument in computed:
                 arguments[index] = argument(context)
-            return call(*arguments)
+            result = call(*arguments)
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 
@@ -371,7 +427,8 @@ def _emit_impure(call: Callable[..., Any], arguments: Sequence[Evaluate], site: 
         except MappingError as error:
             raise site.error(str(error)) from None
         try:
-            return call(environment, *[argument(context) for argument in arguments])
+            result = call(environment, *[argument(context) for argument in arguments])
+            return whole(result) if type(result) is float else result
         except FAILURES as error:
             fail(error)
 

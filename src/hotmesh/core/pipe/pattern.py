@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+import regex
+
 from hotmesh.core.pipe.coercion import BLANKS, units
 from hotmesh.core.pipe.function import BadArgumentError
 
@@ -19,13 +21,49 @@ _NO_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?![A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[A-Z
 _NEVER: Final = "(?!)"
 
 
-@lru_cache(maxsize=512)
-def compile_pattern(source: str) -> re.Pattern[str]:
-    """The pattern, to be matched against `units` of a text. Raises BadArgumentError if it is not valid."""
+LONGEST_PATTERN: Final = 10_000
+"""Characters of a pattern; compiling takes longer than matching."""
+
+LONGEST_SEARCH: Final = 0.2
+"""Seconds that a search may take. Such a pattern as `^(a+)+$` takes longer than the universe is old."""
+
+MOST_PARTS: Final = 20_000
+"""Parts of a pattern, written out: `(a{1000}){1000}` has a million."""
+
+
+def find(pattern: str, text: str) -> int:
+    """Where the first match begins in `units` of a text; -1 if there is none. Raises BadArgumentError."""
     try:
-        return re.compile(_Translator(units(source)).whole())
-    except (re.error, OverflowError, RecursionError) as error:
+        found = compile_pattern(pattern).search(text, timeout=LONGEST_SEARCH)
+    except TimeoutError:
+        raise BadArgumentError(
+            f"takes more than {LONGEST_SEARCH:g} s on this text: repetitions within repetitions, as in (a+)+, take for ever",
+            2,
+        ) from None
+    return -1 if found is None else int(found.start())
+
+
+@lru_cache(maxsize=512)
+def compile_pattern(source: str) -> regex.Pattern[str]:
+    """The pattern, to be matched against `units` of a text. Raises BadArgumentError if it is not valid."""
+    if len(source) > LONGEST_PATTERN:
+        raise BadArgumentError(f"is longer than {LONGEST_PATTERN:,} characters", 2)
+    try:
+        translated = _Translator(units(source)).whole()
+        re.compile(translated)  # the same dialect, and one that says what is wrong in known words
+        return regex.compile(translated, flags=regex.VERSION0)
+    except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
         raise BadArgumentError(f"is not a valid regular expression: {error}", 2) from None
+
+
+def _check_size(parts: int) -> None:
+    if parts > MOST_PARTS:
+        raise re.error(f"it has more than {MOST_PARTS:,} parts, written out")
+
+
+def _most_times(quantifier: str) -> int:
+    """How often what a quantifier follows is written out."""
+    return max([1, *map(int, re.findall("[0-9]+", quantifier))])
 
 
 class _Translator:
@@ -47,16 +85,27 @@ class _Translator:
 
     def whole(self) -> str:
         quantifiable = False
+        sizes, last = [0], 0  # parts of each open group, and of what was read last
         while self.at < len(self.source):
             character = self.source[self.at]
             if character in "*+?" or (character == "{" and _QUANTIFIER.match(self.source, self.at)):
                 if not quantifiable:
                     raise re.error("nothing to repeat")
-                self.written.append(self._quantifier())
+                quantifier = self._quantifier()
+                sizes[-1] += last * (_most_times(quantifier) - 1)
+                _check_size(sizes[-1])
+                self.written.append(quantifier)
                 quantifiable = False
                 continue
+            depth = len(self.opened)
             piece, quantifiable = self._piece(character)
             self.written.append(piece)
+            if len(self.opened) > depth:
+                sizes.append(0)
+            else:
+                last = 1 if len(self.opened) == depth else sizes.pop() + 1
+                sizes[-1] += last
+            _check_size(sizes[-1])
         if self.opened:
             raise re.error("unterminated group")
         return "".join(self.written)

@@ -18,14 +18,14 @@ def to_json_value(value: Any) -> Json:
     """The value as it is stored: plain JSON. The very same object, if nothing in it has to change.
 
     Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
-    become ISO text in UTC, an invalid one null. A whole number is an `int`, if a double up to 1e21. Half of a surrogate
+    become ISO text in UTC, an invalid one null. A float stays one, -0 is 0. Half of a surrogate
     pair, where a text was cut, is U+FFFD, the replacement character. Raises MappingError for hundreds of levels.
     """
     kind = type(value)
     if kind is str:
         return value if value.isascii() or _HALF.search(value) is None else whole_text(value)
     if kind is bool or value is None or kind is int:
-        # An integer of any size that was only passed on stays what it was; what was computed is a double already.
+        # A number that was only passed on stays what it was; what was computed is a double, or a whole number already.
         return value
     if kind is float:
         return _number(value)
@@ -74,7 +74,7 @@ def _same(one: Any, other: Any) -> bool:
 def _number(value: float) -> float | None:
     if not math.isfinite(value):
         return None
-    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    return value or abs(value)
 
 
 def _other(value: Any) -> Json:

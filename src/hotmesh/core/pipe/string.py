@@ -20,11 +20,9 @@ from hotmesh.core.pipe.coercion import (
     units,
 )
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
-from hotmesh.core.pipe.pattern import compile_pattern
+from hotmesh.core.pipe.meter import LONGEST
+from hotmesh.core.pipe.pattern import find
 from hotmesh.core.values import UNDEFINED
-
-LONGEST: Final = 2**29 - 24
-"""The most UTF-16 units that a function may make."""
 
 
 def split(text: Any, delimiter: Any = UNDEFINED) -> list[str]:
@@ -190,7 +188,10 @@ def replace(text: Any, search: Any = UNDEFINED, replacement: Any = UNDEFINED) ->
     if at < 0:
         return from_units(whole)
     before, after = whole[:at], whole[at + len(part) :]
-    inserted = "".join(_expanded(units(to_text(replacement)), before, part, after))
+    template = units(to_text(replacement))
+    if len(whole) + len(template) + template.count("$") * len(whole) > LONGEST:
+        raise BadArgumentError("makes the text too long", 3)
+    inserted = "".join(_expanded(template, before, part, after))
     return from_units(before + inserted + after)
 
 
@@ -203,8 +204,7 @@ def search(text: Any, pattern: Any = UNDEFINED) -> int:
     Example: ("AbC", "abc") → -1
     """
     whole = units(_text(text))
-    found = compile_pattern("" if pattern is UNDEFINED else to_text(pattern)).search(whole)
-    return -1 if found is None else found.start()
+    return find("" if pattern is UNDEFINED else to_text(pattern), whole)
 
 
 def substring(text: Any, start: Any = UNDEFINED, end: Any = UNDEFINED) -> str:

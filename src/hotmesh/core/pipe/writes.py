@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hotmesh.core.pipe.compiler import Compiler, escape
+from hotmesh.core.pipe.function import kind, short
 from hotmesh.core.pipe.keys import is_index
+from hotmesh.core.pipe.nodes import Site
 from hotmesh.core.pipe.path import Evaluate, member
 from hotmesh.core.values import UNDEFINED
+from hotmesh.errors import MappingError
 
 Writes = list[tuple[tuple[str, ...], Any]]
 """Pairs of path and value: `[(("order", "total"), 9.5), (("-done",), True)]`."""
@@ -70,7 +73,10 @@ def _leaves(compiler: Compiler, tree: dict[str, Any]) -> Iterator[tuple[Evaluate
     for key, value in tree.items():
         slots = _SLOTS.fullmatch(key)
         if slots:
-            yield compiler.tree(value, f"/{escape(key)}").emit(), _slots(slots[1], int(slots[2]))
+            yield (
+                compiler.tree(value, f"/{escape(key)}").emit(),
+                _slots(compiler.site, slots[1], int(slots[2])),
+            )
         elif _MARKER.fullmatch(key):
             yield compiler.tree(value, f"/{escape(key)}").emit(), _markers
         else:
@@ -86,14 +92,27 @@ def _branch(compiler: Compiler, value: Any, path: tuple[str, ...]) -> Iterator[t
         yield compiler.tree(value, pointer).emit(), lambda leaf: iter([(path, leaf)])
 
 
-def _slots(name: str, count: int) -> _Writer:
+def _slots(site: Site, name: str, count: int) -> _Writer:
+    """Each member under its own index. One that has no slot is an error: it would be lost without a word."""
+
+    def refusal(what: str) -> MappingError:
+        last = f"0 to {count - 1}" if count else "nothing at all"
+        return site.error(f"{name}[{count}] has slots for {last}, {what}")
+
     def write(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         if isinstance(value, list):
-            yield from (((name, str(index)), item) for index, item in enumerate(value[:count]))
+            if len(value) > count:
+                raise refusal(f"and the list has {len(value)} items: write {name}[{len(value)}] or more")
+            yield from (((name, str(index)), item) for index, item in enumerate(value))
         elif isinstance(value, dict):
             for key in value:
-                if is_index(key) and int(key) < count:
-                    yield (name, key), member(value, key)
+                if not is_index(key):
+                    raise refusal(f"and the member {short(key)} is no index")
+                if int(key) >= count:
+                    raise refusal(f"and the value has the member {key}: write {name}[{int(key) + 1}] or more")
+                yield (name, key), member(value, key)
+        elif value is not None and value is not UNDEFINED:
+            raise refusal(f"and gets {kind(value)}, which is neither a list nor an object")
 
     return write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -10,14 +11,15 @@ import msgspec
 from hotmesh.core.codec import CONCEALED, Payload
 from hotmesh.core.plan.compile import Plan
 from hotmesh.core.wire import loads
-from hotmesh.errors import CodecError, JobNotFoundError, VersionNotFoundError
+from hotmesh.errors import CodecError, VersionNotFoundError
 from hotmesh.observe.apps import PlanOf
 from hotmesh.observe.explain.branches import Branches
 from hotmesh.observe.explain.model import Buried, Explanation
 from hotmesh.observe.explain.notes import notes
 from hotmesh.observe.explain.reasons import Reasons, Serves
 from hotmesh.observe.explain.situation import OpenRecord, ServedTopic, Situation, StoredRate
-from hotmesh.observe.obligations import Obligation
+from hotmesh.observe.fate import not_found
+from hotmesh.observe.obligations import Obligation, error_text
 from hotmesh.observe.observer import Observer
 
 CHILDREN: Final = 20
@@ -49,7 +51,7 @@ async def explain(
     """
     found = (await read_situations(observer, app_id, [job_id])).get(job_id)
     if found is None:
-        raise JobNotFoundError(job_id)
+        raise await not_found(observer, app_id, job_id)
     awaited = [one.name for one in found.obligations if one.kind == "child"][:CHILDREN]
     children = await read_situations(observer, app_id, awaited) if awaited else {}
     plans = {
@@ -107,6 +109,10 @@ def _situation(row: Any, payload: Payload) -> Situation:
     values = dict(row)
     for name, decoder in _DECODERS.items():
         values[name] = [] if values[name] is None else decoder.decode(values[name])
+    values["obligations"] = [
+        one if one.error is None else replace(one, error=error_text(one.error, payload))
+        for one in values["obligations"]
+    ]
     for name in ("error", "open"):
         values[name] = None if values[name] is None else loads(values[name])
     try:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hotmesh.core.state.job import Dimension
 from hotmesh.core.values import Json
-from hotmesh.observe.explain.text import address, ago, length, plural
+from hotmesh.observe.explain.text import address, ago, length, plural, shortened
 from hotmesh.observe.jobs import State
 
 ReasonKind = Literal[
@@ -24,7 +24,7 @@ class Reason:
     """One thing that a branch waits for. Fields that a kind has no use for are empty.
 
     `text` says it in words, `unblock` what would end it. `until`: when something happens by itself. `topic`: of the
-    work or the signal, `key` of the signal. `attempt` counts failures. `child`: the awaited job. `arrived` and
+    work or the signal, `key` of the signal. `attempt` counts failures, `error` is what the last one raised. `child`: the awaited job. `arrived` and
     `missing`: the branches of a join.
     """
 
@@ -37,6 +37,7 @@ class Reason:
     key: str | None = None
     attempt: int = 0
     held_by: str | None = None
+    error: str | None = None
     child: Explanation | None = None
     arrived: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -135,6 +136,8 @@ def _branch_lines(branch: Branch) -> Iterator[str]:
     yield f"  {_title(branch)} waits for"
     for reason in branch.reasons:
         yield f"    {reason.text}"
+        if reason.error is not None:
+            yield f"      last error: {shortened(reason.error)}"
         yield f"      → {reason.unblock}"
         if reason.child is not None:
             yield from (f"      {line}" if line else "" for line in _lines(reason.child))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hotmesh.core.state.job import INTERRUPTED
 from hotmesh.enums import Code
+from hotmesh.errors import place
 from hotmesh.observe.explain.situation import Situation, StoredRate
 
 
 def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
     """One sentence each; `deployed`: the job's version is known here."""
-    message, code = _said(situation.error)
+    error = situation.error if isinstance(situation.error, dict) else {}
+    said, code = _words(error), error.get("code")
     running = situation.state == "running"
     if not deployed:
         yield f"version {situation.version} is not deployed here: no engine can go on with it; deploy it"
     if running and situation.error is not None:
-        yield f"a branch has failed, and whoever waits was told: {message} (code {code})"
+        yield f"a branch has failed, and whoever waits was told: {said}"
     if situation.cancelled:
         yield "it is marked as cancelled"
     if running:
@@ -26,18 +28,22 @@ def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
         case "complete":
             yield "it is complete: nothing is open"
         case "failed":
-            yield f"it has ended with an error: {message} (code {code})"
+            yield f"it has ended with an error: {said}"
         case "interrupted" if code == Code.LOST and situation.status < INTERRUPTED // 10:
-            yield f"it was given up: {message} (code {code})"
+            yield f"it was given up: {said}"
         case "interrupted":
-            yield "it was interrupted" + ("" if message is None else f": {message} (code {code})")
+            yield "it was interrupted" + (f": {said}" if error else "")
         case _:
             pass
 
 
-def _said(error: Any) -> tuple[Any, Any]:
-    """Message and code of an error."""
-    return (error.get("message"), error.get("code")) if isinstance(error, dict) else (None, None)
+def _words(error: Mapping[str, Any]) -> str:
+    """What went wrong, and where: `worker w failed at attempt 3 of 3: ValueError: boom (code 500)`."""
+    kind, where = error.get("type"), place(error)
+    said = f"{kind}: {error.get('message')}" if kind else f"{error.get('message')}"
+    if where and error.get("attempt") is not None:
+        where += f" failed at attempt {error['attempt']} of {error.get('attempts', error['attempt'])}"
+    return f"{where}{where and ': '}{said} (code {error.get('code')})"
 
 
 def _rate(one: StoredRate) -> str:

@@ -67,8 +67,20 @@ class Reasons:
         topic, visible_at = work.name, work.due_at
         queued = f"queued {ago(self._now - work.since)}"
         failures = f", {times(work.attempt)} failed" if work.attempt else ""
-        known: dict[str, Any] = {"since": work.since, "topic": topic, "attempt": work.attempt}
+        known: dict[str, Any] = {
+            "since": work.since,
+            "topic": topic,
+            "attempt": work.attempt,
+            "error": work.error,
+        }
         due = length(visible_at - self._now)
+        if visible_at > self._now and work.held_by in self._situation.gone:
+            text = (
+                f"a worker on topic {topic}: {queued}{failures}; {work.held_by} is gone and holds it until "
+                f"{visible_at:%H:%M:%S} UTC, or until an engine gives it back"
+            )
+            taker = self._taker(topic, work.key)
+            return Reason("held", text, taker, until=visible_at, held_by=work.held_by, **known)
         if visible_at > self._now and work.held_by is not None:
             text = f"a worker on topic {topic}: {queued}{failures}, held by {work.held_by}"
             return Reason(
@@ -95,11 +107,17 @@ class Reasons:
         if self._situation.paused("workers", topic):
             return f"resume the workers of topic {topic}"
         served = self._served(topic, workflow_name)
-        if served is not None and served.holders:
-            names = ", ".join(served.holders)
+        gone = self._situation.gone
+        living = [] if served is None else [name for name in served.holders if name not in gone]
+        dead = [] if served is None else [name for name in served.holders if name in gone]
+        if living:
+            names = ", ".join(living)
             return f"the workers of topic {topic} ({names}) are busy with other jobs; start more of them"
         if self._serves(topic, workflow_name):
             return f"this process has a worker on topic {topic} and takes it in a moment"
+        if dead:
+            names, verbs = ", ".join(dead), "is gone and holds" if len(dead) == 1 else "are gone and hold"
+            return f"{names} {verbs} work of this topic; no worker serves {topic}: start one"
         if served is not None and served.others:
             names = ", ".join(served.others)
             return (

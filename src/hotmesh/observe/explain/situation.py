@@ -69,6 +69,8 @@ class Situation:
     records: list[OpenRecord]
     dead_letters: list[Buried]
     rates: list[StoredRate]
+    gone: list[str]
+    """Members that have died, of those who hold such work."""
 
     @property
     def omitted(self) -> int:

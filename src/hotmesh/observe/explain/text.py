@@ -40,3 +40,12 @@ def address(dimension: Dimension) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 obligation`, `2 obligations`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def shortened(text: str) -> str:
+    """One line of at most 200 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_OF_A_LINE else f"{line[: MOST_OF_A_LINE - 1]}…"
+
+
+MOST_OF_A_LINE = 200

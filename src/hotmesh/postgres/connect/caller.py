@@ -14,6 +14,7 @@ import anyio.to_thread
 import asyncpg
 
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError
+from hotmesh.postgres.connect.belonging import check_driver
 
 _ACCEPTED: Final = "an asyncpg or psycopg connection, or a connection or session of SQLAlchemy"
 
@@ -29,6 +30,7 @@ async def fetch_row(
     Raises ConfigError for a connection of an unknown kind, SchemaError if its database has no such function, and
     NotAuthorizedError; any other error as the caller's driver raises it.
     """
+    check_driver(connection, "the given connection")
     try:
         return await _fetch_row(connection, select, types, arguments)
     except Exception as error:
@@ -48,21 +50,28 @@ async def fetch_row(
 async def _fetch_row(
     connection: Any, select: str, types: Sequence[str], arguments: Sequence[Any]
 ) -> Sequence[Any]:
-    # With casts, because the types must not depend on what is null, nor on the driver.
+    # With casts, because the types must not depend on what is null, nor on the driver; from text, since numbers may have a
+    # codec of the caller's.
     if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        places = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
-        return tuple(await connection.fetchrow(f"{select}({places})", *arguments) or ())
+        places = ", ".join(f"${number}::text::{kind}" for number, kind in enumerate(types, 1))
+        texts = [None if argument is None else str(argument) for argument in arguments]
+        return tuple(await connection.fetchrow(f"{select}({places})", *texts) or ())
+    # A cursor of psycopg's own, and not of the connection's factory, whose placeholders and rows may be others.
     places = ", ".join(f"%s::{kind}" for kind in types)
+    statement: Any = f"{select}({places})"
     if _is(connection, "psycopg", "AsyncConnection"):
-        async with connection.cursor(row_factory=_psycopg_rows()) as cursor:
-            await cursor.execute(f"{select}({places})", arguments)
-            return tuple(await cursor.fetchone())
+        from psycopg import AsyncCursor
+
+        async with AsyncCursor(connection, row_factory=_psycopg_rows()) as cursor:
+            await cursor.execute(statement, arguments)
+            return tuple(await cursor.fetchone() or ())
     if _is(connection, "psycopg", "Connection"):
+        from psycopg import Cursor
 
         def run() -> Sequence[Any]:
-            with connection.cursor(row_factory=_psycopg_rows()) as cursor:
-                cursor.execute(f"{select}({places})", arguments)
-                return tuple(cursor.fetchone())
+            with Cursor(connection, row_factory=_psycopg_rows()) as cursor:
+                cursor.execute(statement, arguments)
+                return tuple(cursor.fetchone() or ())
 
         return await anyio.to_thread.run_sync(run)
     if "sqlalchemy" in sys.modules:
@@ -118,4 +127,6 @@ def _sqlstate(error: BaseException) -> str | None:
 
 def _unknown(connection: Any) -> ConfigError:
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-    return ConfigError(f"connection= takes {_ACCEPTED}, not {kind}")
+    # Django's names a wrapper, and the wrapper holds the driver's own connection.
+    hint = "; of Django pass connection.connection" if kind.startswith("django.") else ""
+    return ConfigError(f"connection= takes {_ACCEPTED}, not {kind}{hint}")

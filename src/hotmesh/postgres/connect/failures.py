@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from types import TracebackType
+from typing import Final, Literal
 
 import asyncpg
 
@@ -81,14 +82,35 @@ class StatementError(DatabaseError):
         super().__init__(f"Postgres refused a statement ({self.sqlstate}): {error}")
 
 
-def passing(error: BaseException) -> bool:
-    """Whether it is the state of the database that refuses a step, and not the step: deadlock, disk full, time-out; or
-    the codec, which may have no key at the moment.
+Fault = Literal["values", "database", "either"]
+
+_OF_VALUES: Final = ("22", "23")
+"""Classes of SQLSTATE that blame what was to be written: data exceptions, constraints."""
+
+_OF_EITHER: Final = ("0A", "21", "2F", "38", "39", "42", "44", "54", "P0", "XX")
+"""Classes that do not tell: a value over a limit and a server at its limit are both 54000."""
+
+
+def fault(error: BaseException) -> Fault:
+    """Whose fault it is that something was not written: what was to be written, the database as it is now, or unknown.
+
+    What is the database's passes: a lock, a full disk, a right that is missing, a statement that somebody cancelled; a codec,
+    too, may lack its key for a while. It is never held against a step. What is nothing of the database's, as a value that
+    could not even be sent, is the fault of the values.
     """
     if isinstance(error, CodecError):
-        return True
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate[:2] in ("40", "53") or sqlstate in ("55P03", "57014")
+        return "database"
+    if not isinstance(error, DatabaseError):
+        return "values"
+    kind = error.sqlstate[:2] if isinstance(error, StatementError) else ""
+    if kind in _OF_VALUES:
+        return "values"
+    return "either" if kind in _OF_EITHER else "database"
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it is surely the state of the database that refuses something, and passes."""
+    return fault(error) == "database"
 
 
 def id_is_held(error: BaseException) -> bool:

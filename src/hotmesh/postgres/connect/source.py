@@ -11,10 +11,13 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
-from hotmesh.postgres.connect.driver import Driver, keep_alive, statement_cache, terminate
+from hotmesh.postgres.connect.address import address, reason
+from hotmesh.postgres.connect.belonging import check_driver
+from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
 from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
 from hotmesh.postgres.connect.pooler import LONGEST_WAY, hears, is_behind_pooler, keeps_statements
+from hotmesh.postgres.connect.session import check_encoding, settle, take_codecs_off
 
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER", "PGPORT")
 """Variables that say where a database is, for every program of Postgres."""
@@ -39,7 +42,9 @@ class ConnectionSource:
         *,
         direct: ConnectionLike | Literal[False] = None,
         application_name: str = "hotmesh",
+        origin: str = "connection=",
     ) -> None:
+        self._origin = origin
         self._pool: asyncpg.Pool | None = None
         self._factory: Factory | None = None
         self._options: dict[str, Any] = {}
@@ -49,6 +54,8 @@ class ConnectionSource:
         self._prepares = True
         self.reached = False
         """Whether there has ever been a connection."""
+        self._altered: list[Driver] = []
+        """Those of the user's pool that read and write values in another way than they did there."""
         connection, direct = split(connection, direct)
         pool = pool_in(connection) if isinstance(connection, Mapping) else None
         if isinstance(connection, asyncpg.Pool) or pool is not None:
@@ -70,7 +77,9 @@ class ConnectionSource:
         elif direct is True:
             raise ConfigError("direct_connection= takes what connection= takes, or False, not True")
         elif direct is not None:
-            self.direct = ConnectionSource(direct, application_name=application_name)
+            self.direct = ConnectionSource(
+                direct, application_name=application_name, origin="direct_connection="
+            )
 
     @classmethod
     def find(
@@ -90,16 +99,17 @@ class ConnectionSource:
             direct = os.environ.get("HOTMESH_DIRECT_URL") or None
         url = os.environ.get("HOTMESH_DATABASE_URL")
         if url:
-            return cls(url, direct=direct, application_name=application_name)
+            return cls(url, direct=direct, application_name=application_name, origin="HOTMESH_DATABASE_URL")
         if any(os.environ.get(name) for name in LIBPQ):
-            return cls({}, direct=direct, application_name=application_name)
+            names = ", ".join(name for name in LIBPQ if os.environ.get(name))
+            return cls({}, direct=direct, application_name=application_name, origin=names)
         if direct is not None:
             raise ConfigError(
                 "there is a direct connection, and none for everything else: set connection= or HOTMESH_DATABASE_URL"
             )
         from hotmesh.postgres.local import ensure_running
 
-        return cls(ensure_running().dsn, application_name=application_name)
+        return cls(ensure_running().dsn, application_name=application_name, origin="the embedded Postgres")
 
     def logged_in(self, user: str, password: str) -> ConnectionSource:
         """A source of connections to the same place, by the same ways, with another login.
@@ -111,7 +121,7 @@ class ConnectionSource:
                 "worker_credentials= does not go with a pool or a function that connects, which has its login: pass a "
                 "DSN or options"
             )
-        other = ConnectionSource(None, application_name=self._application_name)
+        other = ConnectionSource(None, application_name=self._application_name, origin=self._origin)
         other._options = {**self._options, "user": user, "password": password}
         if self.direct is not self:
             other.direct = None if self.direct is None else self.direct.logged_in(user, password)
@@ -203,18 +213,46 @@ class ConnectionSource:
             await self.direct.release(listener)
 
     async def connect(self, *, timeout: float = TIMEOUT) -> Driver:
-        """A connection of its own. Raises ConnectionFailedError, and SchemaError if the server is too old."""
+        """A connection of its own, on which everything is as hotmesh needs it, whatever its owner has set.
+
+        Raises ConnectionFailedError, SchemaError if the server is too old or its database holds not every text, and ConfigError.
+        """
         connection = await self._open(timeout)
-        version = connection.get_server_version()
-        if version.major < OLDEST_SERVER:
+        try:
+            version = connection.get_server_version()
+            if version.major < OLDEST_SERVER:
+                raise SchemaError(
+                    f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
+                )
+            check_encoding(connection)
+        except SchemaError:
             await self.release(connection)
-            raise SchemaError(
-                f"the server is Postgres {version.major}.{version.minor}; hotmesh needs Postgres {OLDEST_SERVER} or newer"
-            )
+            raise
         if self.pooled is None:
             connection = await self._recognise(connection, timeout)
+        await self._settle(connection)
         self.reached = True
         return connection
+
+    async def _settle(self, connection: Driver) -> None:
+        try:
+            with translated():
+                if (self._pool is not None or self._factory is not None) and await take_codecs_off(
+                    connection
+                ):
+                    # Those that were lost in use never came back.
+                    self._altered = [other for other in self._altered if not is_closed(other)]
+                    self._altered.append(connection)
+                await settle(connection, pooled=bool(self.pooled))
+        except ConfigError:
+            await self.release(connection)
+            raise
+        except HotMeshError as error:
+            terminate(connection)
+            raise ConnectionFailedError(str(error)) from error
+        except BaseException:
+            terminate(connection)
+            raise
 
     async def _recognise(self, connection: Driver, timeout: float) -> Driver:
         """Look once whether a pooler is in the way, and whether statements may be prepared there."""
@@ -239,11 +277,12 @@ class ConnectionSource:
     async def _open(self, timeout: float) -> Driver:
         try:
             if self._pool is not None:
+                check_driver(self._pool, "the given pool")
                 # A proxy that behaves as the connection itself; nothing else of it is used.
                 connection = cast("Driver", await self._pool.acquire(timeout=timeout))
             elif self._factory is not None:
                 with anyio.fail_after(timeout):
-                    connection = await _made(self._factory)
+                    connection = await self._made_by(self._factory)
             else:
                 connection = await asyncpg.connect(**self._arguments(timeout))
         except ConfigError:
@@ -252,6 +291,19 @@ class ConnectionSource:
             raise ConnectionFailedError(self._why(error, timeout)) from error
         keep_alive(connection)
         return connection
+
+    async def _made_by(self, factory: Factory) -> Driver:
+        """What the users' function makes. It may raise anything; once it has worked, that says that there is no connection."""
+        try:
+            return await _made(factory)
+        except (OSError, HotMeshError, *DRIVER_ERRORS):
+            raise
+        except Exception as error:
+            if not self.reached:
+                raise  # a mistake in it is shown as it is
+            raise ConnectionFailedError(
+                f"the function that connects raised {type(error).__name__}: {error}"
+            ) from error
 
     def _arguments(self, timeout: float) -> dict[str, Any]:
         options = {"timeout": timeout, **self._options}
@@ -271,11 +323,19 @@ class ConnectionSource:
         silent = (
             f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else type(error).__name__
         )
-        return str(error) or silent
+        if self._pool is not None or self._factory is not None:
+            return str(error) or silent
+        why = reason(error, self._options) or silent
+        return f"cannot connect to Postgres at {address(self._options)} (from {self._origin}): {why}"
 
     async def release(self, connection: Driver) -> None:
-        """Close a connection, or hand it back to the user's pool."""
+        """Close a connection, or hand it back to the user's pool, as it came from there.
+
+        The pool makes a new one in place of one that had to be altered.
+        """
         if self._pool is not None:
+            if any(other is connection for other in self._altered):
+                terminate(connection)
             await self._pool.release(cast("Any", connection))
         else:
             try:

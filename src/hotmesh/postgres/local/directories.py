@@ -149,7 +149,10 @@ def _short_socket_directory(home: Home) -> Path:
 
 
 def _fits(directory: Path) -> bool:
-    return len(os.fsencode(socket_in(directory))) <= LONGEST_SOCKET_PATH
+    """Whether it can be the place of a socket: short enough, and one place for Postgres and for DSNs, where , parts two."""
+    return len(os.fsencode(socket_in(directory))) <= LONGEST_SOCKET_PATH and not set(',"') & set(
+        str(directory)
+    )
 
 
 def _make_directories(path: Path, existing: Path) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 
-from hotmesh.core.arguments import is_storable
+from hotmesh.core.arguments import checked_text, is_storable
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.lengths import LONGEST_TOPIC
 from hotmesh.errors import ConfigError
 
 PREFIX = "hmsh_wrk"
@@ -76,6 +77,7 @@ def checked_topics(names: Sequence[str]) -> list[str]:
     for name in names:
         if not isinstance(name, str) or not name or not is_storable(name):
             raise ConfigError(f"a worker topic is a non-empty text, not {name!r}")
+        checked_text(name, "a worker topic", LONGEST_TOPIC)
     return sorted(set(names))
 
 

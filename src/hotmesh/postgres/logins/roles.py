@@ -105,6 +105,7 @@ async def provision_worker_role(
         await _grant_to_owner(driver, namespace, name)
         await driver.execute(sql.query("grant_worker", namespace), name)
         await driver.execute(sql.query("record_login", namespace), name, app_id, topics, *bounds)
+        await driver.execute(sql.query("make_worker_mark", namespace), name)
         await _record(driver, namespace, name, "provisioned" if known is None else "changed")
     return WorkerCredential(name, secret)
 
@@ -119,7 +120,7 @@ async def rotate_worker_password(
 ) -> WorkerCredential:
     """Give a worker login another password, the given or a random one; the old one opens no session any more.
 
-    Sessions that are open go on, unless `end_sessions`: after a password has leaked, end them. Raises
+    Settings of the role (`alter role … set`) are reset, because whoever has the login may have made them. Sessions that are open go on, unless `end_sessions`: after a password has leaked, end them. Raises
     WorkerRoleNotFoundError, ConfigError if the login is revoked, NotAuthorizedError.
     """
     checked_text(role_name, "role_name")
@@ -133,6 +134,7 @@ async def rotate_worker_password(
             await driver.execute(
                 f"alter role {sql.quote(role_name)} password {sql.literal(verifier(secret))}"
             )
+            await _reset(driver, namespace, role_name)
             await driver.execute(sql.query("record_rotation", namespace), role_name)
             await _record(driver, namespace, role_name, "rotated")
         if end_sessions:
@@ -203,6 +205,15 @@ async def _make_login(
         raise ConfigError(f"role {name} was given rights that no worker login may have; revoke them first")
     else:
         await driver.execute(f"alter role {quoted} with login connection limit {limit} password {secret}")
+        await _reset(driver, namespace, name)
+
+
+async def _reset(driver: Driver, namespace: str, name: str) -> None:
+    """Undo what the login has set for its sessions to come, in whatever database: every login may do that to itself."""
+    quoted = sql.quote(name)
+    await driver.execute(f"alter role {quoted} reset all")
+    for row in await driver.fetch(sql.query("databases_with_settings", namespace), name):
+        await driver.execute(f"alter role {quoted} in database {sql.quote(row['datname'])} reset all")
 
 
 async def _grant_to_owner(driver: Driver, namespace: str, name: str) -> None:

@@ -11,3 +11,9 @@ async def end_stalled_workers(database: Database, connection: Connection, limit:
         database.query("end_stalled_workers"), database.app_id, limit
     )
     return found
+
+
+async def restrained_workers(database: Database, connection: Connection) -> list[str]:
+    """Worker logins that get no work, since they rolled back too often what took some; each is told of once a minute."""
+    found: list[str] = await connection.fetchval(database.query("restrained_workers"), database.app_id)
+    return found

@@ -96,11 +96,11 @@ class LoginWork:
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
         wake: str | None,
     ) -> int:
         del wake
-        *keys, delays, retries = columns(postponed)
+        *keys, delays, retries, errors = columns(postponed)
         return int(
             await connection.fetchval(
                 self.database.query("worker_postpone"),
@@ -108,6 +108,7 @@ class LoginWork:
                 *keys,
                 [min(delay, self._login.longest_delay) for delay in delays],
                 retries,
+                errors,
             )
         )
 

@@ -2,6 +2,7 @@
 
 `mesh.` stands for the schema in all of them. A file has one statement or one function, bears its name, and begins with
 what it reads, locks, writes and returns. What must happen together, or may race, is a function; the rest is a query.
+There is no backslash in any: what it means within quotes depends on a setting, and functions are called by others, too.
 
     migrations/   the tables, run once and in order; 0001_initial begins with a list of them and the life of their rows
     functions/    applied again at every migration in which one has changed
@@ -16,7 +17,8 @@ what it reads, locks, writes and returns. What must happen together, or may race
         members/        who is there, who listens to what, hints and messages between processes, rates
         upkeep/         tasks that one process at a time does; deleting what is over
         logins/         procedures for worker logins (worker_*), and who is granted what
-    queries/      run by the module that names them; subjects as above
+    queries/      run by the module that names them; subjects as above, and
+        doctor/         what may be wrong with a server, a namespace and an app
 
 How a job passes through them: `start_job` or `commit_steps` → `claim_work` → (`answer_work` | the next `commit_steps`)
 → `send_signal`, timers → `lock_due_jobs` → `load_records` → `commit_steps` → … → `prune`.
@@ -45,8 +47,9 @@ def quote(identifier: str) -> str:
 
 
 def literal(text: str) -> str:
-    """For statements that take no parameters."""
-    return "'" + text.replace("'", "''") + "'"
+    """For statements that take no parameters. Means the same whatever `standard_conforming_strings` is."""
+    quoted = "'" + text.replace("'", "''") + "'"
+    return quoted if "\\" not in text else "E" + quoted.replace("\\", "\\\\")
 
 
 @cache

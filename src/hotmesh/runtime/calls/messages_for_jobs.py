@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import anyio
 
 from hotmesh.core.advance.activities.signal import key_by, lifetime
 from hotmesh.core.arguments import checked_mapping, checked_text, is_generation
+from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import HookPlan
 from hotmesh.core.state.job import dimension_of
@@ -22,8 +23,11 @@ from hotmesh.errors import (
     JobCompletedError,
     JobNotFoundError,
     MappingError,
+    SignalNotDeliveredError,
     SignalNotFoundError,
 )
+from hotmesh.observe.fate import completed, not_found
+from hotmesh.observe.observer import Observer
 from hotmesh.postgres import engine_stream, loading, signals
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime import ids
@@ -31,6 +35,9 @@ from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.messages import checked_code, checked_status
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.wake import EVENTS
+
+SignalOutcome = Literal["delivered", "kept", "dropped"]
+"""What became of a signal: a job that waited has it, it is kept for one to come, or nobody will ever have it."""
 
 
 class JobMessages:
@@ -51,21 +58,28 @@ class JobMessages:
         self._max_payload = settings.max_payload
         self._wake = wake
 
-    async def signal(self, topic: str, data: Any, status: str, code: int, *, pending: bool) -> str:
-        """Send a signal under each key that its topic's rules find in the data; its guid.
+    async def signal(
+        self, topic: str, data: Any, status: str, code: int, *, pending: bool, required: bool = False
+    ) -> SignalOutcome:
+        """Send a signal under each key that its topic's rules find in the data; what became of it.
 
-        `pending`: it may come before anybody waits. Raises ConfigError, PayloadError, MappingError, SignalNotFoundError.
+        `pending`: it may come before anybody waits; `required`: it may not. Raises ConfigError, PayloadError,
+        MappingError, SignalNotFoundError, SignalNotDeliveredError.
         """
         payload = normalise(data, limit=self._max_payload, what=f"data for signal {topic}")
         status, code = checked_status(status), checked_code(code)
         rules = await self._plans.rules(topic)
         if not rules:
-            raise SignalNotFoundError(topic)
+            raise SignalNotFoundError(topic, self._database.app_id, (await self._plans.active()).hooks)
         keys = _keys(rules, payload, self._environment)
-        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if pending else None)
-        await signals.send_signal(self._database, sent, keys, EVENTS)
-        self._wake()
-        return ids.guid()
+        kept = pending and not required
+        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if kept else None)
+        if await signals.send_signal(self._database, sent, keys, EVENTS):
+            self._wake()
+            return "delivered"
+        if required:
+            raise SignalNotDeliveredError(topic, keys)
+        return "kept" if kept else "dropped"
 
     async def add(self, message: Mapping[str, Any]) -> str:
         """Add an answer to one with status pending; its guid.
@@ -75,18 +89,23 @@ class JobMessages:
         message = checked_mapping(message, "message")
         metadata = _checked_metadata(message)
         status = checked_status(message.get("status", "success"))
-        guid = checked_text(str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message")
+        guid = checked_text(
+            str(metadata.get("guid") or ids.guid()), "metadata.guid of an added message", LONGEST_ID
+        )
         code = checked_code(message.get("code", STATUS_CODES[status]))
         data = normalise(
             message.get("data", {}), limit=self._max_payload, what=f"an answer for {metadata['aid']}"
         )
         if not is_generation(metadata["gid"]):
-            raise JobNotFoundError(metadata["jid"])
+            raise await self._not_found(metadata["jid"])
         match await self._try_to_add(metadata, guid, status, code, data):
             case "missing":
-                raise JobNotFoundError(metadata["jid"])
+                raise await self._not_found(metadata["jid"])
             case "closed":
-                raise JobCompletedError(metadata["jid"])
+                raise JobCompletedError(
+                    metadata["jid"],
+                    fate=f"activity {metadata['aid']} at {metadata['dad']} takes no more answers",
+                )
             case "held":
                 raise ConfigError(
                     f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
@@ -140,7 +159,7 @@ class JobMessages:
         if outcome == "missing":
             if suppress:
                 return None
-            raise JobNotFoundError(job_id)
+            raise await self._not_found(job_id)
         status: int | None = 0
         if outcome != "closed":
             self._wake()
@@ -149,7 +168,7 @@ class JobMessages:
         if status == 0 or (outcome == "duplicate" and (status is None or status < 0)):
             if suppress:
                 return None
-            raise JobCompletedError(job_id)
+            raise await completed(Observer(self._database), self._database.app_id, job_id)
         return ids.guid()
 
     async def _until_ended(self, job_id: str) -> int | None:
@@ -171,8 +190,11 @@ class JobMessages:
             self._database, job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
         )
         if outcome == "missing":
-            raise JobNotFoundError(job_id)
+            raise await self._not_found(job_id)
         self._wake()
+
+    async def _not_found(self, job_id: str) -> JobNotFoundError:
+        return await not_found(Observer(self._database), self._database.app_id, job_id)
 
 
 _ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)

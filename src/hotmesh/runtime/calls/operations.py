@@ -16,6 +16,7 @@ from hotmesh.errors import (
     JobError,
     VersionNotFoundError,
 )
+from hotmesh.observe.fate import completed
 from hotmesh.observe.jobs import whole_job
 from hotmesh.observe.observer import Observer
 from hotmesh.postgres import operations
@@ -78,7 +79,7 @@ class JobOperations:
                 case "missing":
                     break
                 case "ended":
-                    raise JobCompletedError(letter.job_id)
+                    raise await completed(Observer(self._database), self._database.app_id, letter.job_id)
                 case "closed":
                     raise JobCompletedError(
                         letter.job_id,

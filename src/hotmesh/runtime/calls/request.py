@@ -9,6 +9,7 @@ from typing import Any
 from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, is_storable
 from hotmesh.core.column import has_nul
 from hotmesh.core.duration import LONGEST_TIME, Duration, seconds
+from hotmesh.core.lengths import LONGEST_NAME
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, normalise
@@ -91,7 +92,7 @@ def _job_id(value: Any) -> str | None:
 
 
 def _entity(value: Any) -> Any:
-    return checked_text(value, "extended.entity") if isinstance(value, str) else value
+    return checked_text(value, "extended.entity", LONGEST_NAME) if isinstance(value, str) else value
 
 
 def _search(extended: Mapping[str, Any], limit: int) -> dict[str, Any] | None:

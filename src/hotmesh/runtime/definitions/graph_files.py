@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from yaml.nodes import MappingNode
 
@@ -19,6 +21,16 @@ from hotmesh.core.definition.manifest import manifest
 from hotmesh.core.definition.parse import Read, parse, parse_data
 from hotmesh.core.definition.yaml_document import compose
 from hotmesh.errors import CompileError, Problem
+
+MOST_BYTES: Final = 16 * 1_048_576
+"""Bytes of one graph file."""
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 GraphSource = str | Path | Mapping[str, Any]
 """A graph document: its text, the path of a file, or the data itself."""
@@ -90,12 +102,35 @@ def inspect(
 
 
 def read_file(reference: str, base: str | None) -> tuple[str, str]:
-    """A file by a name that is relative to the file `base`. Raises OSError, or ValueError if it is not UTF-8."""
+    """A file by a name that is relative to the file `base`. Raises OSError, or ValueError if it is no text of a bearable size."""
     path = Path(os.path.normpath(Path(base or "").parent / reference))
     try:
-        return str(path), path.read_text(encoding="utf-8-sig")
+        return str(path), _content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"the file is not UTF-8 text (byte {error.start})") from None
+
+
+def _content(path: Path) -> bytes:
+    """All of a regular file. A device may have no end, and a pipe no writer: they are opened without waiting, and not read."""
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise ValueError(
+                f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and a graph is a regular file"
+            )
+        content = bytearray()
+        # What it says of its size may be wrong (/proc), or change meanwhile.
+        while len(content) <= MOST_BYTES and (part := file.read(1 << 20)):
+            content += part
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"the file is larger than {MOST_BYTES:,} bytes, the most that a graph file may have")
+    return bytes(content)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def _read_document(

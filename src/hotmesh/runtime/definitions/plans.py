@@ -64,7 +64,7 @@ class Plans:
                 await self.refresh()
                 version = self._active
                 if version is None:
-                    raise AppNotFoundError(self._database.app_id)
+                    raise AppNotFoundError(self._database.app_id, await definitions.apps(self._database))
             known = self._programs.get(version)
             if known is not None:
                 return known[1]

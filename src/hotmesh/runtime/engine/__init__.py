@@ -30,6 +30,8 @@ after_commit   what a committed step means for this process: who is told, what s
 job_cache      the jobs in memory, bounded by number and bytes
 in_flight      what has begun and not ended; stopping waits for it
 rate           how fast the engine takes messages, and what follows when it is slowed
+step_watch     names steps that take long, and cuts them off
+trial          whether a step is itself the reason why it is refused
 duress         an engine whose messages take long slows down, and tells the others
 limits         how much is taken at once, and how long is waited for what
 """

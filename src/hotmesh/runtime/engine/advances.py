@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hotmesh.core.advance.limits import Limits
-from hotmesh.core.state.job import Event, MessageReceipt
+from hotmesh.core.state.job import Event, Job, MessageReceipt
 from hotmesh.core.state.step import Consumed, Step
-from hotmesh.errors import NoConnectionError
+from hotmesh.errors import DatabaseError
 from hotmesh.postgres import commits
-from hotmesh.postgres.connect.failures import backoff, passing
+from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
@@ -27,6 +27,7 @@ from hotmesh.runtime.engine.group_commit import GroupCommit
 from hotmesh.runtime.engine.job_cache import CachedJob, HandedEvent, JobCache, without_lapsed
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import JobLoader, RecordLoader
+from hotmesh.runtime.engine.step_watch import StepCutOffError, StepWatch
 from hotmesh.runtime.engine.ticket import Attempt, Ticket
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.metrics import add
@@ -68,7 +69,13 @@ class EventsTicket(Ticket):
                 # Another process advanced the job: read it again, and apply the events to what it is now.
                 self._advances.reload(self)
             case _:
-                if not await self._advances.free_expired(taken):
+                try:
+                    freed = await self._advances.free_expired(taken)
+                except DatabaseError as error:
+                    # The other steps of the batch are settled; this one is refused again, and then asks again.
+                    self._try_later(error)
+                    return
+                if not freed:
                     # A child's id is in other hands: the step is computed again with that fact.
                     self.taken |= {taken}
                 self._advances.resubmit(self)
@@ -76,20 +83,30 @@ class EventsTicket(Ticket):
     def unwritten(self) -> None:
         self._advances.reload(self)
 
-    def rejected(self, error: BaseException) -> None:
+    def rejected(self, error: BaseException, *, own: bool) -> None:
         cached = self.cached
-        if passing(error):
+        if not own:
             # The database has no room, or two transactions were in each other's way: nothing is wrong with the step.
-            cached.failures += 1
-            delay = self._advances.pause(cached.failures)
-            logger.warning(
-                "step not stored yet", extra={"job_id": cached.job_id, "delay": delay, "error": str(error)}
-            )
-            self._advances.reload_in(self, delay)
+            self._try_later(error)
             return
         # It refuses the step itself: its events fail their activities instead.
         logger.error("step could not be stored", extra={"job_id": cached.job_id}, exc_info=error)
-        self._advances.fail(cached, self.events, f"the result could not be stored: {_words(error)}")
+        self._advances.fail(cached, self.events, not_stored(error))
+
+    def alternative(self) -> Step | None:
+        """The step with the failure of its activities in place of what its events report."""
+        if self.cached.refusals < DOUBTED:
+            return None
+        return self._advances.failing_step(self)
+
+    def _try_later(self, error: BaseException) -> None:
+        cached = self.cached
+        cached.refusals += 1
+        delay = self._advances.pause(cached.refusals)
+        logger.warning(
+            "step not stored yet", extra={"job_id": cached.job_id, "delay": delay, "error": str(error)}
+        )
+        self._advances.reload_in(self, delay)
 
     def without(self, gone: Collection[Consumed]) -> None:
         self._advances.drop_gone(self, gone)
@@ -114,6 +131,7 @@ class Advances:
         records: RecordLoader,
         stream_wake: Wake,
         recheck: Callable[[str], None],
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -127,7 +145,9 @@ class Advances:
         self._after_commit = after_commit
         self._cache = cache
         self._stream_wake = stream_wake
+        self._watch = watch
         self._step_limits = step_limits
+        self._most_cuts = limits.most_cuts
         self._most_events = limits.events_per_step
         self._loader = JobLoader(surroundings, slots, cache, records, recheck, self._submit)
 
@@ -183,16 +203,34 @@ class Advances:
             self._step_done(cached)
             return False
         try:
-            ticket.step = program.advance(
-                job, events, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
-            )
+            ticket.step = self._compute(program, job, events, ticket.taken)
+        except StepCutOffError as error:
+            cached.cuts += 1
+            if cached.cuts < self._most_cuts:
+                ticket.events = events
+                self.reload_in(ticket, self.pause(cached.cuts))
+            else:
+                self.fail(cached, events, str(error))
+            return False
         except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cached.job_id}, exc_info=error)
-            self.fail(cached, events, f"the step could not be computed: {_words(error)}")
+            self.fail(cached, events, f"the step could not be computed: {words(error)}")
             return False
         ticket.events = events
         ticket.epoch = self._plans.epoch
         return True
+
+    def _compute(self, program: Program, job: Job, events: Sequence[Event], taken: frozenset[str]) -> Step:
+        return self._watch.run(
+            job.job_id,
+            program.advance,
+            job,
+            events,
+            _now(),
+            self._environment,
+            taken=taken,
+            limits=self._step_limits,
+        )
 
     def still_ours(self, events: Sequence[Event]) -> Sequence[Event]:
         """The events without those that others may have taken by now; whether they have, the stream tells."""
@@ -224,7 +262,7 @@ class Advances:
         cached = ticket.cached
         self._slots.answers_committed(cached.generation, ticket.events)
         self._after_commit.apply(ticket, attempt, committed, cached)
-        cached.failures = cached.blocked = 0
+        cached.failures = cached.blocked = cached.refusals = cached.cuts = 0
         self._step_done(cached)
         self._cache.evict()
 
@@ -248,11 +286,19 @@ class Advances:
 
     async def free_expired(self, job_id: str) -> bool:
         """Whether the job that has the id was one whose time is over, and is gone now."""
+        return await commits.free_expired_ids(self._database, [job_id]) > 0
+
+    def failing_step(self, ticket: EventsTicket) -> Step | None:
+        """What would be written if the events of a ticket failed their activities; None if that cannot be said."""
+        cached, error = ticket.cached, "the result could not be stored"
+        program = self._program(cached)
+        if cached.job is None or program is None:
+            return None
+        events = [failed(event, error) for event in ticket.events]
         try:
-            return await commits.free_expired_ids(self._database, [job_id]) > 0
-        except NoConnectionError:
-            # The other steps of the batch are settled; this one is refused again, and then asks again.
-            return True
+            return self._compute(program, cached.job, events, ticket.taken)
+        except Exception:  # noqa: BLE001 - then nothing can be compared
+            return None
 
     def fail(self, cached: CachedJob, events: Sequence[Event], message: str) -> None:
         """Let events fail their activities: what they report can be neither applied nor stored."""
@@ -264,7 +310,7 @@ class Advances:
             self._drop_events(cached)
             self._step_done(cached)
             return
-        cached.events = [_failed(event, message) for event in events] + cached.events
+        cached.events = [failed(event, message) for event in events] + cached.events
         self._queue(cached)
 
     def drop_gone(self, ticket: EventsTicket, gone: Collection[Consumed]) -> None:
@@ -307,7 +353,7 @@ class Advances:
         cached.events = []
 
 
-def _failed(event: Event, message: str) -> Event:
+def failed(event: Event, message: str) -> Event:
     """The event as the failure of its activity; of one that has no activity, the end of its job."""
     if event.kind not in ("answer", "added", "result", "signal", "timer"):
         return Event("interrupt", data={"reason": message, "code": 500}, receipt=event.receipt)
@@ -325,7 +371,11 @@ def _failed(event: Event, message: str) -> Event:
     )
 
 
-def _words(error: BaseException) -> str:
+def not_stored(error: BaseException) -> str:
+    return f"the result could not be stored: {words(error)}"
+
+
+def words(error: BaseException) -> str:
     """An error in words that can be stored."""
     return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()[:1_000]
 
@@ -333,6 +383,9 @@ def _words(error: BaseException) -> str:
 def _now() -> datetime:
     return datetime.now(UTC)
 
+
+DOUBTED: Final = 3
+"""Refusals in a row, of which it is not known whose fault they are, before that is found out."""
 
 _NOT_YET: Final = Step(())
 """The step of events that have not been gathered."""

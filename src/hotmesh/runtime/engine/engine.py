@@ -21,6 +21,7 @@ from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
 from hotmesh.runtime.engine.rate import EngineRate
 from hotmesh.runtime.engine.starts import Starts
+from hotmesh.runtime.engine.step_watch import StepWatch
 from hotmesh.runtime.engine.stream import EngineStream
 from hotmesh.runtime.engine.writer import CommitWriter
 from hotmesh.runtime.pace import Pace
@@ -51,11 +52,13 @@ class Engine:
         limits: EngineLimits,
     ) -> None:
         settings, telemetry = surroundings.settings, surroundings.telemetry
+        self._watch = watch = StepWatch(limits.long_step, limits.longest_step)
         step_limits = Limits(
             seen=limits.seen_answers,
             max_cycles=settings.max_cycles,
             expire=settings.expire,
             trace=None if telemetry is None else telemetry.mode,
+            enough=watch.enough,
         )
         self._database = surroundings.database
         self._telemetry = telemetry
@@ -75,20 +78,21 @@ class Engine:
             surroundings, slots, writer, rate, self._in_flight, wake, limits, self._on_outage
         )
         self.starts = Starts(
-            surroundings, group_commit, after_commit, cache, self._in_flight, step_limits, limits
+            surroundings, group_commit, after_commit, cache, self._in_flight, watch, step_limits, limits
         )
         records = RecordLoader(surroundings)
         self.advances = Advances(
-            surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, step_limits, limits
+            surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, watch, step_limits, limits
         )  # fmt: skip
         self.stream = EngineStream(
-            surroundings, cache, records, writer, after_commit, rate, wake, step_limits, limits
+            surroundings, cache, records, writer, after_commit, rate, wake, watch, step_limits, limits
         )
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
     async def run(self, tasks: TaskGroup) -> None:
         """Start the loops in the instance's task group; cancelling them rolls back what is not committed."""
+        self._watch.start()
         await self.group_commit.run(tasks)
         tasks.start_soon(self.starts.run, name="start again")
         tasks.start_soon(self.advances.run, name="load")
@@ -103,6 +107,7 @@ class Engine:
 
     async def close(self) -> None:
         """End what is left. The loops have ended; callers who still wait are told so."""
+        self._watch.close()
         self.starts.close()
         await self.group_commit.close()
         await self.advances.close()

@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.errors import HotMeshError, NoConnectionError
+from hotmesh.errors import DatabaseError, HotMeshError, NoConnectionError
 from hotmesh.postgres.commits import AnsweredElsewhereError
+from hotmesh.postgres.connect.failures import backoff, fault
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import live_members
@@ -36,6 +37,7 @@ from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.rate import EngineRate
 from hotmesh.runtime.engine.recovery import Recovery
 from hotmesh.runtime.engine.ticket import STOPPED, Attempt, Ticket
+from hotmesh.runtime.engine.trial import is_to_blame
 from hotmesh.runtime.engine.writer import CommitWriter
 from hotmesh.runtime.service import Flag
 from hotmesh.runtime.surroundings import Surroundings
@@ -64,6 +66,7 @@ class GroupCommit:
     ) -> None:
         self._plans = surroundings.plans
         self._most = surroundings.settings.batch
+        self._longest_pause = surroundings.settings.reconnect_max
         self._slots = slots
         self._writer = writer
         self._rate = rate
@@ -78,6 +81,8 @@ class GroupCommit:
         self._links = [surroundings.database.link("commit 1"), surroundings.database.link("commit 2")]
         self._dispatched = 0
         """Batches on their way, at most one of each loop."""
+        self._unread = 0
+        """How often in a row the definitions, which have changed, could not be read."""
         self._began = 0.0
         """When the last batch was dispatched, by `time.monotonic`."""
 
@@ -142,6 +147,12 @@ class GroupCommit:
             self._began = time.monotonic()
             try:
                 await self._dispatch(link, batch)
+            except Exception as error:
+                # Nothing may end this loop. What is through already is found to be so when it is looked at again.
+                logger.error("commit failed, and is tried again", exc_info=error)
+                await anyio.sleep(0.1)
+                for ticket in batch:
+                    ticket.unwritten()
             except BaseException:
                 for ticket in batch:
                     ticket.abandon(HotMeshError(STOPPED))
@@ -182,15 +193,26 @@ class GroupCommit:
             for rest in await self._recovery.answered_elsewhere(link, batch):
                 await self._dispatch(link, rest)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
-            if not batch:
-                # Nothing but reservations of work that overflowed, which is given back.
-                logger.warning("work could not be reserved", extra={"error": str(error)})
-                await anyio.sleep(0.1)
-            elif len(batch) > 1:
-                for ticket in batch:
-                    await self._dispatch(link, [ticket])
-            else:
-                batch[0].rejected(error)
+            await self._refused(link, batch, error)
+
+    async def _refused(self, link: Link, batch: list[Ticket], error: Exception) -> None:
+        """Postgres refuses the statement: find out whose fault that is."""
+        if not batch:
+            # Nothing but reservations of work that overflowed, which is given back.
+            logger.warning("work could not be reserved", extra={"error": str(error)})
+            await anyio.sleep(0.1)
+            return
+        if len(batch) > 1:
+            for ticket in batch:
+                await self._dispatch(link, [ticket])
+            return
+        ticket = batch[0]
+        blame = fault(error)
+        own = blame == "values"
+        if blame == "either":
+            other = ticket.alternative()
+            own = other is not None and await is_to_blame(self._writer, link, ticket, other)
+        ticket.rejected(error, own=own)
 
     async def _attempt(self, link: Link, batch: list[Ticket]) -> None:
         """One commit: these steps, and reservations for work that overflowed before."""
@@ -219,7 +241,7 @@ class GroupCommit:
 
     async def _settle(self, batch: Sequence[Ticket], attempt: Attempt, committed: Committed) -> None:
         """Postgres has answered: tell each ticket what became of it."""
-        if not await self._writer.check_epoch(batch, attempt, committed):
+        if not await self._is_current(batch, attempt, committed):
             for ticket in batch:
                 ticket.recompute()
             return
@@ -236,6 +258,21 @@ class GroupCommit:
                 await ticket.refused(*refusal)
         if committed.woken:
             self._stream_wake.set()
+
+    async def _is_current(self, batch: Sequence[Ticket], attempt: Attempt, committed: Committed) -> bool:
+        """Whether the steps were computed under the definitions that hold. Else those are read, if they can be."""
+        try:
+            current = await self._writer.check_epoch(batch, attempt, committed)
+        except NoConnectionError:
+            raise
+        except DatabaseError as error:
+            # Nothing was written. The steps are refused again, and the definitions are read then.
+            logger.warning("definitions could not be read", extra={"error": str(error)})
+            await anyio.sleep(backoff(self._unread, longest=self._longest_pause))
+            self._unread += 1
+            return False
+        self._unread = 0
+        return current
 
     def _measure(self, batch: Sequence[Ticket], seconds: float) -> None:
         """Note how long each event of a commit took; starts are not consumed, so they do not count."""
@@ -264,6 +301,6 @@ class Company:
             self._look_at = now + self._known_for
             try:
                 self.found = len((await live_members(self._database)).engines) > 1
-            except NoConnectionError:
-                logger.debug("other engines could not be counted")
+            except DatabaseError as error:
+                logger.debug("other engines could not be counted", extra={"error": str(error)})
         return self.found

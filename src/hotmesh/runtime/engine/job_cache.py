@@ -37,12 +37,14 @@ class CachedJob:
     __slots__ = (
         "blocked",
         "busy",
+        "cuts",
         "events",
         "failures",
         "generation",
         "job",
         "job_id",
         "job_size",
+        "refusals",
         "size",
     )
 
@@ -54,7 +56,12 @@ class CachedJob:
         self.busy = False
         self.blocked = 0
         """Commits in a row that found the job in another transaction's hands."""
+        self.cuts = 0
+        """Times in a row that a step of it was cut off."""
         self.failures = 0
+        """Times in a row that what was reported failed its activity instead."""
+        self.refusals = 0
+        """Commits in a row that the database refused for reasons of its own, as far as is known."""
         self.size = 0
         """Bytes, as far as they are known; `job_size`: those of them that are not records."""
         self.job_size = 0

@@ -27,6 +27,12 @@ class EngineLimits:
     """From then on, a commit is held up by something."""
     company_known_for: float = 5.0
     """Between two looks, under load, whether the app has other engines."""
+    long_step: float = 1.0
+    """From then on a step is named in the log, and what it would still enter is left for later ones."""
+    longest_step: float = 10.0
+    """After which a step is cut off."""
+    most_cuts: int = 2
+    """How often a step is cut off before its events fail their activities."""
     id_held_retry: float = 0.5
     """Between two tries to create a job whose id is taken by a transaction that is still open."""
     unreadable_retry: float = 1.0

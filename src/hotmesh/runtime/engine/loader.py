@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from hotmesh.core.state.job import Event, Job, PassKey, WorkReceipt
 from hotmesh.core.values import UNDEFINED
-from hotmesh.errors import CodecError, NoConnectionError, VersionNotFoundError
+from hotmesh.errors import CodecError, DatabaseError, HotMeshError, VersionNotFoundError
 from hotmesh.postgres import loading
+from hotmesh.postgres.connect.failures import passing
 from hotmesh.postgres.database import Connection
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
@@ -121,10 +122,14 @@ class JobLoader:
         self._in_load = len(wanted)
         try:
             await self._load(wanted)
-        except NoConnectionError:
-            self._wanted = [*(cached for cached in wanted if cached.busy and cached.events), *self._wanted]
-            raise
         except Exception as error:
+            # Not a CodecError: that is for the one job that cannot be decoded.
+            if isinstance(error, DatabaseError) and passing(error):
+                self._wanted = [
+                    *(cached for cached in wanted if cached.busy and cached.events),
+                    *self._wanted,
+                ]
+                raise
             logger.error("jobs could not be loaded, loading them one by one", exc_info=error)
             await self._load_singly(wanted)
         finally:
@@ -149,17 +154,33 @@ class JobLoader:
                 self._on_loaded(cached)
 
     async def _load_singly(self, wanted: Sequence[CachedJob]) -> None:
-        """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again."""
+        """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again.
+
+        Raises what is in the way of those that are to be loaded later.
+        """
+        refusal: DatabaseError | None = None
         for cached in wanted:
             try:
                 await self._load([cached])
-            except NoConnectionError:
-                self._wanted.append(cached)
             except CodecError as error:
                 await self._leave(cached, error)
             except Exception as error:
+                if isinstance(error, DatabaseError) and self._again(cached, error):
+                    refusal = error
+                    continue
                 logger.error("job could not be loaded", extra={"job_id": cached.job_id}, exc_info=error)
                 self._drop(cached)
+        if refusal is not None:
+            raise refusal
+
+    def _again(self, cached: CachedJob, error: DatabaseError) -> bool:
+        """Whether a job is to be loaded later: nothing is wrong with it, or that is not known yet."""
+        if not passing(error):
+            cached.failures += 1
+            if cached.failures > self._settings.poison_threshold:
+                return False
+        self._wanted.append(cached)
+        return True
 
     async def _leave(self, cached: CachedJob, error: CodecError) -> None:
         """A job that this process cannot decode is for another one; answers of workers here become rows for it."""
@@ -188,7 +209,7 @@ class JobLoader:
                     ],
                     EVENTS,
                 )
-        except (NoConnectionError, CodecError) as failure:
+        except HotMeshError as failure:
             # Their leases lapse, and the work is done again.
             logger.error("answers not handed on", extra={"job_id": cached.job_id, "error": str(failure)})
 

@@ -7,6 +7,7 @@ all, they are refused and settled then.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 import anyio
 
 from hotmesh.core.state.step import Consumed, WorkKey
-from hotmesh.errors import NoConnectionError
+from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.connect.link import Link
@@ -24,6 +25,8 @@ from hotmesh.runtime.engine.writer import CommitWriter
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.wake import Wake
 from hotmesh.runtime.work.slots import Slots
+
+logger = logging.getLogger("hotmesh.engine")
 
 Written = Mapping[str, tuple[str, int, int]]
 """Job id → generation, seq and token of its row."""
@@ -55,6 +58,8 @@ class Recovery:
         self._losses = 0
         """Connections lost in a row, without a commit in between."""
         self._lost_since = 0.0
+        self._unseen = 0
+        """How often in a row it could not be looked up which events were answered elsewhere."""
 
     def came_through(self) -> None:
         """A commit has been answered."""
@@ -117,7 +122,10 @@ class Recovery:
                     return written, await commits.reserved_by(
                         self._database, connection, self._member, attempt.token, reserved
                     )
-            except NoConnectionError:
+            except DatabaseError as failure:
+                # Whatever the server says: without an answer, nothing can be done about the batch.
+                if not isinstance(failure, NoConnectionError):
+                    logger.warning("lost commit could not be looked up", extra={"error": str(failure)})
                 self._give_up(batch, error)
                 await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
                 failures += 1
@@ -158,8 +166,14 @@ class Recovery:
                     self._member,
                     [item for ticket in batch for item in ticket.step.consumed],
                 )
-        except NoConnectionError:
-            gone = set[Consumed]()  # nothing was written, and it comes to light again
+        except DatabaseError as error:
+            # Nothing was written, and it comes to light again.
+            gone = set[Consumed]()
+            logger.warning("events answered elsewhere could not be looked up", extra={"error": str(error)})
+            await anyio.sleep(backoff(self._unseen, longest=self._settings.reconnect_max))
+            self._unseen += 1
+        else:
+            self._unseen = 0
         late = {ticket for ticket in batch if not gone.isdisjoint(ticket.step.consumed)}
         for ticket in late:
             ticket.without(gone)

@@ -12,13 +12,20 @@ import logging
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Final
 
 from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Job, StartRequest
 from hotmesh.core.state.step import Consumed, Step
-from hotmesh.errors import ConnectionLostError, DuplicateJobError, HotMeshError, NoConnectionError
+from hotmesh.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DuplicateJobError,
+    HotMeshError,
+    NoConnectionError,
+)
 from hotmesh.postgres import commits
-from hotmesh.postgres.connect.failures import id_is_held
+from hotmesh.postgres.connect.failures import backoff, id_is_held
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.after_commit import AfterCommit
@@ -27,6 +34,7 @@ from hotmesh.runtime.engine.in_flight import InFlight
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.recovery import found_written
+from hotmesh.runtime.engine.step_watch import StepWatch
 from hotmesh.runtime.engine.ticket import STOPPED, Attempt, Ticket
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.surroundings import Surroundings
@@ -37,7 +45,17 @@ logger = logging.getLogger("hotmesh.engine")
 class StartTicket(Ticket):
     """The step that creates a job, for a caller who waits."""
 
-    __slots__ = ("_starts", "held_until", "lost", "over", "request", "set_aside_at", "taken", "verdict")
+    __slots__ = (
+        "_starts",
+        "held_until",
+        "lost",
+        "over",
+        "refusals",
+        "request",
+        "set_aside_at",
+        "taken",
+        "verdict",
+    )
 
     def __init__(self, starts: Starts, request: StartRequest, step: Step, epoch: int) -> None:
         super().__init__(step)
@@ -54,6 +72,8 @@ class StartTicket(Ticket):
         """The caller has been told."""
         self.held_until: float | None = None
         """Until when to wait for its id, which is in an open transaction, by `time.monotonic`."""
+        self.refusals = 0
+        """Refusals of the database that were nothing of the step's."""
         self.set_aside_at = 0.0
         """When it was last put off until it can be computed again, likewise."""
 
@@ -86,6 +106,9 @@ class StartTicket(Ticket):
         except NoConnectionError:
             # The other steps of the batch are settled; this one is refused again, and then asks again.
             freed = True
+        except DatabaseError as error:
+            self._try_later(error)
+            return
         if not freed and self.step.jobs[0].job.job_id == taken:
             self.tell(DuplicateJobError(taken))
             return
@@ -99,10 +122,23 @@ class StartTicket(Ticket):
         if not self.over:
             self._starts.resubmit(self)
 
-    def rejected(self, error: BaseException) -> None:
+    def rejected(self, error: BaseException, *, own: bool) -> None:
         if id_is_held(error):
             self._starts.wait_for_id(self)
-            return
+        elif own:
+            self._fail(error)
+        else:
+            self._try_later(error)
+
+    def _try_later(self, error: BaseException) -> None:
+        """Try a few times, and not longer: the caller is there, and can act on it."""
+        self.refusals += 1
+        if self.refusals > MOST_REFUSALS:
+            self._fail(error)
+        else:
+            self._starts.again_in(self, backoff(self.refusals - 1, longest=1.0))
+
+    def _fail(self, error: BaseException) -> None:
         job_id = self.step.jobs[0].job.job_id
         logger.error("step could not be stored", extra={"job_id": job_id}, exc_info=error)
         self.tell(error)
@@ -128,6 +164,7 @@ class Starts:
         after_commit: AfterCommit,
         cache: JobCache,
         in_flight: InFlight,
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -139,12 +176,15 @@ class Starts:
         self._after_commit = after_commit
         self._cache = cache
         self._in_flight = in_flight
+        self._watch = watch
         self._step_limits = step_limits
         self._id_held_retry = limits.id_held_retry
         self._again: list[StartTicket] = []
         self._news = Flag()
         self._held: set[StartTicket] = set()
         """Starts that wait because their id is in an open transaction."""
+        self._paused: set[StartTicket] = set()
+        """Starts that are tried again in a moment."""
         self._closed = False
 
     async def run(self) -> None:
@@ -160,9 +200,10 @@ class Starts:
     def close(self) -> None:
         """Abandon what waits here, and take no more."""
         self._closed = True
-        for ticket in (*self._again, *self._held):
+        for ticket in (*self._again, *self._paused, *self._held):
             ticket.abandon(HotMeshError(STOPPED))
         self._again.clear()
+        self._paused.clear()
         self._held.clear()
 
     async def start(self, request: StartRequest) -> Job:
@@ -173,7 +214,7 @@ class Starts:
         if self._closed:
             raise HotMeshError(STOPPED)
         program = await self._plans.active_program()
-        step = program.start(request, _now(), self._environment, taken=frozenset(), limits=self._step_limits)
+        step = self._compute(program, request, frozenset())
         ticket = StartTicket(self, request, step, self._plans.epoch)
         self._in_flight.begin()
         self._group_commit.submit(ticket)
@@ -186,7 +227,7 @@ class Starts:
             await self._news.wait()
         try:
             program = await self._plans.active_program()
-        except NoConnectionError as error:
+        except DatabaseError as error:
             self._again = [ticket for ticket in self._again if self._is_patient(ticket, error)]
             raise
         except Exception as error:  # noqa: BLE001 - it is the callers'
@@ -241,6 +282,19 @@ class Starts:
         self._again.append(ticket)
         self._news.set()
 
+    def again_in(self, ticket: StartTicket, delay: float) -> None:
+        """Compute a start again after a pause."""
+        if self._closed:
+            ticket.abandon(HotMeshError(STOPPED))
+        else:
+            self._paused.add(ticket)
+            asyncio.get_running_loop().call_later(delay, self._end_pause, ticket)
+
+    def _end_pause(self, ticket: StartTicket) -> None:
+        if ticket in self._paused:
+            self._paused.remove(ticket)
+            self.again(ticket)
+
     def wait_for_id(self, ticket: StartTicket) -> None:
         """A transaction of somebody's has the id and is still open: whether it is taken is known when that ends."""
         now = time.monotonic()
@@ -268,18 +322,34 @@ class Starts:
         """Whether the start has not waited for `connect_timeout` yet; if it has, its caller is told."""
         if time.monotonic() - ticket.set_aside_at < self._settings.connect_timeout:
             return True
-        return not ticket.give_up(error)
+        if isinstance(error, NoConnectionError):
+            return not ticket.give_up(error)
+        ticket.tell(error)
+        return False
+
+    def _compute(self, program: Program, request: StartRequest, taken: frozenset[str]) -> Step:
+        return self._watch.run(
+            request.job_id or f"to start by {request.topic}",
+            program.start,
+            request,
+            _now(),
+            self._environment,
+            taken=taken,
+            limits=self._step_limits,
+        )
 
     def _compute_again(self, program: Program, ticket: StartTicket) -> None:
         try:
-            step = program.start(
-                ticket.request, _now(), self._environment, taken=ticket.taken, limits=self._step_limits
-            )
+            step = self._compute(program, ticket.request, ticket.taken)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             ticket.tell(error)
             return
         ticket.step, ticket.epoch = step, self._plans.epoch
         self._group_commit.submit(ticket)
+
+
+MOST_REFUSALS: Final = 4
+"""How often a start is tried again that the database refuses for reasons of its own: for about a second and a half."""
 
 
 def _now() -> datetime:

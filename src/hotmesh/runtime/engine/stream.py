@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 import anyio
 
+from hotmesh.core.advance.endings import bury
 from hotmesh.core.advance.limits import Limits
+from hotmesh.core.plan.compile import Plan
 from hotmesh.core.state.job import Event, Job
-from hotmesh.errors import CodecError, NoConnectionError
-from hotmesh.postgres import commits, engine_stream, escalations
+from hotmesh.errors import CodecError, DatabaseError, NoConnectionError, VersionNotFoundError
+from hotmesh.postgres import commits, engine_stream
 from hotmesh.postgres.commits import AnsweredElsewhereError
-from hotmesh.postgres.connect.failures import id_is_held, passing, translated
+from hotmesh.postgres.connect.failures import backoff, fault, id_is_held, translated
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.engine_stream import DueJob
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.engine.advances import DOUBTED, failed, not_stored
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
 from hotmesh.runtime.engine.rate import EngineRate
+from hotmesh.runtime.engine.step_watch import StepCutOffError, StepWatch
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.engine.writer import CommitWriter
 from hotmesh.runtime.pace import RELOOK
@@ -38,6 +44,10 @@ from hotmesh.runtime.wake import Wake
 logger = logging.getLogger("hotmesh.engine")
 
 
+MOST_REFUSED: Final = 1_000
+"""Jobs of which it is remembered how often their steps were refused."""
+
+
 @dataclass(slots=True)
 class _Transaction:
     """What one transaction has written so far; it counts once the transaction has committed."""
@@ -46,6 +56,19 @@ class _Transaction:
     attempts: list[tuple[Attempt, Sequence[UncommittedStep]]] = field(default_factory=list)
     taken: dict[str, frozenset[str]] = field(default_factory=dict)
     """Generation → ids of children that were found in other hands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """The events of this job fail their activities with a message. `undo`: only to see whether that can be written."""
+
+    generation: str
+    message: str
+    undo: bool = False
+
+
+class _UndoneError(Exception):
+    """The step could be written; the transaction is to leave nothing."""
 
 
 class EngineStream:
@@ -60,6 +83,7 @@ class EngineStream:
         after_commit: AfterCommit,
         rate: EngineRate,
         wake: Wake,
+        watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
     ) -> None:
@@ -75,11 +99,14 @@ class EngineStream:
         self._after_commit = after_commit
         self._rate = rate
         self._wake = wake
+        self._watch = watch
         self._step_limits = step_limits
         self._limits = limits
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = surroundings.database.link("stream")
+        self._refusals: OrderedDict[str, int] = OrderedDict()
+        """Generation → how often in a row its step was refused for reasons that may be the database's own."""
         self._stopping = False
 
     def stop(self) -> None:
@@ -96,7 +123,7 @@ class EngineStream:
         await forever(
             self._serve,
             logger,
-            lost="engine stream: no connection",
+            lost="the engine stream",
             failed="engine stream could not be read",
             longest_pause=self._settings.reconnect_max,
             on_failures=self._failed,
@@ -169,12 +196,20 @@ class EngineStream:
 
     # -- one batch ---------------------------------------------------------------------------------------
 
-    async def _handle_due(self, connection: Connection, limit: int, found: list[DueJob] | None = None) -> int:
+    async def _handle_due(
+        self,
+        connection: Connection,
+        limit: int,
+        found: list[DueJob] | None = None,
+        failing: _Failing | None = None,
+    ) -> int:
         since = time.monotonic()
         async with self._transaction(connection) as transaction:
             due = await engine_stream.lock_due_jobs(self._database, connection, limit)
             if found is not None:
                 found += due
+            if failing is not None and [item.job.generation for item in due] != [failing.generation]:
+                raise AnsweredElsewhereError  # another one is the next by now
             unreadable = [item for item in due if item.unreadable is not None]
             if unreadable:
                 await self._leave(connection, unreadable)
@@ -188,21 +223,28 @@ class EngineStream:
                 # What changes meanwhile counts from the next round on: the commit is refused, and all computed again.
                 epoch = self._plans.epoch
                 batch = [
-                    await self._advance(loaded[generation], jobs[generation], transaction)
+                    await self._advance(loaded[generation], jobs[generation], transaction, failing)
                     for generation in todo
                 ]
                 steps = [item for item in batch if item is not None]
                 todo = await self._write(connection, steps, epoch, transaction)
+            if failing is not None and failing.undo:
+                raise _UndoneError
         self._rate.took([event.event for item in due for event in item.events], time.monotonic() - since)
+        self._applied(transaction)
+        if any(len(item.events) >= self._limits.events_per_step for item in due):
+            self._wake.set()  # there is more of it
+        return len(due)
+
+    def _applied(self, transaction: _Transaction) -> None:
+        """What a transaction has written is committed."""
         for item, attempt, committed in transaction.steps:
+            self._refusals.pop(item.step.jobs[0].job.generation, None)
             self._cache.adopt(item)
             self._after_commit.apply(item, attempt, committed)
             self._cache.evict()
             if committed.woken:
                 self._wake.set()
-        if any(len(item.events) >= self._limits.events_per_step for item in due):
-            self._wake.set()  # there is more of it
-        return len(due)
 
     @asynccontextmanager
     async def _transaction(self, connection: Connection) -> AsyncIterator[_Transaction]:
@@ -233,13 +275,19 @@ class EngineStream:
                 wanted.append((item.job, [event.event for event in item.events]))
         return {**found, **await self._records.load(connection, wanted)}
 
-    async def _advance(self, job: Job, due: DueJob, transaction: _Transaction) -> UncommittedStep | None:
-        """The step of a job; None if its version is gone."""
+    async def _advance(
+        self, job: Job, due: DueJob, transaction: _Transaction, failing: _Failing | None = None
+    ) -> UncommittedStep | None:
+        """The step of a job; None if its version is gone. `failing`: its events fail their activities."""
         events = [item.event for item in due.events]
+        if failing is not None:
+            events = [failed(event, failing.message) for event in events]
         program = await self._program(job, events)
         if program is None:
             return None
-        step = program.advance(
+        step = self._watch.run(
+            job.job_id,
+            program.advance,
             job,
             events,
             datetime.now(UTC),
@@ -301,34 +349,109 @@ class EngineStream:
                 extra={"job_id": due[0].job.job_id if due else None},
                 exc_info=error,
             )
-            if due and (id_is_held(error) or isinstance(error, CodecError)):
-                limits = self._limits
-                delay = limits.unreadable_retry if isinstance(error, CodecError) else limits.id_held_retry
-                await engine_stream.delay_events(self._database, connection, due[0].job.generation, delay)
-                return 1
-            if not due or passing(error):
+            if not due:
                 raise
-            attempt = max((event.attempt for event in due[0].events), default=0)
-            outcome = await self._postpone(connection, due[0].job, attempt, error)
-            if outcome == "buried":
-                add(self._metrics.dead_letters, "engine")
-            logger.warning("events postponed", extra={"job_id": due[0].job.job_id, "outcome": outcome})
+            return await self._not_handled(connection, due[0], error)
+
+    async def _not_handled(self, connection: Connection, due: DueJob, error: Exception) -> int:
+        """The step of a job alone has failed: again later, or the failure of its activities; how many jobs it was."""
+        generation = due.job.generation
+        delay = self._pause_for(error, generation)
+        if delay is not None and not await self._is_to_blame(connection, generation, error):
+            # Nothing is wrong with it: the others go on meanwhile.
+            await engine_stream.delay_events(self._database, connection, generation, delay)
             return 1
+        attempt = max((event.attempt for event in due.events), default=0)
+        # What Postgres refuses for its values is refused again; what could not be computed may be, by another release.
+        refused = isinstance(error, DatabaseError)
+        if refused and await self._fail(connection, _Failing(generation, not_stored(error))):
+            return 1
+        cut_off = isinstance(error, StepCutOffError) and attempt + 1 >= self._limits.most_cuts
+        if cut_off and await self._fail(connection, _Failing(generation, str(error))):
+            return 1
+        try:
+            outcome = await self._postpone(connection, due.job, attempt, error)
+        except AnsweredElsewhereError:
+            return 0
+        if outcome == "buried":
+            add(self._metrics.dead_letters, "engine")
+        logger.warning("events postponed", extra={"job_id": due.job.job_id, "outcome": outcome})
+        return 1
+
+    async def _is_to_blame(self, connection: Connection, generation: str, error: Exception) -> bool:
+        """Whether the step is refused where another one of its job is not, after some refusals that may be its fault."""
+        if fault(error) != "either" or self._refusals.get(generation, 0) <= DOUBTED:
+            return False
+        other = _Failing(generation, "the result could not be stored", undo=True)
+        try:
+            await self._handle_due(connection, 1, failing=other)
+        except _UndoneError:
+            pass  # this one could be written
+        except Exception:  # noqa: BLE001 - nothing can be written now, or nothing was found out
+            return False
+        try:
+            await self._handle_due(connection, 1)
+        except Exception as again:  # noqa: BLE001 - it is looked at
+            return fault(again) == "either"
+        return False
+
+    async def _fail(self, connection: Connection, failing: _Failing) -> bool:
+        """Let the events of a job fail their activities; whether that could be written."""
+        try:
+            await self._handle_due(connection, 1, failing=failing)
+        except (NoConnectionError, AnsweredElsewhereError):
+            raise
+        except Exception as error:
+            logger.error("failure could not be stored", exc_info=error)
+            return False
+        return True
+
+    def _pause_for(self, error: Exception, generation: str) -> float | None:
+        """Seconds to leave the events of a job alone for, if it is not their own fault that they were not handled."""
+        if isinstance(error, CodecError):
+            return self._limits.unreadable_retry
+        if id_is_held(error):
+            return self._limits.id_held_retry
+        if fault(error) == "values":
+            return None
+        self._refusals[generation] = refusals = self._refusals.get(generation, 0) + 1
+        self._refusals.move_to_end(generation)
+        if len(self._refusals) > MOST_REFUSED:
+            self._refusals.popitem(last=False)
+        return backoff(refusals, longest=self._settings.reconnect_max)
 
     async def _postpone(self, connection: Connection, job: Job, attempt: int, error: Exception) -> str:
-        arguments = (
-            job.generation,
-            min(0.1 * 4 ** min(attempt, 16), 60.0),
-            f"Poison message detected: the engine could not handle it ({self._words(error)})",
-            self._settings.poison_threshold,
-        )
-        if self._events is None:
-            return await engine_stream.postpone_events(self._database, connection, *arguments)
-        async with connection.transaction():
-            outcome = await engine_stream.postpone_events(self._database, connection, *arguments)
-            cancelled = await escalations.cancelled_here(self._database, connection, job.job_id)
-        self._events.escalations(cancelled)
+        """Put the events of a job off, or bury it after the last try."""
+        delay = min(0.1 * 4 ** min(attempt, 16), 60.0)
+        async with self._transaction(connection) as transaction:
+            outcome = await engine_stream.postpone_events(
+                self._database, connection, job.generation, delay, self._settings.poison_threshold
+            )
+            if outcome == "last":
+                await self._bury(connection, job, error, transaction)
+                outcome = "buried"
+        self._applied(transaction)
         return outcome
+
+    async def _bury(
+        self, connection: Connection, job: Job, error: Exception, transaction: _Transaction
+    ) -> None:
+        """End a job that cannot go on; all that was open of it becomes a dead letter."""
+        reason = f"Poison message detected: the engine could not handle it ({self._words(error)})"
+        await engine_stream.bury_events(self._database, connection, job.job_id, job.generation, reason)
+        epoch = self._plans.epoch
+        plan = await self._plan_or_none(job)
+        step = bury(plan, job, reason, datetime.now(UTC), self._environment, self._step_limits)
+        if await self._write(connection, [UncommittedStep(step)], epoch, transaction):
+            # The job has moved on, or the definitions have changed: nothing of this counts.
+            raise AnsweredElsewhereError
+
+    async def _plan_or_none(self, job: Job) -> Plan | None:
+        """The plan of the version that a job is on; None if it is gone."""
+        try:
+            return await self._plans.version(job.version)
+        except VersionNotFoundError:
+            return None
 
     async def _leave(self, connection: Connection, unreadable: Sequence[DueJob]) -> None:
         """These jobs are for a process that can decode them."""

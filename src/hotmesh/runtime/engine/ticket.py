@@ -7,7 +7,7 @@ A ticket is a step on its way to a commit, together with what its owner does abo
       │                     ├───────▶ recompute    the definitions have changed: none of the batch was written
       │                     ├───────▶ without      somebody else was first with some of its events
       │                     ├───────▶ unwritten    the answer was lost, and nothing is written so far
-      │                     ├───────▶ rejected     Postgres refuses the statement, and it is this step's fault
+      │                     ├───────▶ rejected     Postgres refuses the statement with this step alone
       └─────────────────────┘
 
 Each attempt ends in one of these. After `applied`, the ticket is settled; after any other, its owner submits it
@@ -93,8 +93,12 @@ class Ticket(UncommittedStep, ABC):
         """The answer of the commit was lost, and nothing is written so far; it may yet come through."""
 
     @abstractmethod
-    def rejected(self, error: BaseException) -> None:
-        """The database refuses a commit of this step alone."""
+    def rejected(self, error: BaseException, *, own: bool) -> None:
+        """The database refuses a commit of this step alone. `own`: because of what is in it; else that passes."""
+
+    def alternative(self) -> Step | None:
+        """What could be written in place of the step, to find out whether it is the step that is refused; None: not yet."""
+        return None
 
     @abstractmethod
     def without(self, gone: Collection[Consumed]) -> None:

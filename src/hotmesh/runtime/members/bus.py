@@ -15,7 +15,6 @@ nothing but itself. Types and fields that are not known are those of another rel
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -27,10 +26,12 @@ from hotmesh.core.wire import dumps_text, loads, normalise
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import publish, stored_message
+from hotmesh.runtime.apart import call_apart
 from hotmesh.runtime.members.listener import Listener, member_channel
 from hotmesh.runtime.members.messages import Heard, QuorumMessage, checked_message, read_message
 from hotmesh.runtime.service import Flag
 from hotmesh.runtime.settings import Settings
+from hotmesh.runtime.tracebacks import loggable
 
 logger = logging.getLogger("hotmesh.quorum")
 
@@ -155,7 +156,7 @@ class Bus:
 
     def _show(self, target: str, message: dict[str, Any]) -> None:
         channel = f"{self._database.schema}:{self._database.app_id}:q:{target}"
-        self._calls += [(callback, channel, dict(message)) for callback in self._subscribers]
+        self._calls += [(callback, channel, message) for callback in self._subscribers]
         self._called.set()
 
     async def _call_loop(self) -> None:
@@ -163,13 +164,13 @@ class Bus:
             await self._called.take()
             calls, self._calls = self._calls, []
             for callback, channel, message in calls:
-                try:
-                    result = callback(channel, message)
-                    if inspect.isawaitable(result):
-                        await result
-                except Exception as error:
+                # Each gets a message of its own, in a task and a context of its own.
+                error = await call_apart(callback, channel, to_builtins(message), what="a quorum subscriber")
+                if error is not None:
                     logger.error(
-                        "quorum subscriber raised", extra={"type": message.get("type")}, exc_info=error
+                        "quorum subscriber raised",
+                        extra={"type": message.get("type")},
+                        exc_info=loggable(error),
                     )
 
 

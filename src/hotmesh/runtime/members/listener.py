@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -23,7 +23,8 @@ from hotmesh.postgres.connect.driver import is_closed, terminate
 from hotmesh.postgres.connect.failures import backoff, translated
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.members import join_mesh, leave_mesh, take_guid
+from hotmesh.postgres.members import give_back_gone, gone_members, join_mesh, leave_mesh, take_guid
+from hotmesh.runtime.outage import Outage, current
 from hotmesh.runtime.service import Flag
 
 logger = logging.getLogger("hotmesh.listener")
@@ -37,8 +38,16 @@ class ListenerLimits:
     """Between two checks that the connection is alive, and for its answer."""
     guid_held_retry: float = 3.0
     """In which Postgres notices that a process was killed, and lets go of its guid."""
+    look_period: float = 3.0
+    """Between two looks of an engine for members that have died."""
+    confirm_after: float = 1.0
+    """Until the second look at one that has lost its lock, because it may be connecting anew."""
     steady_after: float = 5.0
     """From then on a connection was a good one, and its loss is the first."""
+
+
+LISTENER: Final = "the listener"
+"""How it is called in the log."""
 
 
 class Listener:
@@ -66,6 +75,7 @@ class Listener:
         self._longest_pause = longest_pause
         self._limits = limits
         self._started = False
+        self._outage = Outage()
         self.reconnects = 0
         self.channel = ""
         self.session: int | None = None
@@ -88,19 +98,22 @@ class Listener:
             await self._go_without(task_status)
             return
         failures = 0
+        self._outage = current()
         while True:
             since = anyio.current_time()
+            error: Exception = ConnectionLostError("the session that listens has ended")
             try:
                 await self._listen(source, task_status)
-            except HotMeshError as error:
+            except Exception as failure:
+                # A function that connects is the users', and may raise anything.
                 if not self._started:
                     raise
-                logger.warning("listener: no connection", extra={"error": str(error)})
-            if anyio.current_time() - since > self._limits.steady_after:
-                failures = 0
-            else:
-                await anyio.sleep(backoff(failures, longest=self._longest_pause))
-                failures += 1
+                error = failure
+            steady = anyio.current_time() - since > self._limits.steady_after
+            pause = 0.0 if steady else backoff(failures, longest=self._longest_pause)
+            failures = 0 if steady else failures + 1
+            self._outage.lost(LISTENER, error, pause)
+            await anyio.sleep(pause)
 
     async def _go_without(self, task_status: TaskStatus[None]) -> None:
         logger.warning(
@@ -135,14 +148,41 @@ class Listener:
                 task_status.started()
             else:
                 self.reconnects += 1
-            while not await lost.wait(self._limits.probe_period):
-                await self._probe(connection)
-                owns = owns or await self._take_guid(connection)
+                self._outage.back(LISTENER)
+            probe_at = anyio.current_time() + self._limits.probe_period
+            suspected: frozenset[str] = frozenset()
+            while not await lost.wait(self._pause(probe_at, suspected)):
+                if self._engine:
+                    suspected = await self._look_for_the_dead(connection, suspected)
+                if anyio.current_time() >= probe_at:
+                    await self._probe(connection)
+                    owns = owns or await self._take_guid(connection)
+                    probe_at = anyio.current_time() + self._limits.probe_period
         finally:
             self.session = None
             self.own_channel = None
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._close(source, connection, ended)
+
+    def _pause(self, probe_at: float, suspected: frozenset[str]) -> float:
+        """Seconds until there is something to do on the connection."""
+        pause = max(probe_at - anyio.current_time(), 0.0)
+        if not self._engine:
+            return pause
+        return min(pause, self._limits.confirm_after if suspected else self._limits.look_period)
+
+    async def _look_for_the_dead(self, connection: Connection, suspected: frozenset[str]) -> frozenset[str]:
+        """Let others have what members held that have died; whom to look at again soon: they may be connecting anew."""
+        with translated(), anyio.fail_after(self._limits.probe_period):
+            gone = await gone_members(self._database, connection)
+            confirmed = gone & suspected
+            given = await give_back_gone(self._database, connection, confirmed) if confirmed else ()
+        for guid, held in given:
+            if held:
+                logger.warning(
+                    "work given back of a member that is gone", extra={"gone": guid, "count": held}
+                )
+        return gone - confirmed
 
     async def _take_guid(self, connection: Connection) -> bool:
         """Have the guid on this connection; whether it was free. Raises ConfigError at the start if another instance has it.

@@ -16,9 +16,10 @@ from anyio.abc import TaskGroup
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from hotmesh.core.arguments import is_storable
+from hotmesh.core.arguments import checked_text, is_storable
+from hotmesh.core.lengths import LONGEST_TOPIC
 from hotmesh.core.wire import dumps_text
-from hotmesh.errors import ConfigError, DatabaseError
+from hotmesh.errors import ConfigError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import Rates, read_rates, store_rate
 from hotmesh.runtime.engine.engine import Engine
@@ -125,7 +126,7 @@ class Throttles:
             try:
                 await self._read()
                 delay = 0.1
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end this loop
                 logger.warning("rates could not be read", extra={"error": str(error)})
                 self._to_read.set()
                 await anyio.sleep(delay)
@@ -184,6 +185,8 @@ def throttle_message(rate: int, guid: str | None, topic: str | None, scope: str)
     for name, value in (("guid", guid), ("topic", topic)):
         if value is not None and (not isinstance(value, str) or not value or not is_storable(value)):
             raise ConfigError(f"{name} must be a non-empty text without NUL, not {value!r}")
+    if topic is not None:
+        checked_text(topic, "topic", LONGEST_TOPIC)
     if topic is not None and scope == "engines":
         raise ConfigError("engines have no topic: leave out topic=, or use scope='workers'")
     return Throttle(

@@ -16,8 +16,9 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.state.step import Notice
 from hotmesh.core.wire import dumps_text
-from hotmesh.errors import NoConnectionError
+from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres import notifications
+from hotmesh.postgres.connect.failures import fault
 from hotmesh.postgres.database import Database
 from hotmesh.runtime import ids
 from hotmesh.runtime.members.listener import Listener, member_channel
@@ -100,24 +101,27 @@ class ResultPublisher:
         await forever(
             self._send_some,
             logger,
-            lost="results not announced to other processes",
+            lost="results for other processes",
             failed="results not announced to other processes",
             longest_pause=LONGEST_PAUSE,
         )
 
     async def _send_some(self) -> None:
-        """Wait for something to send, and send it. Raises NoConnectionError; of what waits then, the newest is kept."""
+        """Wait for something to send, and send it. Raises what is in the way; of what waits then, the newest is kept."""
         if not self._outbox:
             self._wake.clear()
             await self._wake.wait()
         try:
             await self._send(MOST_SENT_AT_ONCE if not self._refused else 1)
             self._refused = max(self._refused - 1, 0)
-        except NoConnectionError:
-            while len(self._outbox) > MOST_UNSENT:
-                self._outbox.popleft()
-            raise
         except Exception as error:
+            if isinstance(error, NoConnectionError) or (
+                isinstance(error, DatabaseError) and fault(error) != "values"
+            ):
+                # No connection, a full queue of notifications, a cancelled statement: it can be sent later.
+                while len(self._outbox) > MOST_UNSENT:
+                    self._outbox.popleft()
+                raise
             # Nothing is wrong with the connection, but with one of these: they go one by one.
             if self._refused:
                 lost = self._outbox.popleft()[1]

@@ -151,6 +151,10 @@ class ResultReceiver:
             except DatabaseError as error:
                 logger.warning("result could not be read", extra={"job_id": job_id, "error": str(error)})
                 await anyio.sleep(backoff(failures, longest=LONGEST_PAUSE))
+            except Exception as error:
+                # A version that is gone, or whatever else is wrong with this one job.
+                logger.error("result could not be read", extra={"job_id": job_id}, exc_info=error)
+                return
         else:
             return
         if found is None or found[0].metadata["gid"] != told.metadata["gid"]:

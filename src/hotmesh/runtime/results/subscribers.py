@@ -4,23 +4,22 @@ A subscription is a callback here, and a row (`mesh.subscription`) that tells en
 announce. Rows are leases: renewed while this process lives, written again as soon as it is connected again, and
 removed by whoever subscribes next once their process is long gone.
 
-Each subscription has a queue and calls one callback at a time, in order. A slow one delays itself alone.
+Each subscription has a queue and calls one callback at a time, in order. A slow one delays itself alone. Each call is apart from
+ours and from the others (`runtime/apart`): in a task and a context of its own, a plain function in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
-import anyio
-import anyio.from_thread
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from hotmesh.core.arguments import is_storable
@@ -28,9 +27,11 @@ from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError, DatabaseError
 from hotmesh.postgres import subscriptions
 from hotmesh.postgres.database import Database
+from hotmesh.runtime.apart import call_apart
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.service import Flag
-from hotmesh.runtime.work.outcome import is_cancelled
+from hotmesh.runtime.threads import Threads
+from hotmesh.runtime.tracebacks import loggable
 
 logger = logging.getLogger("hotmesh.results")
 
@@ -85,7 +86,7 @@ class Subscribers:
         """Generation → the version of the job that its subscribers here have been told last."""
         self._renew = Flag()
         self._tasks: TaskGroup | None = None
-        self._threads = anyio.CapacityLimiter(limits.threads)
+        self._threads = Threads(limits.threads, "subscriber")
         self._idle = Flag()
 
     def __bool__(self) -> bool:
@@ -191,16 +192,25 @@ class Subscribers:
         """Call the callback for all that waits; the task ends when nothing does."""
         try:
             while subscription.queue and subscription.active:
-                if inspect.iscoroutinefunction(subscription.callback):
-                    await _tell(subscription)
-                else:
-                    await anyio.to_thread.run_sync(
-                        _tell_all, subscription, abandon_on_cancel=True, limiter=self._threads
-                    )
+                await self._tell(subscription)
                 subscription.dropping = False
         finally:
             subscription.calling = False
             self._idle.set()
+
+    async def _tell(self, subscription: Subscription) -> None:
+        what = f"the subscriber of {subscription.topic}"
+        if inspect.iscoroutinefunction(subscription.callback):
+            topic, metadata, text = subscription.queue.popleft()
+            output = JobOutput(dict(metadata), loads(text))
+            error = await call_apart(subscription.callback, topic, output, what=what)
+            if error is not None:
+                _raised(topic, error)
+            return
+        told = _ToldInThread(subscription, asyncio.get_running_loop(), what)
+        error = await call_apart(told.tell, what=what, threads=self._threads)
+        if error is not None:
+            _raised(subscription.topic, error)
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -224,7 +234,7 @@ class Subscribers:
                 continue
             try:
                 await subscriptions.subscribe(self._database, self._member, topics, self._limits.lease)
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end this loop
                 logger.warning("subscriptions could not be renewed", extra={"error": str(error)})
                 pause = self._limits.lease_retry
 
@@ -246,6 +256,7 @@ class Subscribers:
             subscription.active = False
         self._exact.clear()
         self._patterns.clear()
+        self._threads.close()
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
@@ -262,40 +273,41 @@ def _check(topic: str, callback: Subscriber) -> None:
         raise ConfigError(f"the subscriber of {topic} is not callable: {callback!r}")
 
 
+class _ToldInThread:
+    """A plain function, told in a thread all that waits by then, so that a busy topic does not change threads for each message."""
+
+    def __init__(self, subscription: Subscription, loop: asyncio.AbstractEventLoop, what: str) -> None:
+        self._subscription = subscription
+        self._loop = loop
+        self._what = what
+
+    def tell(self) -> None:
+        """In the thread."""
+        subscription = self._subscription
+        while subscription.queue and subscription.active:
+            try:
+                topic, metadata, text = subscription.queue.popleft()
+            except IndexError:
+                return  # unsubscribed at this very moment
+            try:
+                # Of each message its own context, too.
+                copy_context().run(self._call, topic, JobOutput(dict(metadata), loads(text)))
+            except BaseException as error:  # noqa: BLE001 - the users' code may raise anything, `SystemExit` too
+                _raised(topic, error)
+
+    def _call(self, topic: str, output: JobOutput) -> None:
+        result = self._subscription.callback(topic, output)
+        if result is not None and inspect.isawaitable(result):
+            waits = call_apart(_awaited, result, what=self._what)
+            error = asyncio.run_coroutine_threadsafe(waits, self._loop).result()
+            if error is not None:
+                _raised(topic, error)
+
+
 async def _awaited(found: Awaitable[None]) -> None:
     await found
 
 
-async def _tell(subscription: Subscription) -> None:
-    topic, metadata, text = subscription.queue.popleft()
-    try:
-        result = subscription.callback(topic, JobOutput(dict(metadata), loads(text)))
-        if result is not None and inspect.isawaitable(result):
-            await result
-    except Exception as error:  # noqa: BLE001 - the users' code may raise anything
-        _raised(topic, error)
-    except BaseException as error:
-        # A cancellation of the callback's own, or `sys.exit()`, is its failure and not the end of the mesh.
-        if isinstance(error, KeyboardInterrupt | GeneratorExit) or is_cancelled():
-            raise
-        _raised(topic, error)
-
-
-def _tell_all(subscription: Subscription) -> None:
-    """In a thread: all that waits by now, so that a busy topic does not change threads for each message."""
-    while subscription.queue and subscription.active:
-        try:
-            topic, metadata, text = subscription.queue.popleft()
-        except IndexError:
-            return  # unsubscribed at this very moment
-        try:
-            result = subscription.callback(topic, JobOutput(dict(metadata), loads(text)))
-            if result is not None and inspect.isawaitable(result):
-                anyio.from_thread.run(partial(_awaited, result))
-        except BaseException as error:  # noqa: BLE001 - the users' code may raise anything, `SystemExit` too
-            _raised(topic, error)
-
-
 def _raised(topic: str, error: BaseException) -> None:
     """A subscriber that raises harms nobody but itself."""
-    logger.error("subscriber raised", extra={"topic": topic}, exc_info=error)
+    logger.error("subscriber raised", extra={"topic": topic}, exc_info=loggable(error))

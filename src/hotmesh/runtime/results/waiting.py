@@ -16,7 +16,7 @@ from typing import Any
 from anyio.abc import TaskGroup
 
 from hotmesh.core.wire import dumps_text, loads
-from hotmesh.errors import CodecError, DatabaseError, HotMeshError, JobTimeoutError
+from hotmesh.errors import CodecError, DatabaseError, JobTimeoutError
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.results.output import JobOutput
 from hotmesh.runtime.service import Flag
@@ -39,10 +39,12 @@ ReadJob = Callable[[str], Awaitable[tuple[JobOutput, int] | None]]
 class _Caller:
     """Somebody in this process who waits for a job."""
 
-    __slots__ = ("answer", "job_id", "since", "timer")
+    __slots__ = ("answer", "job_id", "limit", "since", "timer", "topic")
 
-    def __init__(self, answer: asyncio.Future[JobOutput]) -> None:
+    def __init__(self, answer: asyncio.Future[JobOutput], topic: str, limit: float) -> None:
         self.answer = answer
+        self.topic = topic
+        self.limit = limit
         self.job_id: str | None = None
         self.since = 0.0
         """When the job was created, or read last."""
@@ -50,7 +52,7 @@ class _Caller:
 
     def time_out(self) -> None:
         if not self.answer.done():
-            self.answer.set_exception(JobTimeoutError(self.job_id))
+            self.answer.set_exception(JobTimeoutError(self.job_id, topic=self.topic, seconds=self.limit))
 
 
 class Callers:
@@ -71,19 +73,19 @@ class Callers:
 
     # -- coming and going --------------------------------------------------------------------------------
 
-    def expect(self, generation: str) -> asyncio.Future[JobOutput]:
-        """A future for the first message about a job that is about to be created."""
-        caller = _Caller(asyncio.get_running_loop().create_future())
+    def expect(self, generation: str, topic: str, limit: float) -> asyncio.Future[JobOutput]:
+        """A future for the first message about a job that is about to be created; for `limit` seconds from then on."""
+        caller = _Caller(asyncio.get_running_loop().create_future(), topic, limit)
         self._waiting[generation] = caller
         return caller.answer
 
-    def sent(self, generation: str, job_id: str, limit: float) -> None:
-        """The job exists: from now, its caller waits `limit` seconds; then the future gets a JobTimeoutError."""
+    def sent(self, generation: str, job_id: str) -> None:
+        """The job exists: from now, its caller waits as long as it said; then the future gets a JobTimeoutError."""
         caller = self._waiting[generation]
         caller.job_id = job_id
         loop = asyncio.get_running_loop()
         caller.since = loop.time()
-        caller.timer = loop.call_later(limit, caller.time_out)
+        caller.timer = loop.call_later(caller.limit, caller.time_out)
 
     def forget(self, generation: str) -> None:
         """The caller has its answer, or does not wait for it any more; nothing of it stays."""
@@ -155,7 +157,7 @@ class Callers:
             except CodecError as error:
                 self.fail(generation, error)
                 continue
-            except HotMeshError as error:
+            except Exception as error:
                 logger.error("job could not be read", extra={"job_id": caller.job_id}, exc_info=error)
                 continue
             if found is None or found[0].metadata["gid"] != generation:

@@ -15,16 +15,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, to_builtins
+from msgspec.structs import asdict, replace
 
 from hotmesh.core.codec import CONCEALED
 from hotmesh.core.state.step import Step
 from hotmesh.errors import CodecError, ConfigError
 from hotmesh.postgres.database import Database
+from hotmesh.runtime.apart import call_apart
 from hotmesh.runtime.service import Flag
+from hotmesh.runtime.threads import Threads
+from hotmesh.runtime.tracebacks import loggable
 
 logger = logging.getLogger("hotmesh.events")
 
@@ -81,7 +83,7 @@ class Events:
 
     def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str, database: Database) -> None:
         self._publish = publisher(sink)
-        self._in_thread = not _is_asynchronous(self._publish)
+        self._threads = None if _is_asynchronous(self._publish) else Threads(1, "event sink")
         self._namespace = namespace
         self._app_id = app_id
         self._guid = guid
@@ -178,18 +180,20 @@ class Events:
             await self._wake.wait()
 
     async def _tell(self, event: SystemEvent) -> None:
-        try:
-            if self._in_thread:
-                # A thread that hangs is left behind when the instance stops.
-                result = await anyio.to_thread.run_sync(self._publish, event, abandon_on_cancel=True)
-            else:
-                result = self._publish(event)
-            if inspect.isawaitable(result):
-                await result
-        except Exception as error:
+        own = replace(event, data=to_builtins(event.data))
+        # A thread that hangs is left behind when the instance stops.
+        error = await call_apart(self._publish, own, what="the event sink", threads=self._threads)
+        if error is not None:
             logger.error(
-                "event sink raised", extra={"event_id": event.event_id, "type": event.type}, exc_info=error
+                "event sink raised",
+                extra={"event_id": event.event_id, "type": event.type},
+                exc_info=loggable(error),
             )
+
+    def close(self) -> None:
+        """Nobody is told anything any more."""
+        if self._threads is not None:
+            self._threads.close()
 
 
 def touched(steps: Sequence[Step]) -> list[str]:

@@ -1,6 +1,7 @@
-"""Log records: an event name and facts (`extra`), on loggers `hotmesh.*`. The library sets up no handlers.
+"""Log records: an event and facts (`extra`), on loggers `hotmesh.*`. The library sets up no handlers.
 
-Every record of an instance's own tasks has its `app_id` and `guid`, so that the lines of several instances in one
+The message of a record says its facts, too, so that an ordinary formatter shows them: `events could not be handled (job H…,
+activity charge): KeyError: 'x'`. The event alone stands in `event`. Every record of an instance's own tasks has its `app_id` and `guid`, so that the lines of several instances in one
 process can be told apart. An instance may have a logger and a level of its own.
 """
 
@@ -18,12 +19,14 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
+from hotmesh.runtime.tracebacks import in_words
 
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 
 LOGGERS: Final = (
     "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
     "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.security", "hotmesh.telemetry",
+    "hotmesh.virtual",
     "hotmesh.worker",
 )  # fmt: skip
 """Every logger of the library."""
@@ -77,6 +80,8 @@ def logging_as(log_context: LogContext) -> Iterator[None]:
 
 def _about(record: logging.LogRecord) -> bool:
     log_context = _instance.get()
+    if "event" not in record.__dict__:
+        tell_facts(record)
     if log_context is None:
         return True
     record.__dict__.setdefault("app_id", log_context.app_id)
@@ -90,6 +95,28 @@ def _about(record: logging.LogRecord) -> bool:
     if log_context.logger.isEnabledFor(record.levelno):
         log_context.logger.handle(record)
     return False
+
+
+def tell_facts(record: logging.LogRecord) -> None:
+    """Let the message of a record say the facts that it has; one with arguments says by itself what it wants to."""
+    event = record.msg
+    facts = {
+        name: value for name, value in record.__dict__.items() if name not in _UNTOLD and value is not None
+    }
+    record.__dict__["event"] = event
+    if record.args or not isinstance(event, str):
+        return
+    error = facts.pop("error", None)
+    if error is None and record.exc_info and record.exc_info[1] is not None:
+        error = in_words(record.exc_info[1])
+    told = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in facts.items()]
+    text = event + (f" ({', '.join(told)})" if told else "") + (f": {error}" if error else "")
+    # As text and not as a format: what the facts say may have percent signs.
+    record.msg, record.args = "%s", (text,)
+
+
+_WORDS: Final = {"job_id": "job", "activity_id": "activity"}
+"""How facts are called in a message."""
 
 
 def checked_logger(logger: Any) -> logging.Logger:
@@ -114,6 +141,8 @@ def level_number(level: str | int, what: str) -> int:
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `ts`, `level`, `logger`, `message`, what `extra` says, and `error` with its stack.
 
+    The message is the event alone, or a sentence whose event is its pattern.
+
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     """
@@ -126,6 +155,10 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         found |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        event = found.get("event")
+        if isinstance(event, str) and "%" not in event:
+            # Here the facts stand beside it.
+            found["message"] = found.pop("event")
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             stack = "".join(traceback.format_exception(error))
@@ -136,6 +169,9 @@ class JsonFormatter(logging.Formatter):
 _STANDARD: Final = frozenset(
     {*logging.LogRecord("", 0, "", 0, "", None, None).__dict__, "message", "asctime", "taskName"}
 )
+
+_UNTOLD: Final = _STANDARD | {"app_id", "guid", "app", "event"}
+"""What is no fact of the event."""
 
 
 def log_json(stream: IO[str] | None = None, level: str | int | None = None) -> logging.Handler:

@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.state.span import UNSAMPLED, Span, TraceMode, job_span_id
 from hotmesh.core.state.step import Step
-from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, read_response
+from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, answer_to
 from hotmesh.version import __version__
 
 logger = logging.getLogger("hotmesh.telemetry")
@@ -166,7 +166,7 @@ class SpanRecorder:
             trace_id, parent = _number(metadata.get("trc"), 32), _number(metadata.get("spn"), 16)
             tracer = self._find()
             if tracer is None:
-                return read_response(await callback(message))
+                return answer_to(message, await callback(message))
             if trace_id is None:
                 return await _within(callback, message, trace.INVALID_SPAN)
             if metadata.get("spn") == UNSAMPLED:
@@ -187,7 +187,7 @@ class SpanRecorder:
             )
             token = contexts.attach(trace.set_span_in_context(span))
             try:
-                response = read_response(await callback(message))
+                response = answer_to(message, await callback(message))
             except BaseException as error:
                 span.record_exception(error)
                 span.set_status(StatusCode.ERROR, str(error) or type(error).__name__)
@@ -209,7 +209,7 @@ async def _within(callback: AsyncCallback, message: StreamData, span: trace.Span
     """Run a callback that has no span of its own, and not in the one that was current when the instance began."""
     token = contexts.attach(trace.set_span_in_context(span))
     try:
-        return read_response(await callback(message))
+        return answer_to(message, await callback(message))
     finally:
         contexts.detach(token)
 

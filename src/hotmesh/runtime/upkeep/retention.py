@@ -18,9 +18,10 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.errors import DatabaseError, NoConnectionError
+from hotmesh.errors import NoConnectionError
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.pruning import Selection, end_turn, prune_batch, take_turn
+from hotmesh.runtime.outage import current
 from hotmesh.runtime.upkeep.dba import LONGEST_AGE
 
 logger = logging.getLogger("hotmesh.retention")
@@ -64,9 +65,10 @@ class Retention:
             wait = self._interval
             try:
                 wait = await self.run_once()
+                current().back("retention")
             except NoConnectionError as error:
-                logger.warning("retention: no connection", extra={"error": str(error)})
-            except DatabaseError as error:
+                current().lost("retention", error, wait)
+            except Exception as error:
                 logger.error("retention failed, and is tried again", exc_info=error)
             # Not all of them at the same moment.
             await anyio.sleep(wait * (1 + random.random() / 10))  # noqa: S311 - no secret

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.errors import DatabaseError
 from hotmesh.postgres.connect.link import Link
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.logins import sessions
@@ -69,11 +68,18 @@ class StalledLogins:
                 ended = await sessions.end_stalled_workers(
                     self._database, connection, self._limits.longest_transaction
                 )
-        except DatabaseError as error:
+                restrained = (
+                    [] if ended is None else await sessions.restrained_workers(self._database, connection)
+                )
+        except Exception as error:  # noqa: BLE001 - nothing may end this loop
             logger.warning("sessions of worker logins could not be watched", extra={"error": str(error)})
             return False
         for session in ended or ():
             logger.warning("session of a worker login ended", extra={"session": session})
+        for login in restrained:
+            logger.warning(
+                "worker login restrained", extra={"login": login, "reason": "it rolls back what takes work"}
+            )
         if ended is None:
             await link.close()  # nobody to watch: no connection is kept
         return ended is not None

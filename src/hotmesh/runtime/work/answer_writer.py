@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hotmesh.core.wire import dumps_text
-from hotmesh.postgres.connect.failures import StatementError, passing
+from hotmesh.errors import CodecError
+from hotmesh.postgres.connect.failures import StatementError, fault, passing, translated
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag, forever
@@ -23,6 +24,12 @@ from hotmesh.runtime.work.served import Served
 logger = logging.getLogger("hotmesh.worker")
 
 ANSWER_BATCH = 200
+
+LONGEST_ERROR = 2_000
+"""Characters that are kept of the error of an attempt, the first ones."""
+
+MOST_DOUBTS = 3
+"""Refusals in a row after which it is found out whether they are for what is in an answer."""
 
 Answer = tuple[HeldWork, str, int, str | None]
 """Work, and its status, code and encoded data."""
@@ -50,7 +57,9 @@ class AnswerWriter:
         self._answers: list[Answer] = []
         self._most = ANSWER_BATCH
         """Answers that go into one statement."""
-        self._postponed: list[tuple[HeldWork, float]] = []
+        self._doubts = 0
+        """Refusals in a row of which it is not known whether they are for what is in the answers."""
+        self._postponed: list[tuple[HeldWork, float, str | None]] = []
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
         self._wake = Flag()
         self._writing = False
@@ -70,10 +79,18 @@ class AnswerWriter:
         self._answers.append((work, status, code, data))
         self._wake.set()
 
-    def postpone(self, work: HeldWork, delay: float) -> None:
-        """Try the work again after some seconds; it has failed."""
-        self._postponed.append((work, delay))
+    def postpone(self, work: HeldWork, delay: float, error: str | None = None) -> None:
+        """Try the work again after some seconds; it has failed, with this error (`type: message`)."""
+        self._postponed.append((work, delay, None if error is None else self._stored(error)))
         self._wake.set()
+
+    def _stored(self, error: str) -> str | None:
+        """The error as its row keeps it: bounded, and like all that users' code says, encoded if the app has a codec."""
+        text = error[:LONGEST_ERROR].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        try:
+            return str(self._work.database.payload.conceal(text))
+        except CodecError:
+            return None
 
     def give_back(self, work: HeldWork) -> None:
         """The work was not begun, or not finished: it is for everybody at once."""
@@ -118,18 +135,16 @@ class AnswerWriter:
             await self._exchange(connection, self._answers[: self._most])
         except StatementError as refusal:
             if not passing(refusal):
-                self._isolate()
+                await self._isolate(connection, own=fault(refusal) == "values")
             raise
         self._most = min(self._most * 2, ANSWER_BATCH)
+        self._doubts = 0
 
     async def _exchange(self, connection: Any, answers: Sequence[Answer]) -> None:
         held = await self._work.answer(
             connection,
             self._member,
-            [
-                (w.generation, w.activity_id, w.dimension, status, code, data)
-                for w, status, code, data in answers
-            ],
+            [_row(answer) for answer in answers],
             EVENTS,
         )
         del self._answers[: len(answers)]
@@ -138,39 +153,79 @@ class AnswerWriter:
             if not kept:
                 add(self._metrics.lost_leases, work.topic)
                 logger.warning(
-                    "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                    "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+                    work.topic,
+                    work.job_id,
+                    work.activity_id,
+                    extra={
+                        "event": "stream-lease-lost",
+                        "job_id": work.job_id,
+                        "activity_id": work.activity_id,
+                    },
                 )
 
-    def _isolate(self) -> None:
-        """Postgres refuses an answer: they are written one by one, and the one it refuses becomes an error."""
+    async def _isolate(self, connection: Any, *, own: bool) -> None:
+        """Postgres refuses an answer: they are written one by one, and one that is refused for what is in it becomes an error."""
         if self._most > 1:
             self._most = 1
             return
-        work = self._answers.pop(0)[0]
+        refused = self._answers.pop(0)
+        work = refused[0]
         error = {"message": f"the result of worker {work.topic} could not be stored", "code": 500}
-        self._answers.insert(0, (work, "error", 500, dumps_text(error)))
+        failure: Answer = (work, "error", 500, dumps_text(error))
+        if own or await self._is_to_blame(connection, refused, failure):
+            self._answers.insert(0, failure)
+        else:
+            self._answers.append(refused)  # the others first
+
+    async def _is_to_blame(self, connection: Any, refused: Answer, other: Answer) -> bool:
+        """Whether an answer is refused where another one to the same work is not; nothing is written by it."""
+        self._doubts += 1
+        if self._doubts <= MOST_DOUBTS:
+            return False
+        return await self._can_be_written(connection, other) and not await self._can_be_written(
+            connection, refused
+        )
+
+    async def _can_be_written(self, connection: Any, answer: Answer) -> bool:
+        transaction = connection.transaction()
+        try:
+            with translated():
+                await transaction.start()
+                try:
+                    await self._work.answer(connection, self._member, [_row(answer)], EVENTS)
+                finally:
+                    await transaction.rollback()
+        except StatementError:
+            return False
+        return True
 
     async def _write_postponed(self, connection: Any) -> None:
         postponed = self._postponed[:ANSWER_BATCH]
         if not postponed:
             return
-        topics = {work.topic for work, delay in postponed if delay <= 0}
+        topics = {work.topic for work, delay, _ in postponed if delay <= 0}
         await self._work.postpone(
             connection,
             self._member,
             [
-                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0)
-                for w, delay in postponed
+                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error)
+                for w, delay, error in postponed
             ],
             work_hint(topics) if topics else None,
         )
         del self._postponed[: len(postponed)]
-        for work, _ in postponed:
+        for work, *_ in postponed:
             self._leases.release(work.key)
-        self._served.given_back([work for work, _ in postponed])
+        self._served.given_back([work for work, *_ in postponed])
 
     async def _write_buried(self, connection: Any) -> None:
         while self._buried:
             work, reason, error = self._buried[0]
             await self._work.bury(connection, self._member, work, reason, error, EVENTS)
             self._buried.pop(0)
+
+
+def _row(answer: Answer) -> tuple[str, str, tuple[int, ...], str, int, str | None]:
+    work, status, code, data = answer
+    return work.generation, work.activity_id, work.dimension, status, code, data

@@ -15,10 +15,11 @@ from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
+from hotmesh.runtime.tracebacks import in_words, loggable
 from hotmesh.runtime.work.answer_writer import AnswerWriter
-from hotmesh.runtime.work.outcome import error_object
+from hotmesh.runtime.work.outcome import Failure, error_object, in_short
 from hotmesh.runtime.work.served import ServedWorker
-from hotmesh.runtime.work.worker import retry_delay
+from hotmesh.runtime.work.worker import most_attempts, retry_delay
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -41,24 +42,38 @@ class Answers:
         self.by_stream = False
         """Answers go to the stream all the same."""
 
-    def answer(self, served: ServedWorker, work: HeldWork, response: Response) -> None:
-        """The callback is done: what it returned is its answer, what it raised is one unless it is tried again."""
-        try:
-            data = normalise(
-                response.data, limit=self._settings.max_payload, what=f"the result of worker {work.topic}"
-            )
-        except PayloadError as error:
-            response = Response({"message": str(error), "code": 500}, status="error", code=500)
-            data = response.data
+    def answer(
+        self, served: ServedWorker, work: HeldWork, response: Response, error: BaseException | None = None
+    ) -> None:
+        """The callback is done: what it returned is its answer, what it raised (`error`) is one unless it is tried again.
+
+        What was returned is stored as it is: it has been normalised.
+        """
+        data = response.data
+        if error is not None:
+            # Its words are the users', too, and may be as long as they like.
+            try:
+                what = f"the result of worker {work.topic}"
+                data = normalise(data, limit=self._settings.max_payload, what=what)
+            except PayloadError as refusal:
+                response = Failure(str(refusal), 500, type(refusal).__name__)
+                data = response.data
         status, code = response.status, response.code
         if status == "error":
-            data = error_object(response, data)
+            data = error_object(response, data, work, served.retry)
             code = data["code"]
             delay = retry_delay(served.retry, work, code)
             if delay is not None:
                 add(self._metrics.retries, work.topic)
-                self._writer.postpone(work, delay)
-                return
+                self._writer.postpone(work, delay, in_short(data))
+            else:
+                self._answer(served, work, status, code, data)
+            if error is not None:
+                _log_failure(error, work, most_attempts(served.retry, work, code), delay)
+        else:
+            self._answer(served, work, status, code, data)
+
+    def _answer(self, served: ServedWorker, work: HeldWork, status: str, code: int, data: Any) -> None:
         served.counts[code] = served.counts.get(code, 0) + 1
         if self.deliver is None or self.by_stream:
             self._write(work, status, code, data)
@@ -70,17 +85,63 @@ class Answers:
             self._writer.answer(work, status, code, self._database.payload.dumps(data))
         except CodecError as error:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
-            self._writer.postpone(work, ENCODE_RETRY)
+            self._writer.postpone(work, ENCODE_RETRY, str(error))
 
     def bury(self, work: HeldWork) -> None:
         """Give up work whose holders have died of it, as it seems: nobody has answered it in many deliveries."""
         add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         logger.error(
-            "stream-poison-message-detected",
-            extra={"job_id": work.job_id, "activity_id": work.activity_id, "deliveries": work.delivery - 1},
+            "worker %s of job %s killed or lost its process %s times and was given up: a dead letter (activity %s)",
+            work.topic,
+            work.job_id,
+            work.delivery - 1,
+            work.activity_id,
+            extra={
+                "event": "stream-poison-message-detected",
+                "job_id": work.job_id,
+                "activity_id": work.activity_id,
+                "deliveries": work.delivery - 1,
+            },
         )
         self._writer.bury(work, message, {"message": message, "code": LOST})
+
+
+def _log_failure(error: BaseException, work: HeldWork, most: int, delay: float | None) -> None:
+    """Say that an attempt has failed, by what, and what follows."""
+    facts = {
+        "job_id": work.job_id,
+        "activity_id": work.activity_id,
+        "topic": work.topic,
+        "attempt": work.attempt + 1,
+        "attempts": most,
+    }
+    words = in_words(error)
+    if delay is None:
+        logger.error(
+            "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)",
+            work.topic,
+            work.job_id,
+            work.attempt + 1,
+            max(most, work.attempt + 1),
+            words,
+            work.activity_id,
+            extra=facts,
+            exc_info=loggable(error),
+        )
+    else:
+        logger.warning(
+            "worker %s of job %s failed, attempt %s of %s, next in %s s: %s (activity %s)",
+            work.topic,
+            work.job_id,
+            work.attempt + 1,
+            most,
+            f"{delay:g}",
+            words,
+            work.activity_id,
+            extra={**facts, "delay": delay},
+            exc_info=loggable(error),
+        )
 
 
 def _event(work: HeldWork, status: str, code: int, data: Any) -> Event:

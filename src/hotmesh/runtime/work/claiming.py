@@ -17,6 +17,7 @@ from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import Wanted, WorkQueue
 from hotmesh.runtime import ids
+from hotmesh.runtime.outage import current
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.lost_reservations import LostReservations
@@ -56,16 +57,20 @@ class Claims:
     async def run(self) -> None:
         """Claim work for free slots: when told, when a slot becomes free, when the next is due, and by polling."""
         failures = 0
+        outage = current()
         while not self._served.stopping:
             try:
                 claimed = await self.run_once()
+                if failures:
+                    outage.back("the worker stream")
                 failures = self.failures = 0
                 if not claimed:
                     await self._wait()
             except NoConnectionError as error:
                 failures = self.failures = failures + 1
-                logger.warning("worker stream: no connection", extra={"error": str(error)})
-                await anyio.sleep(backoff(failures, longest=self._settings.reconnect_max))
+                pause = backoff(failures, longest=self._settings.reconnect_max)
+                outage.lost("the worker stream", error, pause)
+                await anyio.sleep(pause)
             except Exception as error:
                 failures = self.failures = failures + 1
                 logger.error("worker stream could not be read", exc_info=error)
@@ -123,8 +128,6 @@ class Claims:
             self._served.ended.set()
             self._free_slots(limits, claimed)
         unreadable = [work for work in claimed if work.unreadable is not None]
-        if unreadable:
-            await self._leave(unreadable)
         for work in claimed:
             served = self._served.holder(work)
             if work.unreadable is not None:
@@ -133,6 +136,9 @@ class Claims:
                 self._run(served, work, since)
         self.busy = False
         self._served.ended.set()
+        if unreadable:
+            # Last: if it cannot be given back, its leases lapse, and all that can be read runs.
+            await self._leave(unreadable)
         return len(claimed)
 
     def _hold_slots(self, selectors: Sequence[WorkSelector]) -> dict[WorkSelector, int]:
@@ -170,7 +176,10 @@ class Claims:
             await self._work.postpone(
                 connection,
                 self._member,
-                [(w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False) for w in unreadable],
+                [
+                    (w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False, None)
+                    for w in unreadable
+                ],
                 None,
             )
 

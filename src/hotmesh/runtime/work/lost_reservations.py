@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from hotmesh.errors import DatabaseError
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag
 
@@ -67,7 +66,7 @@ class LostReservations:
             try:
                 async with self._link.use() as connection:
                     count = await self._work.give_back(connection, self._member, topics, lost)
-            except DatabaseError as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end this loop
                 logger.warning("lost reservations could not be looked for", extra={"error": str(error)})
                 return
             if count:

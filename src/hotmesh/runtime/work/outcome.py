@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import traceback
+from collections.abc import Mapping
 from typing import Any, Final
 
-import anyio
+from msgspec import to_builtins
 
 from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.state.job import dimension_text
+from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.enums import Code
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response, StreamData
-from hotmesh.runtime.work.worker import Worker
+from hotmesh.runtime.tracebacks import users_only
+from hotmesh.runtime.work.worker import Worker, most_attempts
 
 TIMEOUT: Final = Code.TIMEOUT.value
 
 LONGEST_STACK = 20_000
 """Characters of a stack trace that are kept, the last ones."""
+
+
+LONGEST_TYPE = 200
+"""Characters of the name of an exception's type that are kept."""
 
 
 def message_from(work: HeldWork, app_id: str) -> StreamData:
@@ -39,11 +44,15 @@ def message_from(work: HeldWork, app_id: str) -> StreamData:
         metadata["spn"] = work.span_id
     if work.attempt:
         metadata["try"] = work.attempt
-    return StreamData(metadata, work.data)
+    # A copy, of all containers in it: what came with a step of this process is also the job's own.
+    return StreamData(metadata, to_builtins(work.data))
 
 
-def error_object(response: Response, data: Any) -> dict[str, Any]:
-    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped."""
+def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPolicy | None) -> dict[str, Any]:
+    """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped.
+
+    What was raised also says its type, and where and at which attempt it was. `policy`: that of the worker.
+    """
     given = data if isinstance(data, dict) else {}
     code = response.code if response.code != 200 else given.get("code", 500)
     if isinstance(code, str) and code.isdigit():
@@ -56,24 +65,50 @@ def error_object(response: Response, data: Any) -> dict[str, Any]:
     stack = response.stack if response.stack is not None else given.get("stack")
     if stack is not None:
         found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
+    if isinstance(response, Failure):
+        found |= {
+            "type": response.type,
+            "activity": work.activity_id,
+            "topic": work.topic,
+            "job_id": work.job_id,
+            "attempt": work.attempt + 1,
+            "attempts": max(work.attempt + 1, most_attempts(policy, work, code)),
+        }
     if isinstance(given.get("error"), dict):
         found["error"] = given["error"]
     return found
 
 
+class Failure(Response):
+    """The answer of a callback that raised. `type` is the name of the exception's class."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, message: str, code: int, kind: str, stack: str | None = None) -> None:
+        super().__init__({"message": message, "code": code}, status="error", code=code, stack=stack)
+        self.type = kind
+
+
 def raised(error: BaseException) -> Response:
+    """The answer of a callback that has raised this; its traceback has the frames of users from now on, and no others."""
     try:
         code = getattr(error, "code", None)
         message = str(error) or type(error).__name__
-        stack = "".join(traceback.format_exception(error))
+        stack = "".join(traceback.format_exception(users_only(error)))
     except Exception:  # noqa: BLE001 - even that is the users' code
         code, message, stack = None, type(error).__name__, ""
     if isinstance(error, SystemExit):
         code, message = None, f"the callback raised SystemExit({error.code!r})"
     if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
         code = 500
-    data = {"message": _storable(message), "code": code}
-    return Response(data, status="error", code=code, stack=stack[-LONGEST_STACK:])
+    kind = _storable(type(error).__qualname__)[:LONGEST_TYPE]
+    return Failure(_storable(message), code, kind, stack[-LONGEST_STACK:])
+
+
+def in_short(error: Mapping[str, Any]) -> str:
+    """An error object as `type: message`."""
+    kind = error.get("type")
+    return f"{kind}: {error['message']}" if kind else str(error["message"])
 
 
 def _storable(text: str) -> str:
@@ -81,12 +116,8 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def is_cancelled() -> bool:
-    """Whether this task is being cancelled from outside, by one of its scopes or by the event loop."""
-    task = asyncio.current_task()
-    return anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
-
-
-def timed_out(worker: Worker, limit: float) -> Response:
+def timed_out(worker: Worker, limit: float, error: BaseException | None) -> tuple[Response, TimeoutError]:
+    """The outcome of a callback that was cut off, and the error to log, with the place where it was (`error`)."""
     message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
-    return Response({"message": message, "code": TIMEOUT}, status="error", code=TIMEOUT)
+    response = Failure(message, TIMEOUT, "TimeoutError")
+    return response, TimeoutError(message).with_traceback(None if error is None else error.__traceback__)

@@ -1,7 +1,11 @@
-"""Runs callbacks: work that has a slot waits for a runner, is handed to its callback, and leaves an outcome.
+"""Runs callbacks: work that has a slot is handed to its callback, in a task and a context of its own, and leaves an outcome.
 
-Each worker has as many runners as it ever needed at once, at most one for each slot. Work that cannot start any more is
-given back. A callback is cut off by the timeout of its worker, by `stop`, or because it has run longer than any may.
+Work that cannot start any more is given back. A callback is cut off by the timeout of its worker, by `stop`, or because it has
+run longer than any may: it is cancelled once, and has `CLEANING_UP` seconds to end by itself. What it returns until then counts;
+what it raises does not, since it was told to end. One that does not end is *left*: its outcome is decided without it.
+
+A slot is free when its callback is over, and not before: one that was left, or goes on in its thread, keeps the slot, so that
+there are never more of them than `max_concurrency`.
 """
 
 from __future__ import annotations
@@ -9,21 +13,54 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextvars import Context, copy_context
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
 
+from hotmesh.core.wire import normalise
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.messages import Response, StreamData, read_response
+from hotmesh.runtime.apart import UNSET, Apart, log_left
+from hotmesh.runtime.messages import Response, answer_to
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers
 from hotmesh.runtime.work.lease import LeaseKeeper
-from hotmesh.runtime.work.outcome import is_cancelled, message_from, raised, timed_out
+from hotmesh.runtime.work.outcome import message_from, raised, timed_out
 from hotmesh.runtime.work.served import Served, ServedWorker
 
 logger = logging.getLogger("hotmesh.worker")
+
+Reason = Literal["timeout", "stopping", "too long"]
+"""Why a callback was cut off."""
+
+
+class _Run(Apart):
+    """One callback that runs, for the work it was given."""
+
+    __slots__ = ("callbacks", "reason", "served", "since", "timer", "work")
+
+    def __init__(self, callbacks: Callbacks, served: ServedWorker, work: HeldWork) -> None:
+        super().__init__()
+        self.callbacks = callbacks
+        self.served = served
+        self.work = work
+        self.since = time.monotonic()
+        self.reason: Reason | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def cut_off_for(self, reason: Reason, *, by_force: bool = False) -> None:
+        if self.reason is None:
+            self.reason = reason
+        self.cut_off(by_force=by_force)
+
+    def on_end(self) -> None:
+        self.callbacks.ended(self)
+
+    def on_left(self) -> None:
+        self.callbacks.left(self)
 
 
 class Callbacks:
@@ -46,27 +83,29 @@ class Callbacks:
         self._leases = leases
         self._answers = answers
         self._writer = writer
-        self._tasks: TaskGroup | None = None
-        self._running: dict[int, tuple[anyio.CancelScope, float, str]] = {}
-        """What may be cut off: its scope, when it started by `time.monotonic`, its topic."""
+        self._context: Context | None = None
+        """That of the instance, of which each callback gets a copy."""
+        self._watcher: asyncio.Task[Any] | None = None
+        self._running: set[_Run] = set()
+        """What may be cut off."""
 
     @property
     def started(self) -> bool:
-        """Whether there is a task group, so that callbacks can run."""
-        return self._tasks is not None
+        """Whether callbacks can run."""
+        return self._context is not None
 
     @property
     def topics(self) -> list[str]:
         """The topic of each callback that runs."""
-        return [topic for _, _, topic in self._running.copy().values()]
+        return [run.work.topic for run in self._running.copy()]
 
     @property
     def busy(self) -> bool:
         return bool(self._running)
 
     def start(self, tasks: TaskGroup) -> None:
-        """Run callbacks in this task group."""
-        self._tasks = tasks
+        """Run callbacks, until this task group ends."""
+        self._context = copy_context()
         tasks.start_soon(self._watch, name="watch callbacks")
 
     def run_claimed(self, served: ServedWorker, work: HeldWork, since: float) -> None:
@@ -82,7 +121,7 @@ class Callbacks:
 
         `since`: when the reservation was sent, by `time.monotonic`.
         """
-        if self._tasks is None:
+        if self._context is None:
             raise AssertionError("workers run only inside an instance")
         if self._leases.is_answered(work):
             # Its lease had lapsed before the answer could be written; now there is time for that again.
@@ -104,15 +143,10 @@ class Callbacks:
                 return
             served.most = 0
         self._leases.hold(work, since)
-        served.queue.append(work)
-        while served.idle:
-            waiting = served.idle.pop()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
-        if served.runners < served.slots:
-            served.runners += 1
-            self._tasks.start_soon(self._run_callbacks, served, name=f"worker {served.worker.topic}")
+        if served.running < served.slots:
+            self._start(served, work, self._context)
+        else:
+            served.queue.append(work)
 
     def give_back_queue(self, served: ServedWorker) -> None:
         """Give back what waits here for its callback."""
@@ -122,94 +156,184 @@ class Callbacks:
             self._leases.release(work.key)
             self._writer.give_back(work)
 
-    def cut_off_all(self) -> None:
-        for scope, _, _ in list(self._running.values()):
-            scope.cancel()
+    def cut_off_all(self, *, by_force: bool = False) -> None:
+        """The instance stops, or is ended `by_force`."""
+        for run in list(self._running):
+            run.cut_off_for("stopping", by_force=by_force)
+
+    async def until_over(self) -> None:
+        """Wait until nothing runs any more that was cut off: it is over, or left."""
+        for run in list(self._running):
+            await run.wait()
 
     # -- one callback ------------------------------------------------------------------------------------
 
-    async def _run_callbacks(self, served: ServedWorker) -> None:
-        """Run the callbacks of a worker, one after the other."""
-        loop = asyncio.get_running_loop()
-        while True:
-            if not served.queue:
-                waiting: asyncio.Future[None] = loop.create_future()
-                served.idle.append(waiting)
-                await waiting
-                continue
-            work = served.queue.popleft()
-            if served.pace is not None:
-                served.pace.started()
-                self._served.open_next(served, served.pace)
-            message = message_from(work, self._app_id)
-            since = time.monotonic()
-            response = await self._call(served, message, since)
-            self._finish(served, work, response, time.monotonic() - since)
-
-    async def _call(self, served: ServedWorker, message: StreamData, since: float) -> Response | None:
-        """What the callback returns or raises; None if it was cut off."""
-        scope = anyio.CancelScope()
+    def _start(self, served: ServedWorker, work: HeldWork, context: Context) -> None:
+        served.running += 1
+        if served.pace is not None:
+            served.pace.started()
+            self._served.open_next(served, served.pace)
+        run = _Run(self, served, work)
+        self._running.add(run)
+        run.start(served.name, context, self._call, served, work)
         if served.timeout is not None:
-            scope.deadline = anyio.current_time() + served.timeout
-        key = id(scope)
-        self._running[key] = (scope, since, served.worker.topic)
-        response: Response | None = None
-        with scope:
-            try:
-                response = read_response(await served.callback(message))
-            except Exception as error:  # noqa: BLE001 - the users' code may raise anything
-                response = raised(error)
-            except BaseException as error:
-                # `sys.exit()`, or a cancellation of the callback's own, is its failure and not the end of the mesh.
-                if isinstance(error, KeyboardInterrupt | GeneratorExit) or is_cancelled():
-                    raise
-                response = raised(error)
-        del self._running[key]
+            loop = asyncio.get_running_loop()
+            run.timer = loop.call_later(served.timeout, run.cut_off_for, "timeout", context=context)
+
+    async def _call(self, served: ServedWorker, work: HeldWork) -> Response:
+        """What the callback returns, as it will be stored: all code of users runs in here."""
+        message = message_from(work, self._app_id)
+        response = answer_to(message, await served.callback(message))
+        what = f"the result of worker {work.topic}"
+        response.data = normalise(response.data, limit=self._settings.max_payload, what=what)
         return response
 
-    def _finish(
-        self, served: ServedWorker, work: HeldWork, response: Response | None, duration: float
-    ) -> None:
-        """The callback is done: its slot is free, and its answer on its way."""
+    def ended(self, run: _Run) -> None:
+        """The task of a callback is over."""
+        if run.left:
+            self._free(run)
+            return
+        self._running.discard(run)
+        try:
+            self._finish(run)
+        except Exception as error:
+            # The work is held and unanswered: its lease lapses. This is a fault of ours, and of this callback alone.
+            logger.error(
+                "the end of a callback could not be handled",
+                extra={"job_id": run.work.job_id, "activity_id": run.work.activity_id},
+                exc_info=error,
+            )
+            self._leases.release(run.work.key)
+
+    def left(self, run: _Run) -> None:
+        """A callback does not end, although it was cut off."""
+        self._running.discard(run)
+        self._finish(run)
+
+    def _finish(self, run: _Run) -> None:
+        """The outcome of a callback is decided: its answer is on its way, and its slot free if nothing of it goes on."""
+        served, work = run.served, run.work
+        if run.timer is not None:
+            run.timer.cancel()
         held = self._leases.finish(work)
-        served.used -= 1
+        response = self._response(run)
         outcome = "cut off" if response is None else response.status
-        self._metrics.callbacks[work.topic].add(outcome, duration)
+        self._metrics.callbacks[work.topic].add(outcome, time.monotonic() - run.since)
+        over = not run.goes_on
+        if over:
+            self._release_slot(run)
         if response is None:
-            self._cut_off(served, work)
+            self._cut_off(run)
         elif not held:
             add(self._metrics.lost_leases, work.topic)
             logger.warning(
-                "stream-lease-lost", extra={"job_id": work.job_id, "activity_id": work.activity_id}
+                "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+                work.topic,
+                work.job_id,
+                work.activity_id,
+                extra={"event": "stream-lease-lost", "job_id": work.job_id, "activity_id": work.activity_id},
             )
         else:
-            self._answers.answer(served, work, response)
-        self._served.freed(served)
+            self._answers.answer(served, work, response, run.error)
+        run.error = None  # its traceback leads back here
+        if over:
+            self._go_on(served)
+        else:
+            self._keep_slot(run)
 
-    def _cut_off(self, served: ServedWorker, work: HeldWork) -> None:
+    def _response(self, run: _Run) -> Response | None:
+        """What a callback has returned or raised; None if it was cut off, or the whole program was."""
+        if run.value is not UNSET:
+            response: Response = run.value
+            return response
+        if run.reason is not None or run.interrupted or run.error is None:
+            return None
+        if isinstance(run.error, asyncio.CancelledError) and self._ends():
+            # Nobody has cancelled it: all tasks of the event loop are, as `asyncio.run` does at the end of a program.
+            run.reason = "stopping"
+            return None
+        return raised(run.error)
+
+    def _ends(self) -> bool:
+        """Whether the instance is being ended by force."""
+        watcher = self._watcher
+        return watcher is None or watcher.done() or watcher.cancelling() > 0
+
+    def _cut_off(self, run: _Run) -> None:
         """A callback was cancelled: by `stop`, by its worker's timeout, or because it ran for ever."""
-        if self._served.stopping:
+        served, work = run.served, run.work
+        if self._served.stopping or run.reason == "stopping" or run.interrupted:
             # Somebody else runs it again, at once.
             self._writer.give_back(work)
-        elif served.timeout is not None:
-            self._answers.answer(served, work, timed_out(served.worker, served.timeout))
+        elif run.reason == "timeout" and served.timeout is not None:
+            response, error = timed_out(served.worker, served.timeout, run.error)
+            self._answers.answer(served, work, response, error)
         else:
             self._leases.release(work.key)
             logger.error(
-                "stream-lease-expired",
+                "worker %s of job %s ran longer than the %s s that a callback may, and was cut off (activity %s)",
+                work.topic,
+                work.job_id,
+                f"{self._settings.longest_callback:g}",
+                work.activity_id,
                 extra={
+                    "event": "stream-lease-expired",
                     "job_id": work.job_id,
                     "activity_id": work.activity_id,
                     "seconds": self._settings.longest_callback,
                 },
             )
 
+    # -- slots ---------------------------------------------------------------------------------------------
+
+    def _keep_slot(self, run: _Run) -> None:
+        """Something of a callback goes on: it keeps its slot, until it ends after all."""
+        work = run.work
+        self._free_in_time(run)
+        what = f"the callback of worker {work.topic} (job {work.job_id})"
+        log_left(what, run, job_id=work.job_id, activity_id=work.activity_id)
+
+    def _free_in_time(self, run: _Run) -> None:
+        if run.thread is not None and not run.thread.ended and self._context is not None:
+            context = self._context.copy()
+            run.thread.on_end = lambda: context.run(self._free, run)
+
+    def _free(self, run: _Run) -> None:
+        """A callback is over, after its outcome was decided: its slot is free."""
+        if run.goes_on:
+            self._free_in_time(run)
+            return
+        self._release_slot(run)
+        self._go_on(run.served)
+
+    def _release_slot(self, run: _Run) -> None:
+        run.served.running -= 1
+        run.served.used -= 1
+
+    def _go_on(self, served: ServedWorker) -> None:
+        """There is a slot for another callback."""
+        if served.queue and self._context is not None and not self._served.stopping:
+            self._start(served, served.queue.popleft(), self._context)
+        self._served.freed(served)
+
+    # -- lifetime --------------------------------------------------------------------------------------------
+
     async def _watch(self) -> None:
-        """Cut off callbacks that have run longer than any may; their messages become visible to others."""
+        """Cut off callbacks that have run longer than any may; their messages become visible to others.
+
+        When the instance ends, whatever runs ends with it.
+        """
+        self._watcher = asyncio.current_task()
         longest = self._settings.longest_callback
-        while True:
-            await anyio.sleep(min(1.0, longest / 2))
-            limit = time.monotonic() - longest
-            for scope, since, _ in list(self._running.values()):
-                if since < limit:
-                    scope.cancel()
+        try:
+            while True:
+                await anyio.sleep(min(1.0, longest / 2))
+                limit = time.monotonic() - longest
+                for run in list(self._running):
+                    if run.since < limit:
+                        run.cut_off_for("too long")
+        finally:
+            self._served.stopping = True
+            self.cut_off_all(by_force=True)
+            with anyio.CancelScope(shield=True):
+                await self.until_over()

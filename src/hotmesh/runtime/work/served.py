@@ -6,7 +6,6 @@ those that are left, running takes and frees them.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.service import Flag
+from hotmesh.runtime.threads import Threads
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake
 from hotmesh.runtime.work.worker import Worker
 
@@ -39,7 +39,7 @@ class ServedWorker:
     most: int
     """Slots that may be in use now: all of them, unless a rate leaves only the next one open, or none."""
     used: int = 0
-    """Slots that are not free: taken by callbacks and by what waits for a runner, or held for what is on its way."""
+    """Slots that are not free: taken by callbacks and by what waits for one, or held for what is on its way."""
     pace: Pace | None = None
     counts: dict[int, int] = field(default_factory=dict)
     """Answers so far, by code."""
@@ -49,10 +49,16 @@ class ServedWorker:
     """Work of this process's own steps that found no slot. Its rows are for everybody; as slots become free, the
     next commit also reserves what nobody else has taken, without a claim of its own."""
     queue: deque[HeldWork] = field(default_factory=deque)
-    runners: int = 0
-    """Tasks that run callbacks; started when needed and kept, because starting one costs more than a callback."""
-    idle: list[asyncio.Future[None]] = field(default_factory=list)
-    """Runners that wait for something in the queue."""
+    """Work that waits for a callback to be over."""
+    running: int = 0
+    """Callbacks that run, and those that were given up and still go on."""
+    threads: Threads | None = None
+    """In which it runs, if it is a plain function."""
+    name: str = field(init=False)
+    """Of the tasks in which its callbacks run."""
+
+    def __post_init__(self) -> None:
+        self.name = f"worker {self.worker.topic}"
 
     @property
     def selector(self) -> WorkSelector:

@@ -3,9 +3,9 @@
 A worker has *slots*, room for one callback each. A slot is
 
     free   ── hold_slot, offer_overflow, a claim ──►  held    for work that a statement on its way may reserve
-    held   ── start, overflow_claimed ─────────────►  taken   its work waits for a runner, or runs
+    held   ── start, overflow_claimed ─────────────►  taken   its callback runs, or waits for one to be over
     held   ── free_slot, overflow_refused ─────────►  free    the row was not reserved
-    taken  ── the callback is done ────────────────►  free    its answer may still be on its way
+    taken  ── the callback is over ────────────────►  free    its answer may still be on its way
 
 `ServedWorker.used` counts those that are held or taken; each that is held leaves that state by exactly one of these calls.
 A rate leaves fewer slots to be held than there are (`ServedWorker.most`), and lets go of none that is held already.

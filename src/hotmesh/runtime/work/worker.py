@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.lengths import LONGEST_NAME, LONGEST_TOPIC
 from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.messages import StreamData
+from hotmesh.runtime.apart import called
+from hotmesh.runtime.messages import AsyncCallback, StreamData
+from hotmesh.runtime.threads import Threads
 
 Callback = Callable[[StreamData], Any]
 
@@ -58,12 +58,14 @@ class Worker:
     def __post_init__(self) -> None:
         if not isinstance(self.topic, str) or not self.topic:
             raise ConfigError(f"a worker's topic must be a non-empty text, not {self.topic!r}")
-        checked_text(self.topic, "a worker's topic")
+        checked_text(self.topic, "a worker's topic", LONGEST_TOPIC)
         check_task_queue(self.task_queue)
         checked_flag(self.readonly, f"readonly of worker {self.topic}")
         name = self.workflow_name
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"workflow_name of worker {self.topic} must be a non-empty text, not {name!r}")
+        if name is not None:
+            checked_text(name, f"workflow_name of worker {self.topic}", LONGEST_NAME)
         if not callable(self.callback):
             raise ConfigError(f"the callback of worker {self.topic} is not callable: {self.callback!r}")
         most = self.max_concurrency
@@ -129,18 +131,24 @@ def retry_delay(worker: RetryPolicy | None, work: HeldWork, code: int) -> float 
     """
     policy = work.retry_policy or worker
     done = work.attempt + 1
+    if done >= most_attempts(worker, work, code):
+        return None
     if policy is not None:
-        if done >= policy.maximum_attempts:
-            return None
         try:
             delay = policy.initial_interval * policy.backoff_coefficient**done
         except OverflowError:
             delay = policy.maximum_interval
         return float(min(delay, policy.maximum_interval))
-    rule = (work.retry or {}).get(str(code))
-    if rule is None or done > int(rule[0]):
-        return None
     return float(10 ** min(done, 4)) / 1_000
+
+
+def most_attempts(worker: RetryPolicy | None, work: HeldWork, code: int) -> int:
+    """How often the work is tried at most, the first time included, as long as it fails with this code."""
+    policy = work.retry_policy or worker
+    if policy is not None:
+        return policy.maximum_attempts
+    rule = (work.retry or {}).get(str(code))
+    return 1 if rule is None else int(rule[0]) + 1
 
 
 def is_asynchronous(callback: Callable[..., Any]) -> bool:
@@ -149,18 +157,6 @@ def is_asynchronous(callback: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
 
 
-def as_coroutine(callback: Callback, most: int) -> Callable[[StreamData], Awaitable[Any]]:
-    """The callback as a coroutine function; plain functions run in threads, as many as may run at once."""
-    if is_asynchronous(callback):
-        return callback
-    limiter: anyio.CapacityLimiter | None = None
-
-    async def in_thread(message: StreamData) -> Any:
-        nonlocal limiter
-        if limiter is None:
-            # Twice as many as run: one that was abandoned at its timeout still has its thread.
-            limiter = anyio.CapacityLimiter(most * 2)
-        result = await anyio.to_thread.run_sync(callback, message, abandon_on_cancel=True, limiter=limiter)
-        return await result if inspect.isawaitable(result) else result
-
-    return in_thread
+def as_coroutine(callback: Callback, threads: Threads | None) -> AsyncCallback:
+    """The callback as a coroutine function; a plain function runs in one of the threads."""
+    return callback if threads is None else partial(called, callback, threads=threads)

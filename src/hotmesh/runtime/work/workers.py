@@ -18,6 +18,7 @@ from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.telemetry.tracing import Telemetry
+from hotmesh.runtime.threads import Threads
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers, Deliver
@@ -88,14 +89,18 @@ class Workers:
 
     def _prepared(self, worker: Worker) -> ServedWorker:
         most = self._settings.max_concurrency
-        if not is_asynchronous(worker.callback):
+        plain = not is_asynchronous(worker.callback)
+        if plain:
             most = min(most, MOST_THREADS)
         most = worker.max_concurrency or most
-        callback = as_coroutine(worker.callback, most)
+        threads = Threads(most, f"worker {worker.topic}") if plain else None
+        callback = as_coroutine(worker.callback, threads)
         if self._telemetry is not None:
             callback = self._telemetry.traced(callback)
         timeout = None if worker.timeout is None else seconds(worker.timeout, name="timeout")
-        return ServedWorker(worker, callback, retry_policy(worker.retry), timeout, slots=most, most=most)
+        return ServedWorker(
+            worker, callback, retry_policy(worker.retry), timeout, most, most, threads=threads
+        )
 
     def deliver_to(
         self, deliver: Deliver | None, slot_free: Callable[[], None], behind: Callable[[], bool]
@@ -186,6 +191,8 @@ class Workers:
         with anyio.move_on_after(grace):
             await self._until_idle()
         self._callbacks.cut_off_all()
+        # They may clean up; what does not end by itself is left after `CLEANING_UP`.
+        await self._callbacks.until_over()
         with anyio.move_on_after(1.0):
             await self._until_idle()
 
@@ -202,6 +209,8 @@ class Workers:
         for served in self._served.workers.values():
             if served.pace is not None:
                 served.pace.silence()
+            if served.threads is not None:
+                served.threads.close()
         await self._claims.close()
         await self._lost_reservations.close()
         await self._writer.close()

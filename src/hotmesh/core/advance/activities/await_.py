@@ -27,10 +27,10 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     try:
         child = start_child(builder, draft, activity, dimension, topic, data, severed=severed)
     except TopicNotFoundError as error:
-        fail(builder, draft, activity, dimension, {"message": str(error), "code": Code.UNKNOWN.value})
+        fail(builder, draft, activity, dimension, {"message": error.message, "code": Code.UNKNOWN.value})
         return
     except DuplicateJobError as error:
-        fail(builder, draft, activity, dimension, {"message": str(error), "code": Code.DUPLICATE.value})
+        fail(builder, draft, activity, dimension, {"message": error.message, "code": Code.DUPLICATE.value})
         return
     if severed:
         created = timestamp(child.created_at)

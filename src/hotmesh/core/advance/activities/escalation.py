@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.column import column_json, column_text
+from hotmesh.core.lengths import LONGEST_ID, LONGEST_NAME
 from hotmesh.core.mapping import to_json_value, to_number
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import Dimension
@@ -21,6 +22,11 @@ _TEXTS: Final = {
     "spanId": "span_id", "taskQueue": "task_queue", "workflowType": "workflow_type",
 }  # fmt: skip
 
+_BYTES: Final = {
+    "role": LONGEST_NAME, "entity": LONGEST_NAME, "originId": LONGEST_ID, "taskQueue": LONGEST_NAME,
+}  # fmt: skip
+"""Of those that work items are found by."""
+
 
 def escalation(
     draft: JobDraft, activity: ActivityPlan, dimension: Dimension, context: Mapping[Any, Any], key: str
@@ -28,7 +34,7 @@ def escalation(
     """The work item, or None when role, type, priority and metadata all resolve to nothing."""
     values = {name: compiled.evaluate(context) for name, compiled in (activity.escalation or {}).items()}
     fields: dict[str, Json] = {
-        column: column_text(values[name], f"escalation.{name} of hook {activity.id}")
+        column: column_text(values[name], f"escalation.{name} of hook {activity.id}", most=_BYTES.get(name))
         for name, column in _TEXTS.items()
         if values.get(name, UNDEFINED) not in _NOTHING
     }

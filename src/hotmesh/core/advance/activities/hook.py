@@ -7,12 +7,11 @@ from typing import Any
 
 from hotmesh.core.advance.activities.escalation import escalation
 from hotmesh.core.advance.builder import StepBuilder
-from hotmesh.core.advance.expressions import maps, scalar, self_view
+from hotmesh.core.advance.expressions import computed_seconds, maps, scalar, self_view
 from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.advance.outcomes import conclude, passed, waiting
 from hotmesh.core.column import column_text
-from hotmesh.core.duration import LONGEST_TIME
-from hotmesh.core.mapping import to_number
+from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.step import Timer, Wait
@@ -26,7 +25,7 @@ LONGEST_KEY = 1_024
 def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Register what the hook waits for, or pass through."""
     context = draft.context(activity, dimension, {"output": {}}, builder.environment)
-    delay = _delay(scalar(activity, "sleep", context))
+    delay = _delay(activity, context)
     output = maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
     if activity.hook is None and delay is None:
         conclude(builder, draft, activity, dimension, passed(builder, activity, output))
@@ -73,7 +72,7 @@ def signal_key(value: Any, what: str) -> str:
     """The text under which a signal and its waiter meet; raises MappingError when there is none."""
     if value is None or value is UNDEFINED:
         raise MappingError(f"{what} resolved to nothing, so no signal could ever be matched to it")
-    return column_text(value, what, LONGEST_KEY)
+    return column_text(value, what, LONGEST_KEY, most=LONGEST_ID)
 
 
 def signal_view(data: Any, activity_id: str) -> Mapping[Any, Any]:
@@ -82,9 +81,9 @@ def signal_view(data: Any, activity_id: str) -> Mapping[Any, Any]:
     return {"$self": view, "$hook": {"data": data}, activity_id: view}
 
 
-def _delay(value: Any) -> float | None:
-    """Seconds to sleep, or None: only a number above 0, also as text, makes a hook sleep."""
-    if value is UNDEFINED or value is None or isinstance(value, bool) or value == "":
+def _delay(activity: ActivityPlan, context: Mapping[Any, Any]) -> float | None:
+    """Seconds to sleep, or None: nothing, 0 and less make no hook sleep. Raises MappingError for no duration."""
+    if "sleep" not in activity.expressions:
         return None
-    number = to_number(value)
-    return min(float(number), LONGEST_TIME) if 0 < number < float("inf") else None
+    found = computed_seconds(scalar(activity, "sleep", context), f"sleep of the activity {activity.id}")
+    return found if found is not None and found > 0 else None

@@ -25,7 +25,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     own = target in (None, UNDEFINED, "") or to_text(target) == draft.job_id
     if not own:
         output = maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
-        job_id = column_text(target, f"the target of interrupt {activity.id}")
+        job_id = column_text(target, f"the target of interrupt {activity.id}", most=None)
         message_id = f"interrupt:{draft.generation}:{activity.id}:{'.'.join(map(str, dimension))}"
         builder.messages.append(Message("interrupt", job_id, message_id, data=options))
         conclude(builder, draft, activity, dimension, passed(builder, activity, output))

@@ -69,7 +69,7 @@ def make_signal(
     """
     rules = plan.hooks.get(topic)
     if not rules:
-        raise SignalNotFoundError(topic)
+        raise SignalNotFoundError(topic, plan.app_id, plan.hooks)
     key = key_by(rules[0], data, environment)
     return Signal(topic, key, data, status, code, lifetime(topic, data) if keep else None)
 
@@ -87,7 +87,14 @@ def lifetime(topic: str, data: Json) -> float:
 def key_by(rule: HookPlan, data: Json, environment: Environment) -> str:
     """The key of a payload by one rule. Raises MappingError if it has none."""
     context = {**signal_view(data, rule.to), ENVIRONMENT: environment}
-    return signal_key(rule.actual.evaluate(context), f"the payload's key for signal topic {rule.topic}")
+    value = rule.actual.evaluate(context)
+    if value is None or value is UNDEFINED:
+        has = f"has: {', '.join(map(str, data)) or 'nothing'}" if isinstance(data, dict) else "is no object"
+        raise MappingError(
+            f"the signal on {rule.topic} finds its job by {rule.actual.source}, which resolved to nothing: the payload {has}",
+            expression=rule.actual.source,
+        )
+    return signal_key(value, f"the payload's key for signal topic {rule.topic}")
 
 
 def _signal(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, Any]) -> Signal:
@@ -111,7 +118,7 @@ def _signal(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, Any
 def _broadcast(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, Any]) -> Broadcast:
     topic = activity.spec.topic
     if not isinstance(topic, str) or topic not in builder.plan.hooks:
-        raise SignalNotFoundError(str(topic))
+        raise SignalNotFoundError(str(topic), builder.plan.app_id, builder.plan.hooks)
     name = scalar(activity, "key_name", context)
     value = scalar(activity, "key_value", context)
     if name in (None, UNDEFINED, "") or value in (None, UNDEFINED):
@@ -126,5 +133,5 @@ def _broadcast(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, 
     if activity.spec.scrub:
         query = {**query, "scrub": True}
     data = maps(activity, "signal_maps", context)
-    facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}")
+    facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}", most=None)
     return Broadcast(topic, facet, query, data)

@@ -11,6 +11,7 @@ from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.advance.outcomes import waiting
 from hotmesh.core.column import column_text
 from hotmesh.core.duration import seconds
+from hotmesh.core.lengths import LONGEST_TOPIC
 from hotmesh.core.mapping import to_number
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import Dimension
@@ -27,7 +28,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     if not isinstance(topic, str) or not topic:
         message = f"the topic of worker {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
-    topic = column_text(topic, f"the topic of worker {activity.id}")
+    topic = column_text(topic, f"the topic of worker {activity.id}", most=LONGEST_TOPIC)
     data = maps(activity, "input_maps", context)
     policy = activity.spec.retry_policy
     name = None

@@ -12,12 +12,14 @@
 -- What is kept     dead_letter              what was given up, with the reason
 --                  escalation               work items for humans
 --                  measure                  what is counted about jobs
--- The mesh         subscription             processes that listen to results, while they live
+-- The mesh         member                   who is there, as far as others can tell when it is not any more
+--                  subscription             processes that listen to results, while they live
 --                  throttle                 how fast engines and workers may start
 --                  quorum_message           messages between members that are too large for a notification
 --                  upkeep                   whose turn it is to keep the tables small
 -- Safety           secret, signal_lock      what names and locks are made of, out of reach of worker logins
 --                  worker_credential        logins for workers in untrusted places, and their bounds
+--                  worker_mark              which of their claims were committed last
 --                  worker_pending           activities that such a login has answered, and may answer further
 --                  worker_credential_audit  what was done to these logins, when and by whom
 --
@@ -31,7 +33,7 @@
 -- 5. lock_due_jobs takes jobs with due events or timers; commit_steps writes what became of them: the job has its
 --    next seq, the records of its activities are there, what was handled is deleted, and what comes next is added.
 -- 6. What nobody can handle is put off (postpone_work, postpone_events), and in the end buried as a dead_letter
---    (bury_work, bury_broadcast), from where requeue_dead_letter brings it back.
+--    (bury_work, bury_events, bury_broadcast), from where requeue_dead_letter brings it back.
 -- 7. The step that ends the job deletes whatever was still to come. The job and its records stay until it expires;
 --    then free_expired_ids and prune delete them.
 --
@@ -153,6 +155,7 @@ create table mesh.worker_stream (
     reservation    bigint,
     reply_channel  text,
     reserved_at    timestamptz,
+    last_error     text,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
@@ -161,6 +164,8 @@ comment on table mesh.worker_stream is 'Work for user code. Reserved: reserved_b
 -- So that what a lost connection left unanswered can be told and given back.
 comment on column mesh.worker_stream.reservation is 'The claim or commit that reserved it.';
 comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
+comment on column mesh.worker_stream.last_error is
+    'What its last failed attempt raised, in short; as the codec made it, if the app has one.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
 create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
@@ -334,6 +339,15 @@ create table mesh.measure (
 comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
 create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
 
+create table mesh.member (
+    app_id     text        not null,
+    guid       text        not null,
+    joined_at  timestamptz not null,
+    constraint member_pk primary key (app_id, guid)
+);
+comment on table mesh.member is
+    'Members that hold the lock of their guid. A row without that lock: the member has died, and left what it held.';
+
 create table mesh.subscription (
     app_id      text        not null,
     member      text        not null,
@@ -429,6 +443,15 @@ comment on table mesh.worker_credential is 'Logins of workers in untrusted place
 comment on column mesh.worker_credential.longest_hold is 'Seconds for which one message may be held, with all extensions.';
 create index worker_credential_app on mesh.worker_credential (app_id);
 
+create table mesh.worker_mark (
+    credential_id  bigint  not null,
+    mark           bigint  not null,
+    taken_by       xid8,
+    constraint worker_mark_pk primary key (credential_id)
+) with (fillfactor = 20);
+comment on table mesh.worker_mark is
+    'The last transaction that took work for a worker login and was committed; sequence worker_mark_<id>: the last one of all.';
+
 create table mesh.worker_pending (
     app_id       text        not null,
     role_name    text        not null,
@@ -456,7 +479,7 @@ create table mesh.worker_credential_audit (
     done_by    text        not null default session_user,
     done_at    timestamptz not null default clock_timestamp(),
     constraint worker_credential_audit_pk primary key (id),
-    constraint action_is_known check (action in ('provisioned', 'changed', 'rotated', 'revoked', 'terminated'))
+    constraint action_is_known check (action in ('provisioned', 'changed', 'rotated', 'revoked', 'terminated', 'restrained'))
 );
 comment on table mesh.worker_credential_audit is 'What was done to worker logins, when and by whom. Rows are only ever added.';
 

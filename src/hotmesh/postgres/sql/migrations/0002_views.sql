@@ -1,4 +1,4 @@
--- Views for people who write SQL: job_status, job_timeline, open_work, sleeping, waiting. See docs/sql.md.
+-- Views for people who write SQL: job_status, job_timeline, open_work, retrying, sleeping, waiting. See docs/sql.md.
 --
 -- Each is a plain join or union on indexed columns, so that a filter on app_id, job_id or topic reaches the tables.
 -- sleeping and waiting say `generation >= … and <= …` for equality: either table can be looked up by the other, and
@@ -8,7 +8,7 @@
 -- Postgres cannot take JSON with a NUL character apart; one such job must not fail a query on all of them.
 create function mesh.error_field(p_error json, p_field text) returns text language sql immutable as $$
     select case when p_error is null then null
-                when strpos(p_error::text, '\u0000') > 0 then p_error::text
+                when strpos(p_error::text, chr(92) || 'u0000') > 0 then p_error::text
                 else p_error ->> p_field end
 $$;
 comment on function mesh.error_field is 'A member of an error as text; the whole error, if it cannot be taken apart.';
@@ -54,22 +54,25 @@ select j.app_id, j.job_id, null::text as activity_id, '0' as address, 'job' as t
        j.created_at as started_at, j.ended_at,
        interval '0' as started_after,
        coalesce(j.ended_at, mesh.clock()) - j.created_at as duration,
-       j.data as output, null::json as signal, j.error, j.generation
+       j.data as output, null::json as signal, j.error, null::integer as failures, j.generation
   from mesh.job as j
  union all
 select j.app_id, j.job_id, a.activity_id, array_to_string(a.dimension, '/'), a.type, a.state, a.code,
        a.started_at, a.ended_at, a.started_at - j.created_at,
-       coalesce(a.ended_at, mesh.clock()) - a.started_at, a.output, a.hook, a.error, j.generation
+       coalesce(a.ended_at, mesh.clock()) - a.started_at, a.output, a.hook, a.error,
+       coalesce(a.attempt, 0), j.generation
   from mesh.job as j
   join mesh.activity as a on a.generation = j.generation
  union all
 select j.app_id, j.job_id, w.activity_id, array_to_string(w.dimension, '/'), 'worker', 'queued', null,
-       w.created_at, null, w.created_at - j.created_at, mesh.clock() - w.created_at, null, null, null, j.generation
+       w.created_at, null, w.created_at - j.created_at, mesh.clock() - w.created_at, null, null,
+       to_json(w.last_error), w.attempt, j.generation
   from mesh.job as j
   join mesh.worker_stream as w on w.generation = j.generation;
 comment on view mesh.job_timeline is
     'What a job did: a row for the job, for each pass of an activity that left a record, and for each queued work.';
 comment on column mesh.job_timeline.started_after is 'Since the job was created; order by it.';
+comment on column mesh.job_timeline.failures is 'Attempts that failed; the error of queued work is that of the last one.';
 comment on column mesh.job_timeline.duration is 'From start to end, or until now.';
 
 create view mesh.open_work as
@@ -92,6 +95,18 @@ comment on column mesh.open_work.scheduled is 'Waits for its next try.';
 comment on column mesh.open_work.workers is 'Processes that hold some of it.';
 comment on column mesh.open_work.longest_wait is
     'For how long the first in line could have been taken; null if nothing is ready.';
+
+create view mesh.retrying as
+select w.app_id, j.job_id, j.topic as job_topic, w.activity_id, array_to_string(w.dimension, '/') as address,
+       w.topic, w.attempt as failures, w.last_error,
+       case when w.reserved_by is null then w.visible_at end as next_at,
+       case when w.visible_at > mesh.clock() then w.reserved_by end as held_by,
+       w.created_at as since
+  from mesh.worker_stream as w
+  join mesh.job as j on j.app_id = w.app_id and j.job_id = w.job_id and j.generation = w.generation
+ where w.attempt > 0;
+comment on view mesh.retrying is 'Work that has failed and is tried again, with the error of its last attempt.';
+comment on column mesh.retrying.next_at is 'When it may be tried again; null while a worker has it.';
 
 create view mesh.sleeping as
 select t.app_id, j.job_id, j.topic as job_topic, t.activity_id, array_to_string(t.dimension, '/') as address,

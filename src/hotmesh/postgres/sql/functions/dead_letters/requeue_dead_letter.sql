@@ -73,14 +73,14 @@ begin
           from json_populate_record(null::mesh.worker_stream, v_message) as w;
 
     else
-        if v_job.status < -1 and v_job.ended_at = v_letter.dead_at then
+        if v_job.status < -1 and v_job.seq = (v_message ->> 'seq')::bigint then
             update mesh.job as j
                set status = j.status + 1000000000, seq = j.seq + 1, updated_at = v_now, ended_at = null,
                    expires_at = null, error = mesh.show_nul(nullif((v_message -> 'error')::text, 'null')::json)
              where j.app_id = p_app and j.job_id = v_job.job_id;
             update mesh.escalation as e set status = 'pending', updated_at = v_now
              where e.app_id = p_app and e.workflow_id = v_job.job_id and e.status = 'cancelled'
-               and e.updated_at = v_letter.dead_at
+               and e.updated_at = v_job.ended_at
                and not exists (select from mesh.escalation as o
                                 where o.namespace = e.namespace and o.app_id = e.app_id and o.signal_key = e.signal_key
                                   and o.status = 'pending');
@@ -104,6 +104,9 @@ begin
                w.workflow_name, w.retry, w.retry_policy, w.trace_id, w.span_id, w.attempt,
                case when w.reserved_by is null then w.visible_at else v_now end, w.created_at
           from json_populate_recordset(null::mesh.worker_stream, v_message -> 'work') as w;
+        insert into mesh.worker_pending
+        select p.* from json_populate_recordset(null::mesh.worker_pending, v_message -> 'pending') as p
+        on conflict on constraint worker_pending_pk do nothing;
         perform mesh.wait_again(p_app, v_message -> 'waits');
     end if;
     delete from mesh.dead_letter as d where d.id = p_id;

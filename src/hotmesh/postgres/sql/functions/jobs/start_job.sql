@@ -18,6 +18,9 @@ begin
     if length(start_job.job_id) not between 1 and 512 then
         raise exception sqlstate 'MS400' using message = 'a job id is a text of 1 to 512 characters';
     end if;
+    if octet_length(start_job.entity) > 1000 then
+        raise exception sqlstate 'MS400' using message = 'an entity is a text of at most 1000 bytes';
+    end if;
     if jsonb_typeof(search) <> 'object' then
         raise exception sqlstate 'MS400' using message = 'search is an object: a value for each field';
     end if;

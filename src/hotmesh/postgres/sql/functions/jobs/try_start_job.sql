@@ -68,7 +68,7 @@ begin
                 created_at)
             values (p_app, v_job_id, v_generation, 'start', 'start', '', '{}', 'success', 200,
                     json_strip_nulls(json_build_object('pending', p_pending)), v_now, v_now);
-            perform pg_notify(mesh.channel(p_app), '{"e":1}');
+            perform mesh.hint(mesh.channel(p_app), '{"e":1}');
             outcome := 'started';
             job_id := v_job_id;
             generation := v_generation;

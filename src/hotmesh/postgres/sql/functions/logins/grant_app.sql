@@ -24,7 +24,7 @@ begin
                     else 'select, insert, update, delete' end as rights
           from pg_catalog.pg_class as c
          where c.relnamespace = (select j.relnamespace from pg_catalog.pg_class as j where j.oid = 'mesh.job'::regclass)
-           and c.relkind in ('r', 'p', 'v') and c.relname <> 'worker_credential_audit'
+           and c.relkind in ('r', 'p', 'v') and c.relname not in ('worker_credential_audit', 'worker_mark')
          order by c.relname
     loop
         execute format('grant %s on %s to %I', v_object.rights, v_object.name, p_role);
@@ -32,7 +32,7 @@ begin
     for v_object in
         select p.oid::regprocedure as name from pg_catalog.pg_proc as p
          where p.pronamespace = (select j.relnamespace from pg_catalog.pg_class as j where j.oid = 'mesh.job'::regclass)
-           and not (p.prosecdef and p.proname like 'worker\_%') and p.proname not in ('grant_app', 'grant_worker')
+           and not (p.prosecdef and starts_with(p.proname, 'worker_')) and p.proname not in ('grant_app', 'grant_worker', 'make_worker_mark')
          order by p.oid
     loop
         execute format('grant execute on function %s to %I', v_object.name, p_role);

@@ -11,7 +11,7 @@ begin
     for v_procedure in
         select p.oid from pg_catalog.pg_proc as p
          where p.pronamespace = (select c.relnamespace from pg_catalog.pg_class as c where c.oid = 'mesh.job'::regclass)
-           and p.prosecdef and p.proname like 'worker\_%'
+           and p.prosecdef and starts_with(p.proname, 'worker_')
     loop
         execute format('grant execute on function %s to %I', v_procedure, p_role);
     end loop;

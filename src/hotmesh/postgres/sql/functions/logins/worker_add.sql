@@ -29,7 +29,7 @@ begin
         perform from mesh.worker_stream as s
           where s.generation = p_generation and s.activity_id = p_activity and s.dimension = p_dimension::integer[]
             and s.job_id = p_job_id and s.reserved_at is not null and s.visible_at > mesh.clock()
-            and starts_with(s.reserved_by, v_login.role_name || '/');
+            and starts_with(s.reserved_by, mesh.worker_prefix(v_login.role_name));
         return case when found then 'held' else 'closed' end;
     end if;
     if v_pending.final_guid is not null then
@@ -39,6 +39,8 @@ begin
         raise exception 'an activity takes at most % further answers of this login', v_login.most_attempts
             using errcode = '54000';
     end if;
+    perform mesh.worker_check_encoded(
+        v_login.app_id, v_pending.job_id, v_pending.generation, v_pending.activity_id, v_pending.dimension, v_data);
     v_outcome := mesh.send_message(
         v_login.app_id, v_pending.job_id, v_pending.generation, 'later:' || p_guid, 'added', v_pending.activity_id,
         v_pending.dimension::text, p_status, p_code, v_data, '{"e":1}');

@@ -1,5 +1,6 @@
 -- worker_answer: for worker logins. Exchange work that this member of this login holds for answers on the engine stream.
 -- Which job and activity is answered follows from the stored work, never from what the caller says.
+-- Locks    as worker_take if a lease is over.
 -- Writes   mesh.worker_pending for answers that are pending: this login may add the ones that follow.
 -- Returns  for each element whether it was still held; the others' answers do not count.
 create or replace function mesh.worker_answer(
@@ -23,6 +24,13 @@ begin
     for v_at in 1 .. v_count loop
         v_data := v_data || mesh.worker_check_payload(p_data[v_at], p_status[v_at], p_code[v_at], v_login.max_payload);
     end loop;
+    perform mesh.worker_check_encoded(
+                v_login.app_id, s.job_id, s.generation, s.activity_id, s.dimension, w.data)
+       from unnest(p_generation, p_activity, p_dimension, v_data) as w(generation, activity, dimension, data)
+       join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+            and s.dimension = w.dimension::integer[]
+      where s.reserved_by = v_holder;
+    perform mesh.worker_retake(v_login, v_holder, p_generation, p_activity, p_dimension);
     if 'pending' = any (p_status) then
         insert into mesh.worker_pending (
             app_id, role_name, topic, job_id, generation, activity_id, dimension, created_at)

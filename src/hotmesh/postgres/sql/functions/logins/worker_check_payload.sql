@@ -1,5 +1,6 @@
 -- worker_check_payload: the data of an answer as it is stored, if every engine can read it; what comes from a worker login
--- was written by anybody. An error is an object with message and code, and perhaps stack and error.
+-- was written by anybody. An error is an object with message and code, and perhaps stack, error, and what is known of an
+-- exception: type, activity, topic, job_id, attempt, attempts.
 -- Raises   54000 if it is larger than p_most bytes, 22023 if it is not JSON that can be stored: broken text, numbers beyond
 --          double precision, more than 200 levels.
 create or replace function mesh.worker_check_payload(p_data text, p_status text, p_code integer, p_most integer)
@@ -44,6 +45,11 @@ begin
     return replace((
         jsonb_build_object('message', coalesce(v_data ->> 'message', 'unknown'), 'code', p_code)
         || case when v_data ? 'stack' then jsonb_build_object('stack', right(v_data ->> 'stack', 20000)) else '{}' end
+        || (select coalesce(jsonb_object_agg(e.key, case jsonb_typeof(e.value) when 'string'
+                                                     then to_jsonb(left(e.value #>> '{}', 512)) else e.value end), '{}')
+              from jsonb_each(v_data) as e
+             where (e.key in ('type', 'activity', 'topic', 'job_id') and jsonb_typeof(e.value) = 'string')
+                or (e.key in ('attempt', 'attempts') and jsonb_typeof(e.value) = 'number'))
         || case when jsonb_typeof(v_data -> 'error') = 'object' then jsonb_build_object('error', v_data -> 'error')
                 else '{}' end)::text, chr(63743) || chr(63742) || chr(63741), chr(92) || 'u0000');
 end

@@ -1,9 +1,9 @@
 -- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
 -- p_names, p_others: as in claim_work; with neither, work of any workflow name.
--- Locks    the credential, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
+-- Locks    as worker_take, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
 -- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
 --          often than most_deliveries, and never answered, is given up.
--- Returns  the reserved rows; less than asked for, once the login holds most_held.
+-- Returns  the reserved rows; less than asked for, once the login holds most_held; none while worker_take refuses.
 create or replace function mesh.worker_claim(
     p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision,
     p_reservation bigint default null
@@ -28,11 +28,13 @@ begin
     if (p_lease between 1 and v_login.longest_lease) is not true then
         raise exception 'a lease of this login has 1 to % seconds', v_login.longest_lease using errcode = '22023';
     end if;
-    perform from mesh.worker_credential as c where c.id = v_login.id for no key update;
-    select v_login.most_held - count(*) into v_left
-      from mesh.worker_stream as w
-     where w.reserved_at is not null and w.visible_at > v_now
-       and w.reserved_by collate "C" >= v_login.role_name || '/' and w.reserved_by collate "C" < v_login.role_name || '0';
+    for v_at in 1 .. coalesce(cardinality(p_topics), 0) loop
+        perform p_others[v_at]::text[];  -- what cannot be read is no reason to roll back later
+    end loop;
+    if not mesh.worker_take(v_login) then
+        return;
+    end if;
+    v_left := mesh.worker_left(v_login, v_now);
     for v_at in 1 .. coalesce(cardinality(p_topics), 0) loop
         exit when v_left <= 0;
         for v_work in
@@ -68,6 +70,7 @@ begin
             else
                 v_left := v_left - 1;
                 v_work.reply_channel := null;  -- not for the eyes of a worker login
+                v_work.last_error := null;
                 return next v_work;
             end if;
         end loop;

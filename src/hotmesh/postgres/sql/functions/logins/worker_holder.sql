@@ -6,6 +6,6 @@ begin
     if p_member is null or length(p_member) not between 1 and 200 then
         raise exception 'the name of a member has 1 to 200 characters' using errcode = '22023';
     end if;
-    return p_login.role_name || '/' || p_member;
+    return mesh.worker_prefix(p_login.role_name) || p_member;
 end
 $$;

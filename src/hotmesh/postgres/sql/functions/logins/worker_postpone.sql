@@ -1,13 +1,14 @@
 -- worker_postpone: for worker logins. Give work back that this member of this login holds.
--- It is visible again after the delay. p_retry true: it has failed. False: it has not been tried to the end; unlike elsewhere it
+-- It is visible again after the delay. p_retry true: it has failed, and p_error says of what. False: it has not been tried to the end; unlike elsewhere it
 -- counts as delivered, or a login could take and return it for ever.
 -- But work that it leaves alone for a second (longer is the same), since it cannot read it, does not: others may. That goes on for
 -- longest_delay.
 -- Work that has failed most_attempts times is given up, and so is what nobody could read for so long.
+-- Locks    as worker_take if a lease is over.
 -- Returns  how many were still held.
 create or replace function mesh.worker_postpone(
     p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_delay double precision[],
-    p_retry boolean[]
+    p_retry boolean[], p_error text[] default null
 ) returns integer language plpgsql security definer
   set search_path = pg_catalog, pg_temp as $$
 declare
@@ -22,16 +23,21 @@ begin
        or array_position(p_retry, null) is not null then
         raise exception 'one delay and one mark of failure for each piece of work' using errcode = '22023';
     end if;
+    if cardinality(p_error) <> v_count or exists (select from unnest(p_error) as e where octet_length(e) > 20000) then
+        raise exception 'one error of at most 20000 bytes for each piece of work' using errcode = '22023';
+    end if;
     if (0 <= all (p_delay) and v_login.longest_delay >= all (p_delay)) is not true then
         raise exception 'a delay of this login has 0 to % seconds', v_login.longest_delay using errcode = '22023';
     end if;
+    perform mesh.worker_retake(v_login, v_holder, p_generation, p_activity, p_dimension);
     for v_row in
         update mesh.worker_stream as s
            set visible_at = mesh.clock() + case when w.retry then w.delay else least(w.delay, 1) end * interval '1 second',
                attempt = s.attempt + w.retry::integer,
+               last_error = case when w.retry then w.error else s.last_error end,
                delivery = case when w.retry then 0 when w.delay >= 1 then greatest(s.delivery - 1, 0) else s.delivery end
-          from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry)
-               as w(generation, activity, dimension, delay, retry)
+          from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry, p_error)
+               as w(generation, activity, dimension, delay, retry, error)
          where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = v_holder and s.reserved_at is not null
         returning s as work, w.retry, w.delay

@@ -5,6 +5,8 @@ returns void language plpgsql as $$
 declare
     v_id bigint;
 begin
+    -- A queue that was full stays so until somebody asks how full it is: that throws away what all have read.
+    perform pg_notification_queue_usage();
     for i in 1 .. cardinality(p_channels) loop
         if octet_length(p_messages[i]) <= p_limit then
             perform pg_notify(p_channels[i], p_messages[i]);

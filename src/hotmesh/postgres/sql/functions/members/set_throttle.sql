@@ -15,6 +15,8 @@ begin
      where p_rate <> 0 or p_topic is not null
      order by s.scope
     on conflict on constraint throttle_pk do update set rate = excluded.rate, set_at = excluded.set_at;
+    -- A queue that was full stays so until somebody asks how full it is.
+    perform pg_notification_queue_usage();
     perform pg_notify(mesh.channel(p_app), p_message);
     perform pg_notify(mesh.worker_channel(c.role_name), '{"t":1}')
        from mesh.worker_credential as c where c.app_id = p_app and c.revoked_at is null;

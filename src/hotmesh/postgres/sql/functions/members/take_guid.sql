@@ -1,5 +1,5 @@
 -- take_guid: let this session, which listens, have a guid until it ends.
--- Locks    guid_key, without waiting.
+-- Locks    guid_key, without waiting.  Writes  mesh.member, so that it can be told when the lock is gone.
 -- Returns  null, or the session that has it. A worker login that has taken the lock has no guid: then nobody has it.
 create or replace function mesh.take_guid(p_app text, p_guid text) returns integer language plpgsql as $$
 declare
@@ -9,6 +9,8 @@ declare
 begin
     loop
         if pg_try_advisory_lock(v_key) then
+            insert into mesh.member (app_id, guid, joined_at) values (p_app, p_guid, clock_timestamp())
+            on conflict on constraint member_pk do update set joined_at = excluded.joined_at;
             return null;
         end if;
         select l.pid,

@@ -47,7 +47,7 @@ begin
         on conflict on constraint engine_stream_pk do nothing
     ), told as (
         select bool_and(a.notice is not null) is true as all_of_them,
-               count(case when a.notice is not null then pg_notify(a.reply_channel, a.notice)::text end)
+               count(case when a.notice is not null then mesh.hint(a.reply_channel, a.notice)::text end)
           from answer as a
     ), held as (
         select array_agg(a.id is not null order by w.ordinal) as held
@@ -57,7 +57,7 @@ begin
                and a.dimension = w.dimension::integer[]
     )
     select h.held, t.all_of_them into v_held, v_told from held as h cross join told as t;
-    perform pg_notify(mesh.channel(p_app), case when v_told then p_later else p_wake end);
+    perform mesh.hint(mesh.channel(p_app), case when v_told then p_later else p_wake end);
     return v_held;
 end
 $$;

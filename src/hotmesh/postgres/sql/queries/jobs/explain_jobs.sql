@@ -1,6 +1,6 @@
 -- explain_jobs: all that keeps jobs ($2, of app $1) from being complete, one row for each; of each kind at most $3 and
 -- the oldest first, as JSON. `number` counts work, messages and children in full. `topics` says of each topic and name with
--- work who holds such, or other work of it.
+-- work who holds such, or other work of it; `gone`, which members of the app have died.
 select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error) as state, j.status, j.error, j.open, j.cancelled,
        j.created_at, j.updated_at, j.ended_at, j.expires_at, mesh.clock() as now,
        (select count(*) from mesh.obligations(j.generation) as o where o.kind in ('work', 'message', 'child')) as number,
@@ -40,7 +40,8 @@ select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error) as state,
             where r.app_id = j.app_id
               and (r.topic = '' or exists (
                   select from mesh.worker_stream as w where w.generation = j.generation and w.topic = r.topic))
-            order by r.scope, r.topic limit $3) as x) as rates
+            order by r.scope, r.topic limit $3) as x) as rates,
+       array(select g.guid from mesh.gone_members($1) as g(guid)) as gone
   from mesh.job as j
  where j.app_id = $1 and j.job_id = any ($2)
    and (j.expires_at is null or j.expires_at > mesh.clock())

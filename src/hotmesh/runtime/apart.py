@@ -1,0 +1,268 @@
+"""Runs code of users apart from ours: each call in a task and a copied context of its own, and its outcome is a value.
+
+Whatever such code raises, cancels or leaves behind in its task is the outcome of that call: none of our tasks ever runs a line of
+it, so none can be cancelled or ended by it. What it sets in its context (tenants, spans) is gone with the task.
+
+    runs ── it returns or raises ──────────────────────────────────────► over
+    runs ── `cut_off`: one cancel ──► cleans up ── it returns or raises ► over
+                                      cleans up ── `CLEANING_UP` passed ► left: it is on its own, and nobody waits for it
+
+What is left may end later, or never. It is no longer among the tasks of the event loop, so that the end of a program
+(`asyncio.run`) does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import inspect
+import logging
+import signal
+import threading
+import traceback
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from functools import partial
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Final
+
+import anyio
+
+from hotmesh.runtime.threads import Abandoned, ThreadCall, Threads
+from hotmesh.runtime.tracebacks import is_users, stack_text
+
+logger = logging.getLogger("hotmesh")
+
+CLEANING_UP: Final = 5.0
+"""Seconds that code which was cancelled may take for what it does in `finally`; then it is left."""
+
+AsyncFunction = Callable[..., Awaitable[Any]]
+
+UNSET: Final = object()
+"""It has returned nothing (yet)."""
+
+
+class Apart:
+    """One call of users' code. `value` or `error` is its outcome as soon as it is `over` or `left`."""
+
+    __slots__ = ("_patience", "_task", "_waiting", "cut", "error", "interrupted", "left", "thread", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = UNSET
+        self.error: BaseException | None = None
+        self.cut = False
+        """It was cancelled by us; what it raises after that says nothing."""
+        self.left = False
+        self.interrupted = False
+        """The program was, by Ctrl-C, in the middle of it."""
+        self.thread: ThreadCall | None = None
+        """What goes on in a thread, although the task is over."""
+        self._task: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    # -- what its owner does ------------------------------------------------------------------------------
+
+    def start(self, name: str, owners: Context, function: AsyncFunction, *arguments: Any) -> None:
+        """Call a coroutine function in a copy of the owner's context, in which `on_end` and `on_left` are called."""
+        # Not by `create_task`: a task factory of the users' might run it at once, or in a context of its own.
+        loop = asyncio.get_running_loop()
+        task = asyncio.Task(self._perform(function, arguments), loop=loop, name=name, context=owners.copy())
+        self._task = task
+        task.add_done_callback(self._ended, context=owners)
+
+    def cut_off(self, *, by_force: bool = False) -> None:
+        """Cancel it, once; it may clean up for a while. `by_force`: whoever ends has been cancelled, maybe with all others."""
+        task = self._task
+        if task is None or self.cut or task.done():
+            return
+        self.cut = True
+        if not (by_force and task.cancelling()):
+            # Else `asyncio.run` has cancelled all tasks, this one, too: once more, and it could not clean up.
+            task.cancel()
+        self._patience = asyncio.get_running_loop().call_later(CLEANING_UP, self._leave)
+
+    async def wait(self) -> None:
+        """Wait until it is over. If whoever waits is cancelled, it is cut off, and may clean up before that goes on."""
+        if self._task is None or self._task.done():
+            return
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        except asyncio.CancelledError:
+            self._waiting = asyncio.get_running_loop().create_future()
+            if not self._task.done():
+                self.cut_off(by_force=True)
+                with anyio.CancelScope(shield=True):
+                    await self._waiting
+            raise
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something of it still runs, here or in a thread."""
+        return (self._task is not None and not self._task.done()) or (
+            self.thread is not None and not self.thread.ended
+        )
+
+    def stack(self) -> str:
+        """Where it stands, as text."""
+        if self.thread is not None and not self.thread.ended:
+            return self.thread.stack()
+        return "" if self._task is None else _stack_of(self._task)
+
+    # -- what its owner may want to know --------------------------------------------------------------------
+
+    def on_end(self) -> None:
+        """It is over; also some time after it was left."""
+
+    def on_left(self) -> None:
+        """It did not end in time after it was cut off."""
+
+    # -- inside ---------------------------------------------------------------------------------------------
+
+    async def _perform(self, function: AsyncFunction, arguments: tuple[Any, ...]) -> None:
+        try:
+            self.value = await function(*arguments)
+        except BaseException as error:
+            self.error = error
+            if isinstance(error, Abandoned):
+                self.thread = error.call
+            elif is_interrupt(error):
+                self.interrupted = True
+                raise
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.value is UNSET and self.error is None:
+            # Cancelled before its first step, by somebody who cancels whatever there is.
+            self.error = asyncio.CancelledError()
+        if not task.cancelled():
+            task.exception()  # looked at: an interrupt has reached the program by itself
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self.left:
+            _let_go(task)
+        self._over()
+        self.on_end()
+
+    def _leave(self) -> None:
+        task = self._task
+        if task is None or task.done():
+            return
+        self.left = True
+        asyncio.tasks._unregister_task(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        _keep(task)
+        self._over()
+        self.on_left()
+
+    def _over(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class _Left(Apart):
+    """A call that says so when it is left."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def on_left(self) -> None:
+        log_left(self.what, self)
+
+    def on_end(self) -> None:
+        if self.goes_on:
+            log_left(self.what, self)  # its thread, that is
+
+
+def _keep(task: asyncio.Task[None]) -> None:
+    """Never throw a task away, not even with the interpreter.
+
+    Whatever is thrown away in the middle is asked to end once more, by GeneratorExit; code that swallows everything would never do so,
+    and keep the process alive. So there is a reference that nobody holds.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+
+
+def _let_go(task: asyncio.Task[None]) -> None:
+    """It has ended after all."""
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(task))
+
+
+async def call_apart(
+    function: Callable[..., Any], *arguments: Any, what: str, threads: Threads | None = None
+) -> BaseException | None:
+    """Call users' code, and wait for it; what it raised, if it did. `threads`: call it in one of these.
+
+    Cancelled, it cancels the call, and gives it time to clean up; what does not end then is logged as `what`.
+    """
+    call = _Left(what)
+    call.start(what, copy_context(), partial(called, threads=threads), function, *arguments)
+    await call.wait()
+    return call.error
+
+
+async def called(function: Callable[..., Any], *arguments: Any, threads: Threads | None = None) -> Any:
+    """What the function returns, or what it returns gives when awaited."""
+    result = function(*arguments) if threads is None else await threads.run(function, *arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def log_left(what: str, call: Apart, **facts: Any) -> None:
+    """Say that a call does not end, and where it stands."""
+    stack = call.stack()
+    logger.error(
+        "%s does not end, although it was cancelled; nobody waits for it any more, and it stands at %s",
+        what,
+        f"\n{stack}" if stack else "a place that cannot be seen",
+        extra={**facts, "stack": stack},
+    )
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C that came while users' code was running, and nothing that this code raised by itself."""
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        return False
+    code = _code_of(handler)
+    return code is None or any(frame.f_code is code for frame in _frames(error.__traceback__))
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Of what a handler consists; None of one that leaves no frame, as Python's own."""
+    handler = getattr(handler, "func", handler)  # `asyncio.run` has a partial
+    found = getattr(getattr(handler, "__func__", handler), "__code__", None)
+    return found if isinstance(found, CodeType) else None
+
+
+def _frames(found: TracebackType | None) -> list[FrameType]:
+    frames = []
+    while found is not None:
+        frames.append(found.tb_frame)
+        found = found.tb_next
+    return frames
+
+
+def _stack_of(task: asyncio.Task[Any]) -> str:
+    """The frames of a task that waits, through all that it awaits; without ours."""
+    lines: list[tuple[FrameType, int]] = []
+    waits: Any = task.get_coro()
+    while waits is not None:
+        frame = (
+            getattr(waits, "cr_frame", None)
+            or getattr(waits, "gi_frame", None)
+            or getattr(waits, "ag_frame", None)
+        )
+        if frame is not None and is_users(frame.f_code.co_filename):
+            lines.append((frame, frame.f_lineno))
+        waits = (
+            getattr(waits, "cr_await", None)
+            or getattr(waits, "gi_yieldfrom", None)
+            or getattr(waits, "ag_await", None)
+        )
+    return stack_text(traceback.StackSummary.extract(iter(lines)))

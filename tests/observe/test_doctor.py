@@ -1,0 +1,301 @@
+"""`hotmesh doctor`: each finding by facts alone, then on a real database, as an app's login."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from click.testing import CliRunner, Result
+
+from harness import app_login, connected, one_worker
+from hotmesh import HotMesh, Worker
+from hotmesh.cli import main
+from hotmesh.observe.doctor.facts import (
+    AppState,
+    Facts,
+    Holder,
+    Server,
+    Snapshot,
+    StuckJob,
+    TableState,
+    TopicState,
+)
+from hotmesh.observe.doctor.findings import Finding, examine, exit_code
+from hotmesh.observe.doctor.reading import _difference, read
+from hotmesh.observe.observer import observing
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+SOURCE = Path(__file__).parents[2] / "src" / "hotmesh" / "observe" / "doctor" / "findings.py"
+MB = 2**20
+
+
+def held(kind: str = "session", *, seconds: float | None = 90.0, transactions: int = 10) -> Facts:
+    return Facts(
+        snapshots=(Snapshot(kind, "77", "ann", "psql", "idle in transaction", seconds, transactions),)
+    )
+
+
+def server(**given: Any) -> Facts:
+    return Facts(server=Server(**given))
+
+
+def table(**given: Any) -> Facts:
+    return Facts(tables=(TableState(**{"name": "job", "live": 10, "dead": 0, "bytes": 8192, **given}),))
+
+
+def app(**given: Any) -> Facts:
+    return Facts(apps=(AppState("shop", **given),))
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "severity", "words"),
+    [
+        (server(version_number=130011, version="13.11"), "old-postgres", "error", "13.11 is older than 14"),
+        (Facts(schema_problem="schema hotmesh lacks 0002_x"), "schema", "error", "lacks 0002_x"),
+        (Facts(missing_rights=("insert on job",)), "missing-grants", "error", "lacks insert on job"),
+        (Facts(denied=("doctor_app",)), "not-examined", "warning", "doctor_app"),
+        (held(), "held-snapshot", "warning", "session 77 of ann (psql), idle in transaction holds a snapshot for 90 s"),
+        (held(seconds=1800), "held-snapshot", "error", "for 30 min"),
+        (held(seconds=None, transactions=60_000), "held-snapshot", "warning", "60,000 transactions old"),
+        (held(seconds=None, transactions=2_000_000), "held-snapshot", "error", "2,000,000"),
+        (held("prepared transaction"), "held-snapshot", "warning", "prepared transaction 77"),
+        (held("replication slot", seconds=None, transactions=10**6), "held-snapshot", "error", "replication slot"),
+        (held("standby", seconds=None, transactions=10**6), "held-snapshot", "error", "standby"),
+        (server(autovacuum=False), "autovacuum-off", "error", "autovacuum"),
+        (table(never_vacuumed=True), "autovacuum-off", "error", "off for table job"),
+        (table(dead=200_000, live=50_000), "autovacuum-behind", "warning", "200,000 dead rows beside 50,000; vacuumed never"),
+        (table(bytes=900 * MB, live=100), "bloat", "warning", "900 MB for 100 rows"),
+        (server(clock_difference=3.0), "clock-difference", "warning", "3.0 s ahead"),
+        (server(clock_difference=-40.0), "clock-difference", "error", "40.0 s behind"),
+        (server(connections=80), "connection-budget", "warning", "80 of 100 connections of the server"),
+        (server(connections=96), "connection-budget", "error", "96 of 100"),
+        (server(role_limit=10, role_connections=9), "connection-budget", "warning", "9 of 10 connections of role"),
+        (server(database_limit=10, database_connections=10), "connection-budget", "error", "of database"),
+        (app(active_version=None), "nothing-active", "warning", "no version is active"),
+        (app(engines=0), "no-engine", "warning", "no engine is there"),
+        (app(engines=0, has_open_jobs=True), "no-engine", "error", "none of them goes on"),
+        (app(due_events=5, oldest_event=40), "events-behind", "warning", "5 events wait for 1 engines, the oldest for 40 s"),
+        (app(due_events=5, oldest_event=400), "events-behind", "error", "7 min"),
+        (app(topics=(TopicState("pay", 3, 0, 20),)), "no-worker", "warning", "3 pieces of work of topic pay"),
+        (app(topics=(TopicState("pay", 3, 0, 999),)), "no-worker", "error", "17 min"),
+        (app(holders=(Holder("w-1", 2, 25, False),)), "dead-member", "warning", "w-1 is gone"),
+        (app(stuck=(StuckJob("j1", "a", 99),)), "stuck-job", "error", "1 jobs run"),
+        (app(dead_letters=2), "dead-letters", "warning", "2 dead letters"),
+        (app(paused=("workers of pay",)), "paused", "warning", "workers of pay are paused"),
+        (app(expired_jobs=20_000), "retention-off", "warning", "20,000 jobs are over"),
+        (app(expired_jobs=20_000, retention_late=7200), "retention-off", "warning", "nobody deletes them"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_found(facts: Facts, code: str, severity: str, words: str) -> None:
+    (found,) = examine(facts)
+
+    assert (found.code, found.severity) == (code, severity)
+    assert words in found.what
+    assert found.todo
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(),
+        held(seconds=20),
+        held(seconds=None, transactions=900),
+        table(dead=90_000),
+        table(bytes=900 * MB, live=1_000_000),
+        server(clock_difference=0.4),
+        server(connections=70),
+        app(has_open_jobs=True, due_events=50, oldest_event=2),
+        app(topics=(TopicState("pay", 3, 1, 20), TopicState("ship", 3, 0, 2))),
+        app(holders=(Holder("w-1", 2, 25, True),)),
+        app(expired_jobs=20_000, retention_late=-30),
+        app(expired_jobs=500),
+    ],
+)
+def test_what_is_in_order_is_not_spoken_of(facts: Facts) -> None:
+    assert examine(facts) == []
+
+
+def test_a_paused_topic_is_not_said_to_lack_workers() -> None:
+    found = examine(app(paused=("workers of pay",), topics=(TopicState("pay", 3, 0, 999),)))
+
+    assert [one.code for one in found] == ["paused"]
+
+
+def test_sessions_that_are_not_shown_in_full_are_spoken_of() -> None:
+    facts = Facts(
+        server=Server(sees_all=False, role="app"), snapshots=held(seconds=None, transactions=6_000).snapshots
+    )
+    passing = Facts(server=facts.server, snapshots=held(seconds=None, transactions=40).snapshots)
+
+    assert [one.code for one in examine(facts)] == ["hidden-sessions"]
+    assert examine(passing) == []
+
+
+def test_errors_come_first_and_make_the_exit_code() -> None:
+    found = examine(app(dead_letters=1, stuck=(StuckJob("j1", "a", 99),)))
+
+    assert [one.severity for one in found] == ["error", "warning"]
+    assert [exit_code([]), exit_code(found[1:]), exit_code(found)] == [0, 1, 2]
+
+
+def test_the_clock_difference_is_what_the_question_did_not_take() -> None:
+    before = datetime(2026, 1, 1, tzinfo=UTC)
+    after = before + timedelta(seconds=1)
+    found = [_difference(before + timedelta(seconds=s), before, after) for s in (-2, 0.5, 4)]
+
+    assert found == [-2, 0, 3]
+
+
+def test_every_finding_is_on_the_page_and_no_other() -> None:
+    codes = set(re.findall(r'Finding\(\s*"([a-z-]+)"', SOURCE.read_text(encoding="utf-8"))) | {
+        "no-connection"
+    }
+
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == codes
+
+
+# -- on a database -------------------------------------------------------------------------------------------
+
+
+def doctor(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["doctor", "--connection", url, *arguments])
+
+
+async def findings(url: str) -> dict[str, Finding]:
+    async with observing(url, "hotmesh") as observer:
+        return {one.code: one for one in examine(await read(observer, "hotmesh"))}
+
+
+@asynccontextmanager
+async def started(url: str, **options: Any) -> AsyncIterator[HotMesh]:
+    async with HotMesh.init("shop", connection=url, **options) as mesh:
+        await mesh.deploy(one_worker("shop"))
+        await mesh.activate("1")
+        yield mesh
+
+
+@pytest.mark.anyio
+async def test_a_mesh_that_is_well_has_nothing(database_url: str) -> None:
+    async with started(database_url):
+        assert await findings(database_url) == {}
+
+
+@pytest.mark.anyio
+async def test_a_mesh_without_engine_and_with_work_that_nobody_takes(database_url: str) -> None:
+    async with started(database_url) as mesh:
+        await mesh.pub("one", {})
+    async with connected(database_url) as owner:
+        await owner.execute(
+            "update hotmesh.worker_stream set visible_at = now() - interval '1 hour', reserved_by = null"
+        )
+    found = await findings(database_url)
+
+    assert found["no-engine"].severity == "error"
+    assert "topic w wait" in found["no-worker"].what
+
+
+@pytest.mark.anyio
+async def test_a_holder_that_is_gone_a_stuck_job_a_pause_and_an_old_snapshot(database_url: str) -> None:
+    async with (
+        started(database_url) as mesh,
+        connected(database_url) as owner,
+        connected(database_url) as holder,
+    ):
+        await mesh.pub("one", {}, extended={"id": "held"})
+        await mesh.pub("one", {}, extended={"id": "stuck"})
+        await mesh.pause(topic="w")
+        await owner.execute(
+            "update hotmesh.worker_stream set visible_at = now() + interval '1 minute', reserved_by = 'nobody' "
+            "where job_id = 'held'; delete from hotmesh.worker_stream where job_id = 'stuck'; "
+            "update hotmesh.job set updated_at = now() - interval '1 hour' where job_id = 'stuck'"
+        )
+        await holder.execute("begin isolation level repeatable read; select count(*) from hotmesh.job")
+        async with observing(database_url, "hotmesh") as observer:
+            facts = await read(observer, "hotmesh")
+        found = {one.code: one for one in examine(facts)}
+
+    assert "member nobody is gone" in found["dead-member"].what
+    assert "stuck" in found["stuck-job"].what
+    assert "workers of w are paused" in found["paused"].what
+    assert any(one.kind == "session" and one.seconds is not None for one in facts.snapshots)
+    assert facts.apps[0].engines == 1
+
+
+@pytest.mark.anyio
+async def test_a_live_holder_is_there(database_url: str) -> None:
+    release = anyio.Event()
+
+    async def work(_: Any) -> None:
+        await release.wait()
+
+    async with started(database_url, workers=[Worker("w", work)]) as mesh:
+        await mesh.pub("one", {})
+        async with observing(database_url, "hotmesh") as observer:
+            facts = await read(observer, "hotmesh")
+        release.set()
+
+    (holder,) = facts.apps[0].holders
+    assert (holder.member, holder.is_there) == (mesh.guid_, True)
+
+
+def test_the_login_of_an_app_can_ask_everything(database_url: str) -> None:
+    async def prepare() -> None:
+        async with started(database_url):
+            pass
+
+    asyncio.run(prepare())
+    with app_login(database_url) as url:
+        result = doctor(url, "--json")
+        told = json.loads(result.stdout)
+
+        assert [one["code"] for one in told["findings"]] == ["no-engine"]
+        assert (result.exit_code, told["exit_code"], told["apps"]) == (1, 1, ["shop"])
+
+
+def test_missing_grants_are_named(database_url: str) -> None:
+    async def prepare() -> None:
+        async with started(database_url):
+            pass
+
+    async def take_away(url: str) -> None:
+        async with connected(database_url) as owner:
+            role = url.partition("://")[2].partition("@")[0]
+            await owner.execute(f"revoke insert on hotmesh.job from {role}")
+
+    asyncio.run(prepare())
+    with app_login(database_url) as url:
+        asyncio.run(take_away(url))
+        result = doctor(url)
+
+    assert result.exit_code == 2
+    assert "lacks insert on job" in result.stdout
+    assert "hotmesh migrate --grant app_" in result.stdout
+
+
+def test_without_tables_and_without_a_database(empty_database_url: str) -> None:
+    empty = doctor(empty_database_url)
+    nothing = doctor("postgresql://x@127.0.0.1:1/y")
+
+    assert (empty.exit_code, nothing.exit_code) == (2, 2)
+    assert "error schema: there are no hotmesh tables in namespace hotmesh" in empty.stdout
+    assert "error no-connection" in nothing.stdout
+
+
+def test_an_unknown_app_is_refused_with_those_that_there_are(database_url: str) -> None:
+    async def prepare() -> None:
+        async with started(database_url):
+            pass
+
+    asyncio.run(prepare())
+    result = doctor(database_url, "--app", "shpo")
+
+    assert result.exit_code == 2
+    assert "there is no app shpo; apps here: shop" in result.stderr

@@ -33,6 +33,7 @@ def explained(*obligations: Obligation, serves: bool = False, **more: Any) -> Ex
         "expires_at": None, "now": NOW, "topics": [], "records": [], "dead_letters": [], "rates": [],
         "number": sum(one.kind in ("work", "message", "child") for one in obligations),
         "obligations": list(obligations),
+        "gone": [],
     }  # fmt: skip
     return explanation("app", Situation(**(values | more)), None, lambda *_: serves, {})
 

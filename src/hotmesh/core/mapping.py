@@ -7,7 +7,6 @@ Nothing here changes a context or an expression. A result may share structure wi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from hotmesh.core.pipe.table import find_function
 from hotmesh.core.pipe.writes import Writes, apply_writes, compile_writes
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import Problem
+from hotmesh.nearest import nearest
 
 __all__ = [
     "ENVIRONMENT",
@@ -169,7 +169,7 @@ def _check_names(value: Any, pointer: str, known_roots: Collection[str]) -> Iter
 
 
 def _closest(root: str, known_roots: Collection[str]) -> str | None:
-    found = difflib.get_close_matches(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 1, 0.5)
+    found = nearest(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 0.5)
     return f"did you mean {{{found[0]}}}?" if found else None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from importlib.resources import files
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 from hotmesh.demo.handlers import IN_STOCK, PRICES, REFUSED_FROM, REVIEW_FROM
@@ -18,12 +18,12 @@ Order = dict[str, Any]
 
 def flow() -> str:
     """The YAML of the flow."""
-    return files("hotmesh.demo").joinpath("orders.yaml").read_text(encoding="utf-8")
+    return Path(__file__).with_name("orders.yaml").read_text(encoding="utf-8")
 
 
 def orders(count: int, run: str) -> list[Order]:
     """The first `count` orders of the file, which starts again when it ends, under ids that belong to this run."""
-    lines = files("hotmesh.demo").joinpath("orders.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = Path(__file__).with_name("orders.jsonl").read_text(encoding="utf-8").splitlines()
     found = [json.loads(line) for line in islice(cycle(lines), count)]
     return [{"id": f"{run}-{number:04d}", "run": run, **order} for number, order in enumerate(found, start=1)]
 

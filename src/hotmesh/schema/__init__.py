@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
 def graph_schema_text() -> str:
     """The schema as it is shipped (draft-07, which every YAML editor understands)."""
-    return files("hotmesh.schema").joinpath("graph.schema.json").read_text(encoding="utf-8")
+    return Path(__file__).with_name("graph.schema.json").read_text(encoding="utf-8")
 
 
 def graph_schema() -> dict[str, Any]:

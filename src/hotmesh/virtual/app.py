@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from hotmesh.errors import ConfigError
@@ -21,7 +21,7 @@ DEPLOYING: Final = 7301
 
 def document(app_id: str) -> str:
     """The app as YAML, under this id."""
-    return files("hotmesh.virtual").joinpath("app.yaml").read_text(encoding="utf-8").replace("APP", app_id)
+    return Path(__file__).with_name("app.yaml").read_text(encoding="utf-8").replace("APP", app_id)
 
 
 async def ensure_active(mesh: HotMesh, source: ConnectionSource) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from hotmesh.core.definition.graph import Document, SourceLocation
 from hotmesh.errors import Problem
+from hotmesh.nearest import nearest
 
 
 class Report:
@@ -63,7 +63,7 @@ def meant(word: str, known: Iterable[str]) -> str | None:
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A suggestion to write the known word that is most like this one; None if none is."""
     by_lower = {name.lower(): name for name in sorted(known)}
-    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    found = nearest(word.lower(), by_lower)
     return f'did you mean "{by_lower[found[0]]}"?' if found else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import tzinfo
-from email.utils import parsedate_tz
 from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import is_number, to_number
@@ -78,6 +77,9 @@ def _minus_zone(wall: int, zone: str) -> int | None:
 def _parse_mail_date(text: str, zone: tzinfo) -> int | None:
     if not re.search(r"[A-Za-z]{3}", text) or not re.search(r"[0-9]{4}", text):
         return None
+    # Few mappings read such dates, and the parser of mail takes as much memory as the whole of this package's core.
+    from email.utils import parsedate_tz
+
     try:
         # The text of a date ends in `GMT+0530 (India Standard Time)`, which is no form of RFC 2822.
         found = parsedate_tz(_COMMENT.sub("", _GMT.sub(r"\1", text)))

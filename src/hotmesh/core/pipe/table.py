@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from hotmesh.core.pipe import (
 )
 from hotmesh.core.pipe.function import Function, Functions, describe
 from hotmesh.errors import Problem
+from hotmesh.nearest import nearest
 
 DOMAINS: Final[Mapping[str, Functions]] = {
     "array": array.FUNCTIONS,
@@ -64,13 +64,11 @@ def find_function(cell: str, pointer: str) -> Function | Problem:
 def _closest(name: str, part: str, choices: Mapping[str, Any]) -> str | None:
     """The function or, failing that, the domain that the author may have meant."""
     found = (
-        difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
+        nearest(name, FUNCTIONS, 0.75)
         or [known for known in FUNCTIONS if known.rpartition(".")[2].lower() == part.lower()]
-        or [
-            f"{domain}.…" for domain in difflib.get_close_matches(part, choices, 1, 0.6) if choices is DOMAINS
-        ]
+        or [f"{domain}.…" for domain in nearest(part, choices) if choices is DOMAINS]
     )
     if not found and choices is not DOMAINS:
         domain = name.partition(".")[0]
-        found = [f"{domain}.{close}" for close in difflib.get_close_matches(part, choices, 1, 0.6)]
+        found = [f"{domain}.{close}" for close in nearest(part, choices)]
     return f"did you mean {{@{found[0]}}}?" if found else None

@@ -27,11 +27,9 @@ How a job passes through them: `start_job` or `commit_steps` → `claim_work` �
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 _SCHEMA = re.compile(r"\bmesh\.")
 
@@ -55,7 +53,7 @@ def literal(text: str) -> str:
 @cache
 def read(folder: str) -> dict[str, str]:
     """Name (without .sql) → text of every file below `migrations`, `functions` or `queries`, sorted by name."""
-    return collect(files(__name__).joinpath(folder))
+    return collect(Path(__file__).parent / folder)
 
 
 @cache
@@ -64,22 +62,14 @@ def query(name: str, schema: str) -> str:
     return bind(read("queries")[name], schema)
 
 
-def collect(folder: Traversable) -> dict[str, str]:
+def collect(folder: Path) -> dict[str, str]:
     """As `read`, of any folder. Raises ValueError if two files have one name: it would be chance which one is meant."""
     found: dict[str, str] = {}
-    for name, file in sorted(_files(folder), key=lambda pair: pair[0]):
-        if name in found:
-            raise ValueError(f"two files below {folder.name} are named {name}.sql")
-        found[name] = file.read_text(encoding="utf-8")
+    for file in sorted(folder.rglob("*.sql"), key=lambda file: file.stem):
+        if file.stem in found:
+            raise ValueError(f"two files below {folder.name} are named {file.name}")
+        found[file.stem] = file.read_text(encoding="utf-8")
     return found
-
-
-def _files(folder: Traversable) -> Iterator[tuple[str, Traversable]]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _files(entry)
-        elif entry.name.endswith(".sql"):
-            yield entry.name.removesuffix(".sql"), entry
 
 
 def checksum(*texts: str) -> str:

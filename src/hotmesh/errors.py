@@ -39,10 +39,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, Final
 
 from hotmesh.enums import Code
+from hotmesh.nearest import nearest
 
 
 class HotMeshError(Exception):
@@ -135,7 +135,7 @@ class AppNotFoundError(HotMeshError):
                 f"first ({here})"
             )
         else:
-            near = get_close_matches(app_id, others, 1)
+            near = nearest(app_id, others)
             hint = f", did you mean {near[0]}?" if near else ""
             text = f"there is no app {app_id}; {here}{hint}"
         super().__init__(text)
@@ -172,7 +172,7 @@ class TopicNotFoundError(HotMeshError):
         text = self.message
         if public and not hint:
             text += f"; no graph is started by it, there are: {', '.join(public[:MOST_NAMES])}"
-            near = get_close_matches(topic, public, 1)
+            near = nearest(topic, public)
             text += f" (did you mean {near[0]}?)" if near else ""
         super().__init__(text)
 

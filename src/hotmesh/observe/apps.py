@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Collection
-from difflib import get_close_matches
 from functools import partial
 from typing import Literal
 
 from hotmesh.core.definition.manifest import app_from_json
 from hotmesh.core.plan.compile import Plan, compile_app
 from hotmesh.errors import AppNotFoundError, VersionNotFoundError
+from hotmesh.nearest import nearest
 from hotmesh.observe.observer import Observer
 
 PlanOf = Callable[[str], Awaitable[Plan]]
@@ -43,9 +43,7 @@ async def unused(
     used = [row["topic"] for row in rows]
     if any(topic.startswith("{") for topic in used):
         return []
-    return [
-        (topic, next(iter(get_close_matches(topic, used, 1)), "")) for topic in topics if topic not in used
-    ]
+    return [(topic, next(iter(nearest(topic, used)), "")) for topic in topics if topic not in used]
 
 
 def deployed(observer: Observer, app_id: str) -> PlanOf:

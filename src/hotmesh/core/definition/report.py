@@ -56,7 +56,7 @@ def problem_at(location: SourceLocation, problem: Problem) -> Problem:
 def meant(word: str, known: Iterable[str]) -> str | None:
     """The known word of which this one is a misspelling beyond doubt."""
     by_lower = {name.lower(): name for name in sorted(known)}
-    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.75)
+    found = nearest(word.lower(), by_lower, 0.75)
     return by_lower[found[0]] if found else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -135,6 +136,51 @@ async def test_an_exhausted_pool_is_a_failed_connection(database_url: str) -> No
             match=r"no connection of the pool became free within 0\.05 s \(max_size=1\)",
         ):
             await ConnectionSource(pool).connect(timeout=0.05)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), SystemExit(1), GeneratorExit(), RuntimeError("no")]
+)
+async def test_whatever_a_function_that_connects_raises_there_is_no_connection(
+    database_url: str, error: BaseException
+) -> None:
+    """Once it has worked; at first, a mistake in it is shown as it is. What it leaves in its task is none of ours."""
+    failing = False
+
+    async def connects() -> asyncpg.Connection:
+        task = asyncio.current_task()
+        assert task is not None
+        if failing:
+            raise error
+        found = await asyncpg.connect(database_url)
+        task.cancel()
+        return found
+
+    source = ConnectionSource(connects)
+    for _ in range(2):
+        connection = await source.connect()
+        assert await connection.fetchval("select 1") == 1
+        await source.release(connection)
+    failing = True
+    with pytest.raises(ConnectionFailedError, match=f"function that connects raised {type(error).__name__}"):
+        await source.connect()
+
+
+async def test_a_connection_that_is_made_too_late_is_closed(database_url: str) -> None:
+    made: list[asyncpg.Connection] = []
+    release = asyncio.Event()
+
+    async def connects() -> asyncpg.Connection:
+        with contextlib.suppress(asyncio.CancelledError):
+            await release.wait()
+        await release.wait()
+        made.append(await asyncpg.connect(database_url))
+        return made[0]
+
+    with pytest.raises(ConnectionFailedError):
+        await ConnectionSource(connects).connect(timeout=0.05)
+    release.set()
+    await eventually(lambda: made and made[0].is_closed())
 
 
 # -- what cannot be reached ----------------------------------------------------------------------------------

@@ -112,7 +112,10 @@ def _dumps_plain(value: Json) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except BaseException:  # noqa: BLE001 - even that is the users' code
+        return type(error).__name__
 
 
 CLEAR: Final = Payload()

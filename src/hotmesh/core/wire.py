@@ -132,7 +132,7 @@ def _is_surely_finite(value: Any) -> bool:
 def _words(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - even that is code of users
+    except BaseException:  # noqa: BLE001 - even that is code of users
         return type(error).__name__
 
 

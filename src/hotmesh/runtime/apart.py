@@ -5,7 +5,7 @@ it, so none can be cancelled or ended by it. What it sets in its context (tenant
 
     runs ── it returns or raises ──────────────────────────────────────► over
     runs ── `cut_off`: one cancel ──► cleans up ── it returns or raises ► over
-                                      cleans up ── `CLEANING_UP` passed ► left: it is on its own, and nobody waits for it
+                                      cleans up ── `cleaning_up` passed ► left: it is on its own, and nobody waits for it
 
 What is left may end later, or never. It is no longer among the tasks of the event loop, so that the end of a program
 (`asyncio.run`) does not wait for it.
@@ -33,9 +33,6 @@ from hotmesh.runtime.tracebacks import is_users, stack_text
 
 logger = logging.getLogger("hotmesh")
 
-CLEANING_UP: Final = 5.0
-"""Seconds that code which was cancelled may take for what it does in `finally`; then it is left."""
-
 AsyncFunction = Callable[..., Awaitable[Any]]
 
 UNSET: Final = object()
@@ -45,9 +42,22 @@ UNSET: Final = object()
 class Apart:
     """One call of users' code. `value` or `error` is its outcome as soon as it is `over` or `left`."""
 
-    __slots__ = ("_patience", "_task", "_waiting", "cut", "error", "interrupted", "left", "thread", "value")
+    __slots__ = (
+        "_cleaning_up",
+        "_patience",
+        "_task",
+        "_waiting",
+        "cut",
+        "error",
+        "interrupted",
+        "left",
+        "thread",
+        "value",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, cleaning_up: float) -> None:
+        """`cleaning_up`: seconds that it may take, once it was cancelled, for what it does in `finally`; then it is left."""
+        self._cleaning_up = cleaning_up
         self.value: Any = UNSET
         self.error: BaseException | None = None
         self.cut = False
@@ -80,7 +90,7 @@ class Apart:
         if not (by_force and task.cancelling()):
             # Else `asyncio.run` has cancelled all tasks, this one, too: once more, and it could not clean up.
             task.cancel()
-        self._patience = asyncio.get_running_loop().call_later(CLEANING_UP, self._leave)
+        self._patience = asyncio.get_running_loop().call_later(self._cleaning_up, self._leave)
 
     async def wait(self) -> None:
         """Wait until it is over. If whoever waits is cancelled, it is cut off, and may clean up before that goes on."""
@@ -166,8 +176,8 @@ class _Left(Apart):
 
     __slots__ = ("what",)
 
-    def __init__(self, what: str) -> None:
-        super().__init__()
+    def __init__(self, what: str, cleaning_up: float) -> None:
+        super().__init__(cleaning_up)
         self.what = what
 
     def on_left(self) -> None:
@@ -193,13 +203,17 @@ def _let_go(task: asyncio.Task[None]) -> None:
 
 
 async def call_apart(
-    function: Callable[..., Any], *arguments: Any, what: str, threads: Threads | None = None
+    function: Callable[..., Any],
+    *arguments: Any,
+    what: str,
+    cleaning_up: float,
+    threads: Threads | None = None,
 ) -> BaseException | None:
     """Call users' code, and wait for it; what it raised, if it did. `threads`: call it in one of these.
 
-    Cancelled, it cancels the call, and gives it time to clean up; what does not end then is logged as `what`.
+    Cancelled, it cancels the call, and gives it `cleaning_up` seconds to end; what does not is logged as `what`.
     """
-    call = _Left(what)
+    call = _Left(what, cleaning_up)
     call.start(what, copy_context(), partial(called, threads=threads), function, *arguments)
     await call.wait()
     return call.error

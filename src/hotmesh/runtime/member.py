@@ -86,7 +86,14 @@ class Member:
         self.events = (
             None
             if options.events is None
-            else Events(options.events, options.namespace, options.app_id, guid, self.database)
+            else Events(
+                options.events,
+                options.namespace,
+                options.app_id,
+                guid,
+                self.database,
+                settings.cleaning_up,
+            )
         )
         self.metrics = Metrics()
         self.surroundings = Surroundings(
@@ -112,7 +119,7 @@ class Member:
             longest_pause=settings.reconnect_max,
             limits=limits.listener,
         )
-        self.subscribers = Subscribers(self.database, guid, limits.subscribers)
+        self.subscribers = Subscribers(self.database, guid, limits.subscribers, settings.cleaning_up)
         self.callers = Callers(self.listener, self._output_or_none)
         self.publisher = ResultPublisher(
             self.database, guid, self.listener, settings.notify_limit, self.callers, self.subscribers

@@ -11,6 +11,7 @@ from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.definition.grammar import STATUSES
 from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import ConfigError, PayloadError
+from hotmesh.runtime.tracebacks import in_words
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -169,7 +170,7 @@ def _plain(result: Any) -> Any:
     except Exception as error:
         raise PayloadError(
             f"the callback returned {type(result).__name__}, which cannot be converted at $: "
-            f"{type(error).__name__}: {error}"
+            f"{in_words(error)}"
         ) from error
 
 

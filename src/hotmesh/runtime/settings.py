@@ -36,6 +36,8 @@ class Settings:
     """Longest time between two looks for work of other processes, when no notification arrives."""
     grace: float = 10.0
     """How long `stop` waits for running callbacks."""
+    cleaning_up: float = 5.0
+    """How long a callback that was cut off may take to end; then nobody waits for it."""
     reconnect_max: float = 5.0
     connect_timeout: float = 30.0
     batch: int = 100

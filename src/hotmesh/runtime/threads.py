@@ -20,9 +20,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import anyio
-from anyio._backends._asyncio import AsyncIOBackend
-from anyio._core._eventloop import claim_worker_thread, threadlocals
 
+from hotmesh.runtime.anyio_threads import belonging_to, cut_off_with
 from hotmesh.runtime.tracebacks import stack_text
 
 
@@ -58,13 +57,11 @@ class ThreadCall:
 
     def perform(self) -> None:
         """In the thread: call the function."""
-        threadlocals.current_cancel_scope = self.scope
-        try:
-            self.value = self._context.run(self._function, *self._arguments)
-        except BaseException as error:  # noqa: BLE001 - the users' code may raise anything
-            self.error = error
-        finally:
-            del threadlocals.current_cancel_scope
+        with cut_off_with(self.scope):
+            try:
+                self.value = self._context.run(self._function, *self._arguments)
+            except BaseException as error:  # noqa: BLE001 - the users' code may raise anything
+                self.error = error
 
     def stack(self) -> str:
         """Where the thread stands, as text."""
@@ -109,22 +106,32 @@ class Threads:
         return call.value
 
     async def _take(self) -> _Thread:
-        while not self._idle and self._count >= self._most:
-            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(free)
+        while True:
+            await self._turn()
+            if self._idle:
+                return self._idle.pop()
+            self._count += 1
             try:
-                await free
-            except asyncio.CancelledError:
-                if free.done() and not free.cancelled():
-                    self._wake()  # it was this one's turn
-                raise
-        if self._idle:
-            return self._idle.pop()
-        self._count += 1
+                return _Thread(self, self._name)
+            except BaseException as error:
+                self._count -= 1
+                if not isinstance(error, RuntimeError) or not self._count:
+                    raise
+                # The system has no room for a further thread, which is nobody's fault here: there will be one of ours.
+                await self._one_free()
+
+    async def _turn(self) -> None:
+        while not self._idle and self._count >= self._most:
+            await self._one_free()
+
+    async def _one_free(self) -> None:
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
         try:
-            return _Thread(self, self._name)
-        except BaseException:
-            self._count -= 1
+            await free
+        except asyncio.CancelledError:
+            if free.done() and not free.cancelled():
+                self._wake()  # it was this one's turn
             raise
 
     def returned(self, thread: _Thread, call: ThreadCall) -> None:
@@ -174,7 +181,7 @@ class _Thread:
         self._calls.put(None)
 
     def _serve(self) -> None:
-        with claim_worker_thread(AsyncIOBackend, self._loop):
+        with belonging_to(self._loop):
             while (call := self._calls.get()) is not None:
                 call.perform()
                 try:

@@ -47,7 +47,7 @@ def words_of(error: BaseException) -> str:
     """What an exception says, as text that can be stored; empty if it says nothing, or cannot."""
     try:
         words = str(error)
-    except Exception:  # noqa: BLE001 - even that is the users' code
+    except BaseException:  # noqa: BLE001 - even that is the users' code
         return ""
     return words[:LONGEST_WORDS].encode("utf-8", "replace").decode()
 
@@ -69,7 +69,7 @@ def _can_be_written(error: BaseException) -> bool:
         notes = getattr(error, "__notes__", ())
         for note in notes:
             note.encode()
-    except Exception:  # noqa: BLE001 - even that is the users' code
+    except BaseException:  # noqa: BLE001 - even that is the users' code
         return False
     return len(words) <= LONGEST_WORDS
 

@@ -16,7 +16,6 @@ import pytest
 
 from harness import eventually
 from hotmesh import HotMesh
-from hotmesh.runtime import apart
 
 pytestmark = pytest.mark.anyio
 
@@ -43,10 +42,12 @@ KINDS = ["subscriber", "quorum listener", "event sink"]
 
 
 @asynccontextmanager
-async def told(url: str, kind: str, *callbacks: Callable[..., Any]) -> AsyncIterator[HotMesh]:
+async def told(
+    url: str, kind: str, *callbacks: Callable[..., Any], **settings: float
+) -> AsyncIterator[HotMesh]:
     """An instance with these callbacks, of which an event sink is but one."""
     sink = callbacks[0] if kind == "event sink" else None
-    async with HotMesh.init(APP, connection=url, events=sink) as mesh:
+    async with HotMesh.init(APP, connection=url, events=sink, settings=settings) as mesh:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         for callback in callbacks:
@@ -168,9 +169,8 @@ async def test_each_call_has_a_context_and_data_of_its_own(database_url: str, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_one_that_swallows_its_cancellation_is_left(
-    database_url: str, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database_url: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(apart, "CLEANING_UP", 0.1)
     release, inside = asyncio.Event(), asyncio.Event()
 
     async def stubborn(*_: Any) -> None:
@@ -181,7 +181,7 @@ async def test_one_that_swallows_its_cancellation_is_left(
             except asyncio.CancelledError:
                 continue
 
-    async with told(database_url, kind, stubborn) as mesh:
+    async with told(database_url, kind, stubborn, cleaning_up=0.1) as mesh:
         await tell(mesh, kind)
         await asyncio.wait_for(inside.wait(), 5)
         began = time.monotonic()

@@ -18,7 +18,6 @@ import pytest
 
 from harness import connected, eventually, one_worker, settled
 from hotmesh import HotMesh, JobError, PayloadError, StreamData, Worker
-from hotmesh.runtime import apart
 from memory_queue import Workshop, row
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +113,31 @@ async def raises_a_base(_: StreamData) -> None:
     raise BaseException("of all")
 
 
+class _Odd(Exception):
+    """One of which nothing can be asked."""
+
+    @property
+    def code(self) -> int:
+        raise SystemExit(1)
+
+    def __str__(self) -> str:
+        raise asyncio.CancelledError
+
+    __repr__ = __str__
+
+
+async def raises_what_cannot_say_what_it_is(_: StreamData) -> None:
+    raise _Odd
+
+
+async def raises_an_exit_with_an_odd_code(_: StreamData) -> None:
+    raise SystemExit(_Odd())
+
+
+async def raises_a_group_of_all_that(_: StreamData) -> None:
+    raise BaseExceptionGroup("all", [_Odd(), SystemExit(1), asyncio.CancelledError(), GeneratorExit()])
+
+
 RETURN: list[Hostile] = [
     cancels_itself_and_returns,
     handles_its_own_cancellation,
@@ -131,6 +155,9 @@ RAISE: list[Hostile] = [
     raises_generator_exit,
     raises_stop,
     raises_a_base,
+    raises_what_cannot_say_what_it_is,
+    raises_an_exit_with_an_odd_code,
+    raises_a_group_of_all_that,
 ]
 
 
@@ -424,17 +451,15 @@ class Stubborn:
         return {"y": 1}
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "CLEANING_UP", 0.1)
+IMPATIENT = {"cleaning_up": 0.1}
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_stop_leaves_a_callback_that_does_not_end(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stubborn = Stubborn()
-    async with HotMesh.init(APP, connection=database_url, workers=[Worker("w", stubborn)]) as mesh:
+    workers = [Worker("w", stubborn)]
+    async with HotMesh.init(APP, connection=database_url, workers=workers, settings=IMPATIENT) as mesh:
         await mesh.deploy(one_worker(APP))
         await mesh.activate("1")
         job_id = await mesh.pub("one", {"x": 1})
@@ -455,10 +480,9 @@ async def test_stop_leaves_a_callback_that_does_not_end(
     stubborn.release.set()
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_callback_that_does_not_end_keeps_its_slot_until_it_does() -> None:
     stubborn = Stubborn()
-    shop = Workshop(stubborn, slots=1, timeout=0.05)
+    shop = Workshop(stubborn, slots=1, timeout=0.05, settings=IMPATIENT)
     async with shop.working():
         shop.take(row(1))
         await shop.idle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from collections.abc import Mapping
@@ -293,17 +294,26 @@ class ConnectionSource:
         return connection
 
     async def _made_by(self, factory: Factory) -> Driver:
-        """What the users' function makes. It may raise anything; once it has worked, that says that there is no connection."""
+        """What the users' function makes. It may raise anything; once it has worked, that says that there is no connection.
+
+        It is called in a task of its own: what it cancels, or leaves there, is nothing of ours.
+        """
+        attempt = _Attempt(factory)
+        making = asyncio.ensure_future(attempt.make())
         try:
-            return await _made(factory)
-        except (OSError, HotMeshError, *DRIVER_ERRORS):
+            await asyncio.wait([making])
+        except asyncio.CancelledError:
+            making.cancel()
+            making.add_done_callback(lambda _: attempt.give_up())
             raise
-        except Exception as error:
-            if not self.reached:
-                raise  # a mistake in it is shown as it is
-            raise ConnectionFailedError(
-                f"the function that connects raised {type(error).__name__}: {error}"
-            ) from error
+        if attempt.made is not None:
+            return attempt.made
+        found = attempt.error
+        if isinstance(found, (OSError, HotMeshError, KeyboardInterrupt, *DRIVER_ERRORS)) or not self.reached:
+            raise found  # a mistake in it is shown as it is
+        raise ConnectionFailedError(
+            f"the function that connects raised {type(found).__name__}: {_words(found)}"
+        ) from found
 
     def _arguments(self, timeout: float) -> dict[str, Any]:
         options = {"timeout": timeout, **self._options}
@@ -345,6 +355,33 @@ class ConnectionSource:
             except BaseException:
                 terminate(connection)
                 raise
+
+
+class _Attempt:
+    """One call of a function of the users'. What comes of it is kept here: its task may end as cancelled in any case."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+        self.made: Driver | None = None
+        self.error: BaseException = asyncio.CancelledError()
+
+    async def make(self) -> None:
+        try:
+            self.made = await _made(self._factory)
+        except BaseException as error:  # noqa: BLE001 - no `SystemExit` of its own ends the event loop
+            self.error = error
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        if self.made is not None:
+            terminate(self.made)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - even that is code of users
+        return ""
 
 
 async def _made(factory: Factory) -> Driver:

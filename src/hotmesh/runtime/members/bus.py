@@ -165,7 +165,13 @@ class Bus:
             calls, self._calls = self._calls, []
             for callback, channel, message in calls:
                 # Each gets a message of its own, in a task and a context of its own.
-                error = await call_apart(callback, channel, to_builtins(message), what="a quorum subscriber")
+                error = await call_apart(
+                    callback,
+                    channel,
+                    to_builtins(message),
+                    what="a quorum subscriber",
+                    cleaning_up=self._settings.cleaning_up,
+                )
                 if error is not None:
                     logger.error(
                         "quorum subscriber raised",

@@ -76,10 +76,12 @@ class Subscription:
 class Subscribers:
     """All subscriptions of an instance. `run` keeps their rows alive."""
 
-    def __init__(self, database: Database, member: str, limits: SubscriberLimits) -> None:
+    def __init__(self, database: Database, member: str, limits: SubscriberLimits, cleaning_up: float) -> None:
+        """`cleaning_up`: seconds that a callback may take when it was cancelled."""
         self._database = database
         self._member = member
         self._limits = limits
+        self._cleaning_up = cleaning_up
         self._exact: dict[str, list[Subscription]] = {}
         self._patterns: dict[str, list[Subscription]] = {}
         self._told: OrderedDict[str, int] = OrderedDict()
@@ -203,12 +205,14 @@ class Subscribers:
         if inspect.iscoroutinefunction(subscription.callback):
             topic, metadata, text = subscription.queue.popleft()
             output = JobOutput(dict(metadata), loads(text))
-            error = await call_apart(subscription.callback, topic, output, what=what)
+            error = await call_apart(
+                subscription.callback, topic, output, what=what, cleaning_up=self._cleaning_up
+            )
             if error is not None:
                 _raised(topic, error)
             return
-        told = _ToldInThread(subscription, asyncio.get_running_loop(), what)
-        error = await call_apart(told.tell, what=what, threads=self._threads)
+        told = _ToldInThread(subscription, asyncio.get_running_loop(), what, self._cleaning_up)
+        error = await call_apart(told.tell, what=what, cleaning_up=self._cleaning_up, threads=self._threads)
         if error is not None:
             _raised(subscription.topic, error)
 
@@ -276,10 +280,13 @@ def _check(topic: str, callback: Subscriber) -> None:
 class _ToldInThread:
     """A plain function, told in a thread all that waits by then, so that a busy topic does not change threads for each message."""
 
-    def __init__(self, subscription: Subscription, loop: asyncio.AbstractEventLoop, what: str) -> None:
+    def __init__(
+        self, subscription: Subscription, loop: asyncio.AbstractEventLoop, what: str, cleaning_up: float
+    ) -> None:
         self._subscription = subscription
         self._loop = loop
         self._what = what
+        self._cleaning_up = cleaning_up
 
     def tell(self) -> None:
         """In the thread."""
@@ -298,7 +305,7 @@ class _ToldInThread:
     def _call(self, topic: str, output: JobOutput) -> None:
         result = self._subscription.callback(topic, output)
         if result is not None and inspect.isawaitable(result):
-            waits = call_apart(_awaited, result, what=self._what)
+            waits = call_apart(_awaited, result, what=self._what, cleaning_up=self._cleaning_up)
             error = asyncio.run_coroutine_threadsafe(waits, self._loop).result()
             if error is not None:
                 _raised(topic, error)

@@ -81,13 +81,23 @@ class Events:
     Coroutine functions are called on the event loop, plain ones in a thread, so that one that blocks holds up nothing.
     """
 
-    def __init__(self, sink: EventSink, namespace: str, app_id: str, guid: str, database: Database) -> None:
+    def __init__(
+        self,
+        sink: EventSink,
+        namespace: str,
+        app_id: str,
+        guid: str,
+        database: Database,
+        cleaning_up: float,
+    ) -> None:
+        """`cleaning_up`: seconds that the sink may take when it was cancelled."""
         self._publish = publisher(sink)
         self._threads = None if _is_asynchronous(self._publish) else Threads(1, "event sink")
         self._namespace = namespace
         self._app_id = app_id
         self._guid = guid
         self._database = database
+        self._cleaning_up = cleaning_up
         self._queue: deque[SystemEvent] = deque()
         self._dropped = 0
         self._wake = Flag()
@@ -182,7 +192,13 @@ class Events:
     async def _tell(self, event: SystemEvent) -> None:
         own = replace(event, data=to_builtins(event.data))
         # A thread that hangs is left behind when the instance stops.
-        error = await call_apart(self._publish, own, what="the event sink", threads=self._threads)
+        error = await call_apart(
+            self._publish,
+            own,
+            what="the event sink",
+            cleaning_up=self._cleaning_up,
+            threads=self._threads,
+        )
         if error is not None:
             logger.error(
                 "event sink raised",

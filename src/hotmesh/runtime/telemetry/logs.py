@@ -3,6 +3,8 @@
 The message of a record says its facts, too, so that an ordinary formatter shows them: `events could not be handled (job H…,
 activity charge): KeyError: 'x'`. The event alone stands in `event`. Every record of an instance's own tasks has its `app_id` and `guid`, so that the lines of several instances in one
 process can be told apart. An instance may have a logger and a level of its own.
+
+Handlers, filters and formatters are code of users: what they raise loses the record, and ends nothing of ours.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
-from hotmesh.runtime.tracebacks import in_words
+from hotmesh.runtime.apart import is_interrupt
+from hotmesh.runtime.tracebacks import in_words, words_of
 
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 
@@ -59,6 +63,73 @@ class LogContext:
 
 
 _instance: ContextVar[LogContext | None] = ContextVar("hotmesh_instance", default=None)
+
+
+class _Guarded(logging.Logger):
+    """A logger on which no call raises, whatever the handlers, filters and record factories of users do."""
+
+    def makeRecord(  # noqa: N802 - as logging has it
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        facts = args, exc_info, func
+        try:
+            # The facts are added here: logging itself raises if a factory of the program's has attributes of these names.
+            record = super().makeRecord(name, level, fn, lno, msg, *facts, None, sinfo)
+        except BaseException as error:  # noqa: BLE001 - code of users may raise anything
+            _lost(self.name, error)
+            record = logging.LogRecord(name, level, fn, lno, msg, *facts, sinfo)
+        record.__dict__.update(extra or {})
+        return record
+
+    def handle(self, record: logging.LogRecord) -> None:
+        try:
+            super().handle(record)
+        except BaseException as error:  # noqa: BLE001 - code of users may raise anything
+            _lost(self.name, error)
+
+
+def _lost(name: str, error: BaseException) -> None:
+    """Say, once for each kind of error, that code of users has raised instead of logging; a Ctrl-C goes on its way."""
+    if is_interrupt(error):
+        raise error
+    kind = f"{name} {type(error).__name__}"
+    if kind in _told or not logging.raiseExceptions or sys.stderr is None:
+        return
+    _told.add(kind)
+    with suppress(Exception):
+        print(
+            f"hotmesh: a log record of {name} was lost, or is incomplete: a handler, filter or record factory raised "
+            f"{in_words(error)}; this is said once",
+            file=sys.stderr,
+        )
+
+
+_told: set[str] = set()
+"""Logger and kind of error of what was said."""
+
+
+def guard_loggers() -> None:
+    """Let no log call of the library raise."""
+    for found in map(logging.getLogger, LOGGERS):
+        if not isinstance(found, _Guarded):
+            # The program may have asked for it before, and have a class of its own for loggers.
+            kind = type(found)
+            found.__class__ = (
+                _Guarded if kind is logging.Logger else type(kind.__name__, (_Guarded, kind), {})
+            )
+
+
+guard_loggers()
 
 
 def log_as(log_context: LogContext) -> None:
@@ -111,8 +182,8 @@ def tell_facts(record: logging.LogRecord) -> None:
         error = in_words(record.exc_info[1])
     told = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in facts.items()]
     text = event + (f" ({', '.join(told)})" if told else "") + (f": {error}" if error else "")
-    # As text and not as a format: what the facts say may have percent signs.
-    record.msg, record.args = "%s", (text,)
+    # As text and not as a format: what the facts say may have percent signs. Half of a surrogate pair could not be written.
+    record.msg, record.args = "%s", (text.encode("utf-8", "replace").decode(),)
 
 
 _WORDS: Final = {"job_id": "job", "activity_id": "activity"}
@@ -162,7 +233,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             stack = "".join(traceback.format_exception(error))
-            found["error"] = {"message": str(error) or type(error).__name__, "stack": stack}
+            found["error"] = {"message": words_of(error) or type(error).__name__, "stack": stack}
         return json.dumps(found, default=str, ensure_ascii=False)
 
 

@@ -117,14 +117,18 @@ class SpanRecorder:
 
     def record(self, step: Step) -> None:
         """The step has committed: record its spans. What goes wrong with that is logged, and harms nothing."""
-        tracer = self._find()
-        if tracer is None or self._steps is None:
+        if not step.spans:
             return
         now = time.time_ns()
         for span in step.spans:
             try:
+                if self._find() is None or self._steps is None:
+                    return
                 self._record(self._steps, span, now)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Span processors are code of users, and may raise anything.
                 logger.error("span could not be recorded", extra={"span": span.name}, exc_info=error)
                 return
 

@@ -93,12 +93,13 @@ def raised(error: BaseException) -> Response:
     """The answer of a callback that has raised this; its traceback has the frames of users from now on, and no others."""
     try:
         code = getattr(error, "code", None)
-        message = str(error) or type(error).__name__
+        if isinstance(error, SystemExit):
+            code, message = None, f"the callback raised SystemExit({code!r})"
+        else:
+            message = str(error) or type(error).__name__
         stack = "".join(traceback.format_exception(users_only(error)))
-    except Exception:  # noqa: BLE001 - even that is the users' code
+    except BaseException:  # noqa: BLE001 - even that is the users' code
         code, message, stack = None, type(error).__name__, ""
-    if isinstance(error, SystemExit):
-        code, message = None, f"the callback raised SystemExit({error.code!r})"
     if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
         code = 500
     kind = _storable(type(error).__qualname__)[:LONGEST_TYPE]

@@ -1,7 +1,7 @@
 """Runs callbacks: work that has a slot is handed to its callback, in a task and a context of its own, and leaves an outcome.
 
 Work that cannot start any more is given back. A callback is cut off by the timeout of its worker, by `stop`, or because it has
-run longer than any may: it is cancelled once, and has `CLEANING_UP` seconds to end by itself. What it returns until then counts;
+run longer than any may: it is cancelled once, and has `cleaning_up` seconds to end by itself. What it returns until then counts;
 what it raises does not, since it was told to end. One that does not end is *left*: its outcome is decided without it.
 
 A slot is free when its callback is over, and not before: one that was left, or goes on in its thread, keeps the slot, so that
@@ -42,8 +42,10 @@ class _Run(Apart):
 
     __slots__ = ("callbacks", "reason", "served", "since", "timer", "work")
 
-    def __init__(self, callbacks: Callbacks, served: ServedWorker, work: HeldWork) -> None:
-        super().__init__()
+    def __init__(
+        self, callbacks: Callbacks, served: ServedWorker, work: HeldWork, cleaning_up: float
+    ) -> None:
+        super().__init__(cleaning_up)
         self.callbacks = callbacks
         self.served = served
         self.work = work
@@ -173,7 +175,7 @@ class Callbacks:
         if served.pace is not None:
             served.pace.started()
             self._served.open_next(served, served.pace)
-        run = _Run(self, served, work)
+        run = _Run(self, served, work, self._settings.cleaning_up)
         self._running.add(run)
         run.start(served.name, context, self._call, served, work)
         if served.timeout is not None:
@@ -193,6 +195,13 @@ class Callbacks:
         if run.left:
             self._free(run)
             return
+        self._decided(run)
+
+    def left(self, run: _Run) -> None:
+        """A callback does not end, although it was cut off."""
+        self._decided(run)
+
+    def _decided(self, run: _Run) -> None:
         self._running.discard(run)
         try:
             self._finish(run)
@@ -204,11 +213,6 @@ class Callbacks:
                 exc_info=error,
             )
             self._leases.release(run.work.key)
-
-    def left(self, run: _Run) -> None:
-        """A callback does not end, although it was cut off."""
-        self._running.discard(run)
-        self._finish(run)
 
     def _finish(self, run: _Run) -> None:
         """The outcome of a callback is decided: its answer is on its way, and its slot free if nothing of it goes on."""

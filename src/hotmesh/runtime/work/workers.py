@@ -191,7 +191,7 @@ class Workers:
         with anyio.move_on_after(grace):
             await self._until_idle()
         self._callbacks.cut_off_all()
-        # They may clean up; what does not end by itself is left after `CLEANING_UP`.
+        # They may clean up; what does not end by itself is left after `cleaning_up`.
         await self._callbacks.until_over()
         with anyio.move_on_after(1.0):
             await self._until_idle()

@@ -46,7 +46,7 @@ format: $(VENV)/.installed-dev ## format the code, and repair what can be repair
 bench: $(VENV)/.installed-dev ## measure, side by side with another engine
 	@$(BIN)/python bench/run.py $(ARGS)
 
-soak: $(VENV)/.installed-dev ## kill, stop, throttle and restart everything at random for minutes, and look for what got lost
+soak: $(VENV)/.installed-dev ## kill, stop and restart everything, and run hostile callbacks, at random for minutes, and look for what got lost
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 newest: ## run the tests on the newest versions that pyproject.toml allows, in an environment of its own

@@ -1,6 +1,7 @@
-"""Drills and chaos for minutes: `python -m tests.soak --minutes 6 --seed 7`; 1 is returned if a promise was broken.
+"""Drills, chaos and hostilities for minutes: `python -m tests.soak --minutes 6 --seed 7`; 1 is returned if a promise was broken.
 
-A drill kills the processes of one app, and Postgres with them; the chaos does all that can be done to two apps at once.
+A drill kills the processes of one app, and Postgres with them; the chaos does all that can be done to two apps at once; in the
+hostile part callbacks, subscribers, sinks and log handlers do all that code of users can do to the instances that call it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "crash")]
 
 import chaos  # noqa: E402 - it lies beside this
 import drill  # noqa: E402 - it lies beside the crash test
+import hostilities  # noqa: E402 - it lies beside this
+from fleet import durable_postgres  # noqa: E402 - it lies beside the crash test
 
 RESULTS = HERE.parent.parent / "bench" / "results"
 
@@ -35,6 +38,8 @@ RATE = 30.0
 """Jobs created per second while nothing is dead."""
 
 
+PARTS = ("drill", "chaos", "hostile")
+
 CHAOS_RATE = 10.0
 """Jobs created per second in each app of the chaos; each is thirteen activities and three further jobs."""
 
@@ -42,27 +47,32 @@ CHAOS_RATE = 10.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=6.0, help="how long (default: 6), half of it for each"
+        "--minutes", type=float, default=6.0, help="how long (default: 6), a third of it for each"
     )
     parser.add_argument("--seed", type=int, default=None, help="of what happens, and when")
-    parser.add_argument("--only", choices=("drill", "chaos"), help="one of them, for the whole time")
+    parser.add_argument("--only", choices=PARTS, help="one of them, for the whole time")
     parser.add_argument("--record", action="store_true", help="write the figures to bench/results")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
-    seconds = options.minutes * 60 / (1 if options.only else 2)
+    parts = (options.only,) if options.only else PARTS
+    seconds = options.minutes * 60 / len(parts)
     found: dict[str, Any] = {}
     problems: list[str] = []
-    if options.only != "chaos":
+    if "drill" in parts:
         reports = asyncio.run(_soak(seconds, seed))
         total = _total(reports, seed)
         print(drill_line(total), flush=True)
         problems += total.problems
         found |= {"total": asdict(total), "rounds": [asdict(report) for report in reports]}
-    if options.only != "drill":
+    if "chaos" in parts:
         storm = asyncio.run(_chaos(seconds, seed))
         print(f"chaos: {storm.summary()}", *storm.problems, sep="\n  ", flush=True)
         problems += storm.problems
         found["chaos"] = asdict(replace(storm, did=dict(storm.did)))
+    if "hostile" in parts:
+        plays = asyncio.run(_hostile(seconds, seed))
+        problems += [problem for play in plays for problem in play.problems]
+        found["hostile"] = [asdict(play) for play in plays]
     if options.record:
         print(f"recorded in {_record(found, options.minutes)}")
     return 1 if problems else 0
@@ -78,6 +88,24 @@ async def _chaos(seconds: float, seed: int) -> chaos.ChaosReport:
     else:
         shutil.rmtree(directory, ignore_errors=True)
     return report
+
+
+async def _hostile(seconds: float, seed: int) -> list[hostilities.HostileReport]:
+    """Rounds as those of the drills, each with a process, a database and a seed of its own."""
+    ends = time.monotonic() + seconds
+    reports: list[hostilities.HostileReport] = []
+    directory = _directory()
+    try:
+        while (left := ends - time.monotonic()) > 5 or not reports:
+            number = len(reports)
+            async with durable_postgres(directory / str(number)) as (_, url):
+                lasting = max(3.0, min(ROUND, left - 10))
+                report = await asyncio.to_thread(hostilities.play, url, lasting, seed + number)
+            reports.append(report)
+            print(f"hostile: {report.summary()}", *report.problems, sep="\n  ", flush=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return reports
 
 
 async def _soak(seconds: float, seed: int) -> list[drill.Report]:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError
+from hotmesh.interrupts import is_interrupt
 
 ENCODED: Final = "hotmesh.codec:"
 PLAIN: Final = "hotmesh.plain:"
@@ -50,9 +51,9 @@ class Payload:
             encoded = self.codec.encode(dumps_text(value))
             if isinstance(encoded, str):
                 encoded.encode()  # it may have half of a surrogate pair
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             # `sys.exit()` in a codec ends no engine, and nobody can be cancelled in here.
             raise CodecError(f"the codec could not encode a value: {_words(error)}") from error
         if not isinstance(encoded, str):
@@ -81,9 +82,11 @@ class Payload:
             )
         try:
             return loads(self.codec.decode(value[len(ENCODED) :]))
-        except (CodecError, KeyboardInterrupt):
+        except CodecError:
             raise
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise CodecError(f"the codec could not decode a stored value: {_words(error)}") from error
 
 

@@ -17,17 +17,16 @@ import asyncio
 import ctypes
 import inspect
 import logging
-import signal
-import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from functools import partial
-from types import CodeType, FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 import anyio
 
+from hotmesh.interrupts import is_interrupt
 from hotmesh.runtime.threads import Abandoned, ThreadCall, Threads
 from hotmesh.runtime.tracebacks import is_users, stack_text
 
@@ -234,32 +233,6 @@ def log_left(what: str, call: Apart, **facts: Any) -> None:
         f"\n{stack}" if stack else "a place that cannot be seen",
         extra={**facts, "stack": stack},
     )
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether it is a Ctrl-C that came while users' code was running, and nothing that this code raised by itself."""
-    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
-        return False
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):
-        return False
-    code = _code_of(handler)
-    return code is None or any(frame.f_code is code for frame in _frames(error.__traceback__))
-
-
-def _code_of(handler: Any) -> CodeType | None:
-    """Of what a handler consists; None of one that leaves no frame, as Python's own."""
-    handler = getattr(handler, "func", handler)  # `asyncio.run` has a partial
-    found = getattr(getattr(handler, "__func__", handler), "__code__", None)
-    return found if isinstance(found, CodeType) else None
-
-
-def _frames(found: TracebackType | None) -> list[FrameType]:
-    frames = []
-    while found is not None:
-        frames.append(found.tb_frame)
-        found = found.tb_next
-    return frames
 
 
 def _stack_of(task: asyncio.Task[Any]) -> str:

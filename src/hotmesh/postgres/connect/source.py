@@ -12,6 +12,7 @@ import anyio
 import asyncpg
 
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
+from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.connect.address import address, reason
 from hotmesh.postgres.connect.belonging import check_driver
 from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
@@ -309,7 +310,11 @@ class ConnectionSource:
         if attempt.made is not None:
             return attempt.made
         found = attempt.error
-        if isinstance(found, (OSError, HotMeshError, KeyboardInterrupt, *DRIVER_ERRORS)) or not self.reached:
+        if (
+            isinstance(found, (OSError, HotMeshError, *DRIVER_ERRORS))
+            or not self.reached
+            or is_interrupt(found)
+        ):
             raise found  # a mistake in it is shown as it is
         raise ConnectionFailedError(
             f"the function that connects raised {type(found).__name__}: {_words(found)}"

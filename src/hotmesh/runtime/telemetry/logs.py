@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
-from hotmesh.runtime.apart import is_interrupt
+from hotmesh.interrupts import is_interrupt
 from hotmesh.runtime.tracebacks import in_words, words_of
 
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"

@@ -32,6 +32,7 @@ from opentelemetry.trace import (
 from hotmesh.core.state.job import StartRequest
 from hotmesh.core.state.span import UNSAMPLED, Span, TraceMode, job_span_id
 from hotmesh.core.state.step import Step
+from hotmesh.interrupts import is_interrupt
 from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, answer_to
 from hotmesh.version import __version__
 
@@ -125,9 +126,9 @@ class SpanRecorder:
                 if self._find() is None or self._steps is None:
                     return
                 self._record(self._steps, span, now)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:
+                if is_interrupt(error):
+                    raise
                 # Span processors are code of users, and may raise anything.
                 logger.error("span could not be recorded", extra={"span": span.name}, exc_info=error)
                 return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -78,6 +80,49 @@ async def test_work_of_a_member_that_has_died_is_taken_within_seconds(
     assert "work given back of a member that is gone" in caplog.text
     async with connected(url) as owner:
         assert await owner.fetchval("select count(*) from hotmesh.member where guid = $1", DEAD) == 0
+
+
+PROGRAM = """
+import asyncio, sys
+from hotmesh import HotMesh, Worker
+
+async def never(message):
+    print(message.job_id, flush=True)
+    await asyncio.sleep(3600)
+
+async def main():
+    worker = Worker("w", never)
+    async with HotMesh.init("shop", connection=sys.argv[1], engine=False, guid="w-8805", workers=[worker]) as mesh:
+        await mesh.closed()
+
+asyncio.run(main())
+"""
+
+
+async def test_work_of_a_process_that_was_killed_is_taken_long_before_its_lease_is_over(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shop(database_url) as mesh:
+        job_id = await mesh.pub("one", {"x": 4})
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, database_url, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert (await process.stdout.readline()).decode().strip() == job_id
+        assert await holder(database_url, job_id) == DEAD
+        process.kill()
+        await process.wait()
+        killed = time.monotonic()
+
+        async def told() -> bool:
+            return "w-8805 is gone and holds it until" in str(await mesh.explain(job_id))
+
+        await eventually(told, within=3, what="the news of its death")
+        mesh.add_worker(Worker("w", double))
+        await eventually(lambda: done(mesh, job_id), within=15, what="an answer")
+        assert time.monotonic() - killed < 15, "a lease has 30 s"
+        assert (await mesh.get_state("one", job_id)).data == {"y": 8}
+    assert "work given back of a member that is gone" in caplog.text
 
 
 async def done(mesh: HotMesh, job_id: str) -> bool:

@@ -22,13 +22,16 @@ from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.threads import Threads
 from hotmesh.runtime.wake import Wake
+from hotmesh.runtime.work.alone import TrialLimits, Trials
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers
 from hotmesh.runtime.work.claiming import Claims
+from hotmesh.runtime.work.company import Company
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.lost_reservations import LostReservations
 from hotmesh.runtime.work.running import Callbacks
 from hotmesh.runtime.work.served import Served, ServedWorker
+from hotmesh.runtime.work.slots import Slots
 from hotmesh.runtime.work.worker import Callback, Worker, as_coroutine, is_asynchronous, retry_policy
 
 
@@ -48,6 +51,8 @@ class MemoryQueue:
     buried: list[str] = field(default_factory=list)
     given_back: list[Any] = field(default_factory=list)
     """The reservations that were asked after."""
+    beside: list[tuple[str, bool]] = field(default_factory=list)
+    """Job, and whether others are beside it, as it was noted."""
     found: int = 0
     """How much is given back at the next question."""
     extended: list[list[WorkKey]] = field(default_factory=list)
@@ -92,8 +97,22 @@ class MemoryQueue:
         self.rows = [row for row in self.rows if row not in found]
         return found
 
+    def last_delivery(self, threshold: int) -> int:
+        return max(threshold, 2)
+
+    async def set_beside(self, connection: None, member: str, work: HeldWork, beside: bool) -> bool:
+        self._ask("beside")
+        self.beside.append((work.job_id, beside))
+        return work.key not in self.lost
+
     async def claim(
-        self, connection: None, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+        self,
+        connection: None,
+        member: str,
+        wanted: Sequence[Wanted],
+        lease: float,
+        reservation: int,
+        last: int | None = None,
     ) -> list[HeldWork]:
         self._ask("claim")
         return [row for one in wanted for row in self._take(one)]
@@ -122,10 +141,10 @@ class MemoryQueue:
 
     async def bury(
         self, connection: None, member: str, work: HeldWork, reason: str, error: dict[str, Any], wake: str
-    ) -> bool:
+    ) -> str | None:
         self._ask("bury")
         self.buried.append(work.generation)
-        return True
+        return "dead letter 1"
 
     async def give_back(
         self,
@@ -158,7 +177,14 @@ def work(number: int = 1, topic: str = "w", name: str = "") -> Work:
 class Room:
     """The parts of a process's workers, put together around a queue in memory. Nothing runs by itself."""
 
-    def __init__(self, *workers: Worker, member: str = "member", **settings: Any) -> None:
+    def __init__(
+        self,
+        *workers: Worker,
+        member: str = "member",
+        trial_limits: TrialLimits | None = None,
+        company: Company | None = None,
+        **settings: Any,
+    ) -> None:
         self.queue = MemoryQueue()
         self.queue.source = self.queue
         self.settings = Settings(**settings)
@@ -180,6 +206,19 @@ class Room:
         self.callbacks = Callbacks(
             "app", self.settings, self.metrics, self.served, self.leases, self.answers, self.writer
         )
+        self.company = company or Company()
+        self.trials = Trials(
+            queue,
+            member,
+            self.settings,
+            self.served,
+            self.leases,
+            self.callbacks,
+            self.answers,
+            self.writer,
+            trial_limits or TrialLimits(),
+            self.company,
+        )
         self.claims = Claims(
             queue,
             member,
@@ -188,7 +227,9 @@ class Room:
             self._run,
             self.writer,
             self.lost_reservations,
+            self.trials.last,
         )
+        self.slots = Slots(self.served, self.callbacks.run, self.answers, self.leases, self.lost_reservations)
         self.claimed: list[str] = []
         """The jobs whose work was claimed; it keeps its slots, and does not run."""
         for worker in workers:
@@ -222,6 +263,7 @@ class Workshop(Room):
 
     def __init__(self, callback: Callback, slots: int = 2, **more: Any) -> None:
         settings = more.pop("settings", {})
+        settings |= {name: more.pop(name) for name in ("trial_limits", "company") if name in more}
         super().__init__(a_worker(slots, callback=callback, **more), **settings)
         self.events: list[Event] = []
         self.answers.deliver = lambda job_id, generation, event: self.events.append(event)
@@ -229,17 +271,18 @@ class Workshop(Room):
     def take(self, *works: HeldWork, since: float | None = None) -> None:
         for work in works:
             self.worker().used += 1
-            self.callbacks.run_claimed(self.worker(), work, time.monotonic() if since is None else since)
+            self.trials.run_claimed(self.worker(), work, time.monotonic() if since is None else since)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             self.callbacks.start(tasks)
+            self.trials.run(tasks)
             tasks.start_soon(self.writer.run)
             yield
             tasks.cancel_scope.cancel()
 
     async def idle(self) -> None:
         with anyio.fail_after(5):
-            while self.callbacks.busy or self.writer.busy or self.worker().queue:  # noqa: ASYNC110
+            while self.callbacks.busy or self.writer.busy or self.worker().queue or self.trials.busy:  # noqa: ASYNC110
                 await anyio.sleep(0.002)

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from stage import WATCHFUL
 
+import doomed
 from harness import app_login, connected, eventually, init_within, one_worker, settled
 from hotmesh import AesGcmCodec, HotMesh, JobError, Response, StreamData, Worker
 from hotmesh.postgres.logins.work import LoginWork
@@ -287,6 +289,14 @@ async def test_a_dead_letter_of_a_secured_worker_is_requeued_and_answered(guarde
             assert letter.job_id == job_id
             await mesh.requeue(letter.id)
             await eventually(lambda: _has(mesh, job_id, {"y": 8}))
+
+
+async def test_what_kills_a_secured_worker_is_given_up_and_nothing_beside_it(
+    guarded_url: str, tmp_path: Path
+) -> None:
+    async with HotMesh.init(doomed.APP, connection=guarded_url):
+        url = login(guarded_url, await provision(guarded_url, ["w"], app_id=doomed.APP))
+    assert await doomed.play(url, tmp_path, "logins", threshold=3, app_url=guarded_url) == [0]
 
 
 async def _ended(mesh: HotMesh, job_id: str) -> bool:

@@ -299,6 +299,17 @@ async def test_a_job_in_pending_mode(database_url: str) -> None:
     assert told.unblock == ("resume the job",)
 
 
+async def test_work_that_is_tried_alone(database_url: str) -> None:
+    async with mesh_with(database_url) as mesh, connected(database_url) as connection:
+        job_id = await mesh.pub("work", {})
+        await connection.execute(
+            "update hotmesh.worker_stream set delivery = 5, beside = false, reserved_by = 'w-1', visible_at = now() + '30 s'"
+        )
+        told = await mesh.explain(job_id)
+    (reason,) = reasons(told)
+    assert "held by w-1 and tried alone there, because its process died 4 times with it" in reason.text
+
+
 async def test_a_dead_letter(database_url: str) -> None:
     async with mesh_with(database_url) as mesh, connected(database_url) as connection:
         job_id = await mesh.pub("work", {})

@@ -10,6 +10,7 @@ import pytest
 from harness import connected
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
+from hotmesh.postgres.rows import work_from
 from hotmesh.postgres.work import OrdinaryWork, Wanted
 
 if TYPE_CHECKING:
@@ -172,3 +173,40 @@ async def test_what_a_member_holds_is_given_back_and_nothing_else(stream: Stream
     assert await stream.work.give_back(stream.connection, "me", ["t"]) == 2
     assert await stream.work.give_back(stream.connection, "me", ["t"]) == 0
     assert [(work.dimension[1], work.delivery) for work in await stream.claim("third")] == [(1, 1), (2, 1)]
+
+
+async def test_a_row_says_whether_it_was_alone_when_its_process_had_it_last(stream: Stream) -> None:
+    """Before the last delivery (the third here) never; then only once it runs, and no more once it is given back."""
+    await stream.put(1)
+
+    async def beside(at: float) -> bool | None:
+        await stream.at(at)
+        (work,) = await stream.work.claim(stream.connection, "me", [Wanted("t")], 2, 1, 3)
+        return work.beside
+
+    async def alone(member: str = "me") -> bool:
+        work = (await stream.connection.fetch("select * from hotmesh.worker_stream"))[0]
+        return await stream.work.set_beside(stream.connection, member, work_from(work), False)
+
+    assert [await beside(at) for at in (0, 2, 4)] == [True, True, True]
+    assert await beside(6) is True, "its process died while it waited for its turn"
+    assert await alone()
+    assert not await alone("other")
+    assert await beside(8) is False, "its process died of it"
+    await stream.at(10)
+    assert not await alone(), "its lease is over"
+    assert await beside(10) is False
+    given = [(stream.generation, "a", (0, 1), 0.0, False, None)]
+    assert await stream.work.postpone(stream.connection, "me", given, None) == 1
+    assert await beside(10) is True, "it was given back"
+
+
+async def test_only_what_is_new_is_reserved_by_a_commit(stream: Stream) -> None:
+    """Of what others had before, the process that remembers the row does not know what it has gone through."""
+    await stream.put(1, 2)
+    await stream.connection.execute("update hotmesh.worker_stream set delivery = 1 where dimension[2] = 1")
+    held = await stream.connection.fetchval(
+        "select hotmesh.reserve_work('me', 1, 30, $1, $2, $3, $4, hotmesh.clock())",
+        ["reserve"] * 2, [stream.generation] * 2, ["a"] * 2, ["{0,1}", "{0,2}"],
+    )  # fmt: skip
+    assert held == [1]

@@ -22,7 +22,7 @@ class Obligation:
     `name`: the topic of work or of a signal, the kind of a message, the id of a child; `key`: the workflow name of work,
     the key of a signal. `until` is when something happens by itself: a lease lapses, a retry or a timer is due.
     `attempt` counts failures, `delivery` how often work was handed out since its last answer; `status` is a child's. `error`: what
-    the last failed attempt of work raised.
+    the last failed attempt of work raised. `beside`: whether work runs beside other work of its process; False: alone.
     """
 
     kind: ObligationKind
@@ -37,6 +37,7 @@ class Obligation:
     delivery: int
     status: int | None
     error: str | None = None
+    beside: bool | None = None
 
     @property
     def detail(self) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from hotmesh.core.codec import OPAQUE, Payload
 from hotmesh.core.state.job import Dimension, Job
@@ -34,9 +35,30 @@ async def next_event_at(database: Database, connection: Connection) -> tuple[flo
     return row["due"], row["broadcasts"]
 
 
-async def lock_due_jobs(database: Database, connection: Connection, limit: int) -> list[DueJob]:
-    """Lock jobs that have messages or due timers, in the caller's transaction."""
-    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit)
+class Taken(NamedTuple):
+    """A job of which something is due, and how often that has been taken while engines died."""
+
+    job_id: str
+    generation: str
+    times: int
+
+
+async def note_deaths(database: Database, connection: Connection) -> bool:
+    """Count the engines that have died; whether they do so one after the other."""
+    return bool(await connection.fetchval(database.query("note_deaths"), database.app_id))
+
+
+async def count_due(database: Database, connection: Connection, limit: int, last: int) -> list[Taken]:
+    """Note that what is due is taken, before it is, which may be `last` times; of one job alone if it is the last time."""
+    rows = await connection.fetch(database.query("count_due"), database.app_id, limit, last)
+    return [Taken(row["job_id"], str(row["generation"]), row["times"]) for row in rows]
+
+
+async def lock_due_jobs(
+    database: Database, connection: Connection, limit: int, only: Sequence[str] | None = None
+) -> list[DueJob]:
+    """Lock jobs that have messages or due timers, in the caller's transaction; `only` those of these generations."""
+    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only)
     payload = database.payload
     return [_due_job(row, payload) for row in rows]
 

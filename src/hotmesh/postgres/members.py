@@ -41,7 +41,7 @@ async def join_mesh(database: Database, connection: Driver, *, engine: bool) -> 
     return session
 
 
-async def take_guid(database: Database, connection: Driver, guid: str) -> int | None:
+async def take_guid(database: Database, connection: Driver, guid: str, *, engine: bool = False) -> int | None:
     """Let this connection, which listens, have the guid as long as it lives; the session that has it already, or None.
 
     Also lets the server find out within half a minute that the machine at the other end has died. A worker login has no
@@ -50,7 +50,7 @@ async def take_guid(database: Database, connection: Driver, guid: str) -> int | 
     if database.login is not None:
         return None
     await connection.execute(KEEP_ALIVE)
-    holder: int | None = await connection.fetchval(database.query("take_guid"), database.app_id, guid)
+    holder: int | None = await connection.fetchval(database.query("take_guid"), database.app_id, guid, engine)
     return holder
 
 

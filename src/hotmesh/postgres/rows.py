@@ -45,6 +45,8 @@ class HeldWork(Struct, frozen=True):
     created_at: datetime | None = None
     unreadable: str | None = None
     """Why its data cannot be decoded here."""
+    beside: bool | None = None
+    """Whether other work ran beside it in the process that had it last; False: it was alone. None: nobody has said."""
 
     @property
     def key(self) -> WorkKey:
@@ -76,6 +78,7 @@ def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
         row["span_id"],
         row["created_at"],
         unreadable,
+        row["beside"],
     )
 
 

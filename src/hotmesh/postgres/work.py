@@ -32,10 +32,27 @@ class WorkQueue(Protocol):
         """Where it is."""
         ...
 
+    def last_delivery(self, threshold: int) -> int:
+        """The number of the delivery after which work is given up if nobody answers it: `threshold`, and at least 2."""
+        ...
+
     async def claim(
-        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+        self,
+        connection: Connection,
+        member: str,
+        wanted: Sequence[Wanted],
+        lease: float,
+        reservation: int,
+        last: int | None = None,
     ) -> list[HeldWork]:
-        """Reserve visible work, the oldest first. `reservation`: by which it can be given back."""
+        """Reserve visible work, the oldest first. `reservation`: by which it can be given back.
+
+        `last`: the number of the delivery that the caller makes alone, and after which it gives work up.
+        """
+        ...
+
+    async def set_beside(self, connection: Connection, member: str, work: HeldWork, beside: bool) -> bool:
+        """Note whether other work runs beside held work; whether it is still held."""
         ...
 
     async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
@@ -104,8 +121,11 @@ class WorkQueue(Protocol):
         reason: str,
         error: dict[str, Any],
         wake: str,
-    ) -> bool:
-        """Move held work to the dead letters and answer its activity with the error."""
+    ) -> str | None:
+        """Move held work to the dead letters and answer its activity with the error.
+
+        Which dead letter it is; None: it was not held any more.
+        """
         ...
 
 
@@ -115,8 +135,17 @@ class OrdinaryWork:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def last_delivery(self, threshold: int) -> int:
+        return max(threshold, 2)
+
     async def claim(
-        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+        self,
+        connection: Connection,
+        member: str,
+        wanted: Sequence[Wanted],
+        lease: float,
+        reservation: int,
+        last: int | None = None,
     ) -> list[HeldWork]:
         topics, names, others, limits = zip(*wanted, strict=True)
         rows = await connection.fetch(
@@ -129,9 +158,22 @@ class OrdinaryWork:
             reservation,
             names,
             [text_array(other) for other in others],
+            last,
         )
         payload = self.database.payload
         return [work_from(row, payload) for row in rows]
+
+    async def set_beside(self, connection: Connection, member: str, work: HeldWork, beside: bool) -> bool:
+        return bool(
+            await connection.fetchval(
+                self.database.query("set_beside"),
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                beside,
+            )
+        )
 
     async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
         topics, names, others, _ = zip(*wanted, strict=True)
@@ -229,20 +271,19 @@ class OrdinaryWork:
         reason: str,
         error: dict[str, Any],
         wake: str,
-    ) -> bool:
-        return bool(
-            await connection.fetchval(
-                self.database.query("bury_work"),
-                self.database.app_id,
-                member,
-                work.generation,
-                work.activity_id,
-                array(work.dimension),
-                reason,
-                dumps_text(error),
-                wake,
-            )
+    ) -> str | None:
+        number = await connection.fetchval(
+            self.database.query("bury_work"),
+            self.database.app_id,
+            member,
+            work.generation,
+            work.activity_id,
+            array(work.dimension),
+            reason,
+            dumps_text(error),
+            wake,
         )
+        return None if number is None else f"dead letter {number}"
 
 
 LATER: Final = "later:"

@@ -10,6 +10,7 @@ from hotmesh.runtime.members.listener import ListenerLimits
 from hotmesh.runtime.results.subscribers import SubscriberLimits
 from hotmesh.runtime.upkeep.retention import RetentionLimits
 from hotmesh.runtime.upkeep.stalled_logins import StalledLoginLimits
+from hotmesh.runtime.work.alone import TrialLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class MemberLimits:
     activations: ActivationLimits = field(default_factory=ActivationLimits)
     subscribers: SubscriberLimits = field(default_factory=SubscriberLimits)
     stalled_logins: StalledLoginLimits = field(default_factory=StalledLoginLimits)
+    trials: TrialLimits = field(default_factory=TrialLimits)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
 
 

@@ -134,7 +134,9 @@ class Member:
             )
         )
         self.stalled_logins = StalledLogins(self.database, limits.stalled_logins)
-        self.workers = Workers(self.work, guid, settings, self.leases, self.metrics, options.telemetry)
+        self.workers = Workers(
+            self.work, guid, settings, self.leases, self.metrics, options.telemetry, limits.trials
+        )
         self.engine = self._make_engine(limits.engine) if options.engine else None
         self.quorum = Quorum(
             self.database,

@@ -83,6 +83,8 @@ class Reasons:
             return Reason("held", text, taker, until=visible_at, held_by=work.held_by, **known)
         if visible_at > self._now and work.held_by is not None:
             text = f"a worker on topic {topic}: {queued}{failures}, held by {work.held_by}"
+            if work.beside is False:
+                text += f" and tried alone there, because its process died {times(work.delivery - 1)} with it"
             return Reason(
                 "held",
                 f"{text}, whose lease ends in {due} unless it is renewed",
@@ -139,6 +141,7 @@ class Reasons:
         what = _MESSAGES.get(kind, kind)
         ahead = visible_at > self._now
         failed = f"; handling it has failed {times(message.attempt)}" if message.attempt else ""
+        failed += _deadly(message)
         text = f"an engine to handle {what}, queued {ago(self._now - message.since)}{failed}"
         unblock = f"due in {length(visible_at - self._now)}" if ahead else self._engine(visible_at)
         until = visible_at if ahead else None
@@ -149,6 +152,7 @@ class Reasons:
         late = due_at <= self._now
         due = f"it was due {ago(self._now - due_at)}" if late else f"due in {length(due_at - self._now)}"
         failed = f"; handling it has failed {times(timer.attempt)}" if timer.attempt else ""
+        failed += _deadly(timer)
         text = f"its timer, set {ago(self._now - timer.since)}, {due}{failed}"
         unblock = self._engine(due_at) if late else due
         return Reason("timer", text, unblock, timer.since, due_at, attempt=timer.attempt)
@@ -168,3 +172,8 @@ class Reasons:
         if self._situation.paused("engines"):
             return "resume the engines"
         return "start an engine" if self._now - since > STALE else "an engine takes it in a moment"
+
+
+def _deadly(event: Obligation) -> str:
+    """That engines die, and this may be why."""
+    return f"; engines die, and took it {times(event.delivery)}" if event.delivery else ""

@@ -21,6 +21,7 @@ class WorkerLogin:
     longest_hold: float
     longest_delay: float
     max_payload: int
+    most_deliveries: int = 20
 
 
 async def find_login(source: ConnectionSource, schema: str, *, required: bool) -> WorkerLogin | None:
@@ -51,4 +52,5 @@ async def find_login(source: ConnectionSource, schema: str, *, required: bool) -
         row["longest_hold"],
         row["longest_delay"],
         row["max_payload"],
+        row["most_deliveries"],
     )

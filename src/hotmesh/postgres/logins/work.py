@@ -30,8 +30,18 @@ class LoginWork:
         self.database = database
         self._login = login
 
+    def last_delivery(self, threshold: int) -> int:
+        # Whatever comes first: the login's own bound is that of the database.
+        return max(min(threshold, self._login.most_deliveries), 2)
+
     async def claim(
-        self, connection: Connection, member: str, wanted: Sequence[Wanted], lease: float, reservation: int
+        self,
+        connection: Connection,
+        member: str,
+        wanted: Sequence[Wanted],
+        lease: float,
+        reservation: int,
+        last: int | None = None,
     ) -> list[HeldWork]:
         topics, names, others, limits = zip(*wanted, strict=True)
         rows = await connection.fetch(
@@ -43,9 +53,22 @@ class LoginWork:
             limits,
             lease,
             reservation,
+            last,
         )
         payload = self.database.payload
         return [work_from(row, payload) for row in rows]
+
+    async def set_beside(self, connection: Connection, member: str, work: HeldWork, beside: bool) -> bool:
+        return bool(
+            await connection.fetchval(
+                self.database.query("worker_set_beside"),
+                member,
+                work.generation,
+                work.activity_id,
+                array(work.dimension),
+                beside,
+            )
+        )
 
     async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
         topics, names, others, _ = zip(*wanted, strict=True)
@@ -136,16 +159,16 @@ class LoginWork:
         reason: str,
         error: dict[str, Any],
         wake: str,
-    ) -> bool:
+    ) -> str | None:
         del wake
-        return bool(
-            await connection.fetchval(
-                self.database.query("worker_bury"),
-                member,
-                work.generation,
-                work.activity_id,
-                array(work.dimension),
-                reason,
-                dumps_text(error),
-            )
+        held = await connection.fetchval(
+            self.database.query("worker_bury"),
+            member,
+            work.generation,
+            work.activity_id,
+            array(work.dimension),
+            reason,
+            dumps_text(error),
         )
+        # A login sees no dead letters, not even their numbers.
+        return "a dead letter" if held else None

@@ -25,6 +25,7 @@ starts         begins jobs: a step, its ticket, and the caller who waits
 advances       advances jobs that are in memory: their events, the step, its ticket
 loader         loads jobs that have events and are not in memory
 stream         the engine stream: what is due, in one transaction
+crash_loop     finds the event of which engines die
 broadcasts     signals to all jobs that are listed under a facet
 after_commit   what a committed step means for this process: who is told, what starts
 job_cache      the jobs in memory, bounded by number and bytes

@@ -21,13 +21,14 @@ from hotmesh.errors import CodecError, DatabaseError, NoConnectionError, Version
 from hotmesh.postgres import commits, engine_stream
 from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.connect.failures import backoff, fault, id_is_held, translated
-from hotmesh.postgres.database import Connection
+from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.engine_stream import DueJob
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.advances import DOUBTED, failed, not_stored
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
+from hotmesh.runtime.engine.crash_loop import CrashLoop, EnginesDiedError
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
@@ -107,6 +108,7 @@ class EngineStream:
         self._link = surroundings.database.link("stream")
         self._refusals: OrderedDict[str, int] = OrderedDict()
         """Generation → how often in a row its step was refused for reasons that may be the database's own."""
+        self._crash_loop = CrashLoop(self._database, self._settings.poison_threshold)
         self._stopping = False
 
     def stop(self) -> None:
@@ -176,7 +178,10 @@ class EngineStream:
         self._wake.clear()
         async with self._link.use() as connection:
             try:
-                return await self._handle_due(connection, most)
+                only = (
+                    await self._counted(connection, most) if await self._crash_loop.look(connection) else None
+                )
+                return await self._handle_due(connection, most, only=only)
             except NoConnectionError:
                 raise
             except AnsweredElsewhereError:
@@ -202,10 +207,11 @@ class EngineStream:
         limit: int,
         found: list[DueJob] | None = None,
         failing: _Failing | None = None,
+        only: Sequence[str] | None = None,
     ) -> int:
         since = time.monotonic()
         async with self._transaction(connection) as transaction:
-            due = await engine_stream.lock_due_jobs(self._database, connection, limit)
+            due = await engine_stream.lock_due_jobs(self._database, connection, limit, only)
             if found is not None:
                 found += due
             if failing is not None and [item.job.generation for item in due] != [failing.generation]:
@@ -433,11 +439,28 @@ class EngineStream:
         self._applied(transaction)
         return outcome
 
+    async def _counted(self, connection: Connection, most: int) -> list[str]:
+        """Engines die: which jobs are to be handled now. What they have died of is given up."""
+        taken = await self._crash_loop.count(connection, most)
+        for one in taken:
+            if one.times > self._crash_loop.last:
+                error = EnginesDiedError(
+                    f"{one.times - 1} engines died with it, the last one of nothing else"
+                )
+                async with self._transaction(connection) as transaction:
+                    for due in await engine_stream.lock_due_jobs(
+                        self._database, connection, 1, [one.generation]
+                    ):
+                        await self._bury(connection, due.job, error, transaction)
+                        add(self._metrics.dead_letters, "engine")
+                self._applied(transaction)
+        return [one.generation for one in taken if one.times <= self._crash_loop.last]
+
     async def _bury(
         self, connection: Connection, job: Job, error: Exception, transaction: _Transaction
     ) -> None:
         """End a job that cannot go on; all that was open of it becomes a dead letter."""
-        reason = f"Poison message detected: the engine could not handle it ({self._words(error)})"
+        reason = f"Poison message detected: the engine could not handle it ({_words(error, self._database)})"
         await engine_stream.bury_events(self._database, connection, job.job_id, job.generation, reason)
         epoch = self._plans.epoch
         plan = await self._plan_or_none(job)
@@ -468,6 +491,7 @@ class EngineStream:
                 self._database, connection, item.job.generation, self._limits.unreadable_retry
             )
 
-    def _words(self, error: BaseException) -> str:
-        """An error as a reason that is stored in clear: with a codec, without the values that it may quote."""
-        return str(error) if self._database.payload.codec is None else type(error).__name__
+
+def _words(error: BaseException, database: Database) -> str:
+    """An error as a reason that is stored in clear: with a codec, without the values that it may quote."""
+    return str(error) if database.payload.codec is None else type(error).__name__

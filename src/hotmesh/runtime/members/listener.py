@@ -191,7 +191,9 @@ class Listener:
         """
         until = anyio.current_time() + (0.0 if self._started else self._limits.guid_held_retry)
         with translated(), anyio.fail_after(self._limits.probe_period):
-            while (holder := await take_guid(self._database, connection, self._member)) is not None:
+            while (
+                holder := await take_guid(self._database, connection, self._member, engine=self._engine)
+            ) is not None:
                 if anyio.current_time() >= until:
                     break
                 await anyio.sleep(0.05)

@@ -6,6 +6,8 @@ In reading order:
 - `served`: what this process serves: each worker with its slots, and who takes which work.
 - `slots`: how the engine passes on the work of its own steps; the life of a slot and of a piece of work.
 - `claiming`: claims what is on the stream for slots that are free.
+- `alone`: tries work alone that may be the reason why processes die.
+- `company`: who else runs work in this process, and stands still meanwhile.
 - `running`: runs the callbacks, one task for each that may run at once, and cuts off those that take too long.
 - `outcome`: what a callback is given, and what is made of what it returns or raises.
 - `answers`: where an outcome goes: to the engine of this process, to the stream, to a later try.

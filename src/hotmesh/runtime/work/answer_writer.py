@@ -222,8 +222,28 @@ class AnswerWriter:
     async def _write_buried(self, connection: Any) -> None:
         while self._buried:
             work, reason, error = self._buried[0]
-            await self._work.bury(connection, self._member, work, reason, error, EVENTS)
+            letter = await self._work.bury(connection, self._member, work, reason, error, EVENTS)
             self._buried.pop(0)
+            if letter is not None:
+                _log_buried(work, letter)
+
+
+def _log_buried(work: HeldWork, letter: str) -> None:
+    """Say that work was given up. `letter`: which dead letter it is."""
+    logger.error(
+        "worker %s of job %s killed or lost its process %s times and was given up: %s (activity %s)",
+        work.topic,
+        work.job_id,
+        work.delivery - 1,
+        letter,
+        work.activity_id,
+        extra={
+            "event": "stream-poison-message-detected",
+            "job_id": work.job_id,
+            "activity_id": work.activity_id,
+            "deliveries": work.delivery - 1,
+        },
+    )
 
 
 def _row(answer: Answer) -> tuple[str, str, tuple[int, ...], str, int, str | None]:

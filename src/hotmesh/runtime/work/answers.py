@@ -88,23 +88,14 @@ class Answers:
             self._writer.postpone(work, ENCODE_RETRY, str(error))
 
     def bury(self, work: HeldWork) -> None:
-        """Give up work whose holders have died of it, as it seems: nobody has answered it in many deliveries."""
+        """Give up work whose holders have died of it: nobody has answered it in many deliveries."""
         add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
-        logger.error(
-            "worker %s of job %s killed or lost its process %s times and was given up: a dead letter (activity %s)",
-            work.topic,
-            work.job_id,
-            work.delivery - 1,
-            work.activity_id,
-            extra={
-                "event": "stream-poison-message-detected",
-                "job_id": work.job_id,
-                "activity_id": work.activity_id,
-                "deliveries": work.delivery - 1,
-            },
+        if work.beside is False:
+            message += ", the last time with nothing beside it"
+        self._writer.bury(
+            work, message, {"message": f"{message} (dead letter {{dead_letter}})", "code": LOST}
         )
-        self._writer.bury(work, message, {"message": message, "code": LOST})
 
 
 def _log_failure(error: BaseException, work: HeldWork, most: int, delay: float | None) -> None:

@@ -38,6 +38,7 @@ class Claims:
         run: Run,
         writer: AnswerWriter,
         lost_reservations: LostReservations,
+        last: int,
     ) -> None:
         self._work = work
         self._member = member
@@ -46,6 +47,7 @@ class Claims:
         self._run = run
         self._writer = writer
         self._lost_reservations = lost_reservations
+        self._last = last
         self._link = work.database.link("claims")
         self.behind: Callable[[], bool] = _never
         """Whether many answers still wait for their commits."""
@@ -79,6 +81,9 @@ class Claims:
     async def _wait(self) -> None:
         """Wait until there may be something to claim."""
         wake = self._served.wake
+        if self._served.closed:
+            await wake.wait(self._settings.poll)
+            return
         # Most likely there is news at once; a statement now would only be in the way of the answers.
         if await wake.wait(BREATH):
             return
@@ -95,7 +100,7 @@ class Claims:
         while (self.behind() or self._writer.ahead > UNWRITTEN_LIMIT) and not self._served.stopping:  # noqa: ASYNC110 - a commit takes as long as a look
             # More would be held, answered and wait in memory until it is committed: others can have it meanwhile.
             await anyio.sleep(0.005)
-        if self._served.stopping:
+        if self._served.stopping or self._served.closed:
             return 0
         wanted = [
             selector
@@ -119,6 +124,7 @@ class Claims:
                     [self._wanted(selector, limit) for selector, limit in limits.items()],
                     self._settings.lease,
                     reservation,
+                    self._last,
                 )
         except NoConnectionError:
             self._lost_reservations.add(reservation)

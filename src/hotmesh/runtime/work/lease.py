@@ -65,6 +65,14 @@ class LeaseKeeper:
         """Whether an answer of this process is on its way."""
         return work.key in self._answered
 
+    def holds(self, work: HeldWork) -> bool:
+        """Whether the work, or its answer that is still to be written, is held here."""
+        return work.key in self._held or work.key in self._answered
+
+    def since(self, work: HeldWork) -> float | None:
+        """When the work was reserved, or its lease renewed, by `time.monotonic`; None: others have it."""
+        return self._held.get(work.key)
+
     def release(self, key: WorkKey) -> None:
         """What became of the work is written, or somebody else's concern."""
         self._held.pop(key, None)

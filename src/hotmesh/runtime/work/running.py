@@ -110,14 +110,6 @@ class Callbacks:
         self._context = copy_context()
         tasks.start_soon(self._watch, name="watch callbacks")
 
-    def run_claimed(self, served: ServedWorker, work: HeldWork, since: float) -> None:
-        """Run the callback for claimed work, unless it was delivered too often already."""
-        if work.delivery > self._settings.poison_threshold and not self._leases.is_answered(work):
-            served.used -= 1
-            self._answers.bury(work)
-        else:
-            self.run(served, work, since)
-
     def run(self, served: ServedWorker, work: HeldWork, since: float) -> None:
         """Run the callback for work that is held by this process and has a slot here; what must not start is given back.
 
@@ -293,6 +285,7 @@ class Callbacks:
     def _keep_slot(self, run: _Run) -> None:
         """Something of a callback goes on: it keeps its slot, until it ends after all."""
         work = run.work
+        run.served.kept += 1
         self._free_in_time(run)
         what = f"the callback of worker {work.topic} (job {work.job_id})"
         log_left(what, run, job_id=work.job_id, activity_id=work.activity_id)
@@ -307,6 +300,7 @@ class Callbacks:
         if run.goes_on:
             self._free_in_time(run)
             return
+        run.served.kept -= 1
         self._release_slot(run)
         self._go_on(run.served)
 

@@ -52,6 +52,8 @@ class ServedWorker:
     """Work that waits for a callback to be over."""
     running: int = 0
     """Callbacks that run, and those that were given up and still go on."""
+    kept: int = 0
+    """Slots of callbacks that were given up and still go on."""
     threads: Threads | None = None
     """In which it runs, if it is a plain function."""
     name: str = field(init=False)
@@ -79,6 +81,8 @@ class Served:
         """Called when there is a slot for work that overflowed."""
         self.stopping = False
         """Nothing new is started, and what has not started is given back."""
+        self.closed = False
+        """Nothing new is started for now, because work is tried alone in this process (`company`)."""
         self.ended = Flag()
         """Set while stopping, each time something ended for which that may wait."""
         self.workers: dict[WorkSelector, ServedWorker] = {}
@@ -121,6 +125,18 @@ class Served:
         if served is None:
             raise AssertionError(f"nobody here takes {work.workflow_name} of topic {work.topic}")
         return served
+
+    @property
+    def in_flight(self) -> int:
+        """What runs, or is about to: slots that are not free, but for those of callbacks that were given up."""
+        return sum(served.used - served.kept for served in self.workers.values())
+
+    def reopened(self) -> None:
+        """Work may be started again."""
+        for served in list(self.workers.values()):
+            served.backlog = True
+            self.freed(served)
+        self.wake.set()
 
     def expect(self, topics: Collection[str]) -> None:
         """There may be work on these topics."""

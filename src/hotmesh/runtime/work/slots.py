@@ -73,7 +73,9 @@ class Slots:
     def hold_slot(self, work: Work) -> bool:
         """Hold a slot for work that is about to be committed; False: its row is for everybody."""
         served = self._find(work.topic, work.workflow_name)
-        if served is None or self._served.stopping or served.overflow or served.used >= served.most:
+        if served is None or self._served.stopping or self._served.closed or served.overflow:
+            return False
+        if served.used >= served.most:
             return False
         served.used += 1
         return True
@@ -105,7 +107,7 @@ class Slots:
     @property
     def can_take(self) -> bool:
         """Whether there are free slots for work that overflowed."""
-        return not self._served.stopping and any(
+        return not (self._served.stopping or self._served.closed) and any(
             served.overflow and served.used < served.most for served in self._served.workers.values()
         )
 
@@ -115,7 +117,7 @@ class Slots:
         The caller tries to reserve its rows, and says `overflow_claimed` or `overflow_refused`.
         """
         found: list[HeldWork] = []
-        if self._served.stopping:
+        if self._served.stopping or self._served.closed:
             return found
         for served in self._served.workers.values():
             while served.overflow and served.used < served.most:
@@ -161,8 +163,8 @@ class Slots:
         wanted = set()
         for topic, name in {(work.topic, work.workflow_name) for work in left}:
             served = self._find(topic, name)
-            # A paused worker leaves its work to the others, who have to hear of it as if there were none here.
-            if served is not None and served.most:
+            # A worker that is paused, or stands still while work is tried alone, leaves its work to the others, who have to hear of it as if there were none here.
+            if served is not None and served.most and not self._served.closed:
                 if now - self._last_hint.get(topic, -1.0) < OVERFLOW_HINT:
                     continue
                 self._last_hint[topic] = now

@@ -20,6 +20,7 @@ from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.telemetry.tracing import Telemetry
 from hotmesh.runtime.threads import Threads
 from hotmesh.runtime.wake import EVERY_TOPIC, Wake
+from hotmesh.runtime.work.alone import TrialLimits, Trials
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.answers import Answers, Deliver
 from hotmesh.runtime.work.claiming import Claims
@@ -53,6 +54,7 @@ class Workers:
         leases: LeaseKeeper,
         metrics: Metrics,
         telemetry: Telemetry | None = None,
+        trial_limits: TrialLimits | None = None,
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
@@ -66,14 +68,26 @@ class Workers:
         self._callbacks = Callbacks(
             work.database.app_id, settings, metrics, self._served, leases, self._answers, self._writer
         )
+        self._trials = Trials(
+            work,
+            member,
+            settings,
+            self._served,
+            leases,
+            self._callbacks,
+            self._answers,
+            self._writer,
+            trial_limits or TrialLimits(),
+        )
         self._claims = Claims(
             work,
             member,
             settings,
             self._served,
-            self._callbacks.run_claimed,
+            self._trials.run_claimed,
             self._writer,
             self._lost_reservations,
+            self._trials.last,
         )
         self.slots = Slots(self._served, self._callbacks.run, self._answers, leases, self._lost_reservations)
 
@@ -178,6 +192,7 @@ class Workers:
     async def run(self, tasks: TaskGroup) -> None:
         """Start the loops in the instance's task group."""
         self._callbacks.start(tasks)
+        self._trials.run(tasks)
         tasks.start_soon(self._claims.run, name="claim work")
         tasks.start_soon(self._writer.run, name="answer work")
         tasks.start_soon(self._lost_reservations.run, name="look for lost reservations")
@@ -188,6 +203,7 @@ class Workers:
         self._served.wake.set()
         for served in self._served.workers.values():
             self._callbacks.give_back_queue(served)
+        self._trials.give_back()
         with anyio.move_on_after(grace):
             await self._until_idle()
         self._callbacks.cut_off_all()
@@ -212,6 +228,7 @@ class Workers:
             if served.threads is not None:
                 served.threads.close()
         await self._claims.close()
+        await self._trials.close()
         await self._lost_reservations.close()
         await self._writer.close()
 

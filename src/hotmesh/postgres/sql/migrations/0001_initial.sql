@@ -33,7 +33,7 @@
 -- 5. lock_due_jobs takes jobs with due events or timers; commit_steps writes what became of them: the job has its
 --    next seq, the records of its activities are there, what was handled is deleted, and what comes next is added.
 -- 6. What nobody can handle is put off (postpone_work, postpone_events), and in the end buried as a dead_letter
---    (bury_work, bury_events, bury_broadcast), from where requeue_dead_letter brings it back.
+--    (bury_work, bury_events, bury_broadcast), as is what processes die of (set_beside, count_due), from where requeue_dead_letter brings it back.
 -- 7. The step that ends the job deletes whatever was still to come. The job and its records stay until it expires;
 --    then free_expired_ids and prune delete them.
 --
@@ -46,10 +46,14 @@ create table mesh.app (
     epoch           bigint      not null default 0,
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
+    engine_deaths   integer     not null default 0,
+    engine_died_at  timestamptz,
     constraint app_pk primary key (app_id),
     constraint app_id_is_a_name check (app_id ~ '^[A-Za-z0-9-]+$')
 );
 comment on table mesh.app is 'An application: which of its versions is active.';
+comment on column mesh.app.engine_deaths is
+    'Engines that died one after the other, each within five minutes of the one before; the last one at engine_died_at.';
 comment on column mesh.app.epoch is
     'Grows with every deploy and activation; a step computed under an older one is refused and computed again.';
 
@@ -156,6 +160,7 @@ create table mesh.worker_stream (
     reply_channel  text,
     reserved_at    timestamptz,
     last_error     text,
+    beside         boolean,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
@@ -166,6 +171,8 @@ comment on column mesh.worker_stream.reservation is 'The claim or commit that re
 comment on column mesh.worker_stream.reply_channel is 'Where the engine that has the job in memory hears of the answer.';
 comment on column mesh.worker_stream.last_error is
     'What its last failed attempt raised, in short; as the codec made it, if the app has one.';
+comment on column mesh.worker_stream.beside is
+    'Whether other work ran, or could run, beside it in the process that had it last; false: it was alone. Null: nobody has said.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- With the name at its end, rows of names that a worker does not take are passed over inside the index.
 create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
@@ -187,6 +194,7 @@ create table mesh.engine_stream (
     started_at     timestamptz,
     work_attempt   integer,
     attempt        integer     not null default 0,
+    delivery       integer     not null default 0,
     visible_at     timestamptz not null,
     created_at     timestamptz not null,
     constraint engine_stream_pk primary key (generation, message_id),
@@ -194,6 +202,7 @@ create table mesh.engine_stream (
         check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume', 'start')),
     constraint status_is_known check (status in ('success', 'pending', 'error'))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on column mesh.engine_stream.delivery is 'How often it was taken, counted only while engines die one after the other.';
 comment on table mesh.engine_stream is 'Events for engines: answers from workers elsewhere, results of children, signals.';
 create index engine_stream_claim on mesh.engine_stream (app_id, visible_at);
 
@@ -205,6 +214,7 @@ create table mesh.timer (
     dimension    integer[]   not null,
     due_at       timestamptz not null,
     attempt      integer     not null default 0,
+    delivery     integer     not null default 0,
     set_at       timestamptz not null,
     constraint timer_pk primary key (generation, activity_id, dimension)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
@@ -343,6 +353,8 @@ create table mesh.member (
     app_id     text        not null,
     guid       text        not null,
     joined_at  timestamptz not null,
+    engine     boolean     not null default false,
+    died_at    timestamptz,
     constraint member_pk primary key (app_id, guid)
 );
 comment on table mesh.member is

@@ -1,10 +1,10 @@
--- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these.
+-- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these; only of p_only, if that is given.
 -- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
 -- Locks    job rows, skipping those another engine is working on; for 5 seconds of standing still at most.
 -- Writes   removes messages and timers whose job is gone.
 -- Returns  the job rows, each with its events as a JSON array in the order in which they became due, at most 500 of
 --          them: what a parent hears from thousands of children is more than one step should handle.
-create or replace function mesh.lock_due_jobs(p_app text, p_limit integer)
+create or replace function mesh.lock_due_jobs(p_app text, p_limit integer, p_only uuid[] default null)
 returns table (job mesh.job, events json) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -15,11 +15,11 @@ declare
 begin
     with message as materialized (
         select s.job_id, s.generation, s.visible_at as due_at from mesh.engine_stream as s
-         where s.app_id = p_app and s.visible_at <= v_now
+         where s.app_id = p_app and s.visible_at <= v_now and (p_only is null or s.generation = any (p_only))
          order by s.visible_at limit p_limit * 4
     ), sleeper as materialized (
         select t.job_id, t.generation, t.due_at from mesh.timer as t
-         where t.app_id = p_app and t.due_at <= v_now
+         where t.app_id = p_app and t.due_at <= v_now and (p_only is null or t.generation = any (p_only))
          order by t.due_at limit p_limit * 4
     ), due as materialized (
         select d.job_id, d.generation, min(d.due_at) as due_at

@@ -19,6 +19,6 @@ begin
     perform mesh.worker_retake(v_login, v_holder, array[p_generation], array[p_activity], array[p_dimension]);
     return mesh.bury_work(
         v_login.app_id, v_holder, p_generation, p_activity, p_dimension, left(coalesce(p_reason, 'given up'), 2000), v_error,
-        '{"e":1}');
+        '{"e":1}') is not null;
 end
 $$;

@@ -1,12 +1,12 @@
 -- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
--- p_names, p_others: as in claim_work; with neither, work of any workflow name.
+-- p_names, p_others, p_last: as in claim_work; with neither, work of any workflow name.
 -- Locks    as worker_take, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
--- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1. Work that was delivered more
---          often than most_deliveries, and never answered, is given up.
+-- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1, beside. Work that was delivered more
+--          often than most_deliveries, and never answered, is given up; if it ran beside other work all that time, after twice as many.
 -- Returns  the reserved rows; less than asked for, once the login holds most_held; none while worker_take refuses.
 create or replace function mesh.worker_claim(
     p_member text, p_topics text[], p_names text[], p_others text[], p_limits integer[], p_lease double precision,
-    p_reservation bigint default null
+    p_reservation bigint default null, p_last integer default null
 ) returns setof mesh.worker_stream language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -58,12 +58,13 @@ begin
             update mesh.worker_stream as w
                set reserved_by = v_holder, reservation = p_reservation, reserved_at = v_now,
                    visible_at = v_now + least(p_lease, v_login.longest_hold) * interval '1 second',
-                   delivery = w.delivery + 1
+                   delivery = w.delivery + 1,
+                   beside = case when w.delivery < p_last then true else w.beside end
               from (select * from by_name union all select * from by_topic) as c
              where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
             returning w.*
         loop
-            if v_work.delivery > v_login.most_deliveries then
+            if v_work.delivery > v_login.most_deliveries * (case when v_work.beside then 2 else 1 end) then
                 perform mesh.give_up_work(v_work, format(
                     'Poison message detected: delivered %s times to workers of %s and never answered',
                     v_work.delivery - 1, v_work.topic));

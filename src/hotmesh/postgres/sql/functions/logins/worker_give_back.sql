@@ -11,7 +11,8 @@ declare
 begin
     with given as (
         update mesh.worker_stream as s
-           set reserved_by = null, reserved_at = null, visible_at = mesh.clock()
+           set reserved_by = null, reserved_at = null, visible_at = mesh.clock(),
+               beside = case when s.beside = false then true else s.beside end
          where s.reserved_at is not null and s.reserved_by collate "C" = v_holder and s.reserved_by = v_holder
            and s.visible_at > mesh.clock() and (p_reservations is null or s.reservation = any (p_reservations))
         returning s.topic

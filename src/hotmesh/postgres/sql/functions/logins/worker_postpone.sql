@@ -35,7 +35,8 @@ begin
            set visible_at = mesh.clock() + case when w.retry then w.delay else least(w.delay, 1) end * interval '1 second',
                attempt = s.attempt + w.retry::integer,
                last_error = case when w.retry then w.error else s.last_error end,
-               delivery = case when w.retry then 0 when w.delay >= 1 then greatest(s.delivery - 1, 0) else s.delivery end
+               delivery = case when w.retry then 0 when w.delay >= 1 then greatest(s.delivery - 1, 0) else s.delivery end,
+               beside = case when s.beside = false then true else s.beside end
           from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry, p_error)
                as w(generation, activity, dimension, delay, retry, error)
          where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]

@@ -1,7 +1,7 @@
 -- give_back_gone: let others have what members (p_guids) hold that have died, as if their leases had lapsed: it counts as delivered.
 -- Locks    guid_key of each, without waiting, until the transaction ends: who has come back meanwhile keeps what it holds. Then the
 --          rows, but for those that somebody else is changing.
--- Writes   mesh.worker_stream; deletes the members.
+-- Writes   mesh.worker_stream; counts the engines among the members (note_deaths), and deletes them.
 -- Returns  each that was gone, and how much it held.
 create or replace function mesh.give_back_gone(p_app text, p_guids text[]) returns table (guid text, held bigint)
 language plpgsql
@@ -11,6 +11,7 @@ declare
     v_guid   text;
     v_topics text[];
 begin
+    perform mesh.note_deaths(p_app);
     for v_guid in select m.guid from mesh.member as m where m.app_id = p_app and m.guid = any (p_guids) order by m.guid loop
         continue when not pg_try_advisory_xact_lock(mesh.guid_key(p_app, v_guid));
         with recursive topic as (

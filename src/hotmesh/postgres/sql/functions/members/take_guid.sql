@@ -1,7 +1,7 @@
 -- take_guid: let this session, which listens, have a guid until it ends.
 -- Locks    guid_key, without waiting.  Writes  mesh.member, so that it can be told when the lock is gone.
 -- Returns  null, or the session that has it. A worker login that has taken the lock has no guid: then nobody has it.
-create or replace function mesh.take_guid(p_app text, p_guid text) returns integer language plpgsql as $$
+create or replace function mesh.take_guid(p_app text, p_guid text, p_engine boolean default false) returns integer language plpgsql as $$
 declare
     v_key    bigint := mesh.guid_key(p_app, p_guid);
     v_holder integer;
@@ -9,8 +9,9 @@ declare
 begin
     loop
         if pg_try_advisory_lock(v_key) then
-            insert into mesh.member (app_id, guid, joined_at) values (p_app, p_guid, clock_timestamp())
-            on conflict on constraint member_pk do update set joined_at = excluded.joined_at;
+            insert into mesh.member (app_id, guid, joined_at, engine) values (p_app, p_guid, clock_timestamp(), p_engine)
+            on conflict on constraint member_pk do update
+               set joined_at = excluded.joined_at, engine = excluded.engine, died_at = null;
             return null;
         end if;
         select l.pid,

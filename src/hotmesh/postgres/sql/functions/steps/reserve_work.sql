@@ -1,5 +1,6 @@
 -- reserve_work: the part of commit_steps that reserves work which was queued before; called by it, in its transaction.
--- Of the rows that p_what calls 'reserve', those that nobody has: they are p_member's until now + p_lease.
+-- Of the rows that p_what calls 'reserve', those that nobody has, and never had, since the caller knows nothing of what they have
+-- gone through: they are p_member's until now + p_lease.
 -- Returns  the positions of these, from 0, counted among the rows to reserve; null: there are none.
 create or replace function mesh.reserve_work(
     p_member text, p_token bigint, p_lease double precision, p_what text[], p_generation uuid[], p_activity text[],
@@ -19,7 +20,7 @@ begin
           from wanted as w
           join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
                and s.dimension = w.dimension
-         where s.reserved_by is null and s.visible_at <= p_now
+         where s.reserved_by is null and s.visible_at <= p_now and s.delivery = 0 and s.attempt = 0
            for update of s skip locked
     ), reserved as (
         update mesh.worker_stream as s

@@ -1,12 +1,15 @@
 -- claim_work: reserve visible work of some topics, at most p_limits of each, oldest first.
 -- One element per worker: p_names is the workflow name that it takes; null: any but p_others, which others here take.
 -- Without these two, any name. What nobody here takes stays as it is, for whoever does.
+-- p_last: the number of the delivery that is the last one. Sooner than that, work runs beside other work; from then on the caller runs
+-- it alone (set_beside), or gives it up if it was alone the last time.
 -- Writes   reserved_by, reservation (if the answer gets lost, give_back_work takes it back by that),
---          visible_at = now + p_lease (when the reservation lapses), delivery + 1.
+--          visible_at = now + p_lease (when the reservation lapses), delivery + 1; beside, before p_last.
 -- Returns  the reserved rows. Rows that another consumer holds or is claiming are skipped.
 create or replace function mesh.claim_work(
     p_app text, p_member text, p_topics text[], p_limits integer[], p_lease double precision,
-    p_reservation bigint default null, p_names text[] default null, p_others text[] default null
+    p_reservation bigint default null, p_names text[] default null, p_others text[] default null,
+    p_last integer default null
 ) returns setof mesh.worker_stream language plpgsql
   set plan_cache_mode = force_generic_plan
   -- Without bitmaps: where the planner believes that few rows have another name, it would sort the whole queue.
@@ -43,7 +46,8 @@ begin
     )
     update mesh.worker_stream as w
        set reserved_by = p_member, reservation = p_reservation,
-           visible_at = mesh.clock() + p_lease * interval '1 second', delivery = w.delivery + 1
+           visible_at = mesh.clock() + p_lease * interval '1 second', delivery = w.delivery + 1,
+           beside = case when w.delivery < p_last then true else w.beside end
       from candidate as c
      where w.generation = c.generation and w.activity_id = c.activity_id and w.dimension = c.dimension
     returning w.*;

@@ -8,7 +8,9 @@ declare
 begin
     with given as (
         update mesh.worker_stream as s
-           set reserved_by = null, visible_at = mesh.clock(), delivery = greatest(s.delivery - 1, 0)
+           set reserved_by = null, visible_at = mesh.clock(), delivery = greatest(s.delivery - 1, 0),
+               -- Whoever ran it alone has not died of it.
+               beside = case when s.beside = false then true else s.beside end
          where s.app_id = p_app and s.topic = any (p_topics) and s.visible_at > mesh.clock()
            and s.reserved_by = p_member and (p_reservations is null or s.reservation = any (p_reservations))
         returning s.topic

@@ -15,7 +15,9 @@ begin
                visible_at = mesh.clock() + w.delay * interval '1 second',
                attempt = s.attempt + w.retry::integer,
                last_error = case when w.retry then w.error else s.last_error end,
-               delivery = case when w.retry then 0 else greatest(s.delivery - 1, 0) end
+               delivery = case when w.retry then 0 else greatest(s.delivery - 1, 0) end,
+               -- Whoever ran it alone has not died of it.
+               beside = case when s.beside = false then true else s.beside end
           from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry, p_error)
                as w(generation, activity, dimension, delay, retry, error)
          where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]

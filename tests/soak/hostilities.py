@@ -15,7 +15,9 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -106,6 +108,9 @@ app:
 BOUND = 30.0
 """Seconds within which an honest job has to end, on a busy machine, with everything else going on."""
 
+LONGEST_BLOCK = 6.0
+"""Seconds for which the event loop may stand still: some acts block it, and some steps are cut off, each for less than one."""
+
 LIMITS = MemberLimits(engine=EngineLimits(long_step=0.3, longest_step=0.6, most_cuts=1))
 
 
@@ -120,6 +125,8 @@ class HostileReport:
     """Jobs of which nothing is expected but that they end."""
     slowest: float = 0.0
     """Seconds of the honest job that took longest."""
+    blocked: float = 0.0
+    """Seconds for which nothing else went on in the process, the longest time."""
     did: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -133,7 +140,7 @@ class HostileReport:
         )
         return (
             f"seed {self.seed}: {self.jobs} honest jobs beside {self.evil} others in {self.seconds:.0f} s, the slowest in "
-            f"{self.slowest:.1f} s; {acts}: {verdict}"
+            f"{self.slowest:.1f} s, once nothing went on for {self.blocked:.1f} s; {acts}: {verdict}"
         )
 
 
@@ -179,8 +186,10 @@ class Hostilities:
                 await mesh.sub("honest.done", listener)
                 await mesh.sub_quorum(listener)
         disturbing = asyncio.ensure_future(self._disturb())
+        beating = asyncio.ensure_future(self._beat())
         await self._load()
         self._world.quiet = True
+        beating.cancel()
         if disturbing.done():
             self._world.complain(f"the disturber has ended: {disturbing.exception()!r}")
         disturbing.cancel()
@@ -222,6 +231,29 @@ class Hostilities:
                 "reconnect_max": 0.5,
             },
         )
+
+    async def _beat(self) -> None:
+        """Note for how long the event loop stands still, and where, if that is long."""
+        seen, over = time.monotonic(), threading.Event()
+        here = threading.get_ident()
+
+        def look() -> None:
+            told = 0.0
+            while not over.wait(0.2):
+                if time.monotonic() - seen > LONGEST_BLOCK and told != seen:
+                    told = seen
+                    stack = "".join(traceback.format_stack(sys._current_frames()[here])[-12:])
+                    self._world.complain(f"the event loop stands still at\n{stack}")
+
+        threading.Thread(target=look, daemon=True).start()
+        try:
+            while True:
+                await asyncio.sleep(0.05)
+                now = time.monotonic()
+                self.report.blocked = max(self.report.blocked, now - seen - 0.05)
+                seen = now
+        finally:
+            over.set()
 
     async def _watch(self, mesh: HotMesh) -> None:
         try:

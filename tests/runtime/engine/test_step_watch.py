@@ -165,3 +165,47 @@ async def test_a_step_without_end_becomes_the_error_of_its_activity(
 
     assert caught.value.code == 500
     assert steps >= 2
+
+
+async def test_a_job_whose_failure_leads_to_the_same_work_again_ends_and_holds_nobody_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a transition that is always taken: the failing step is cut off, too. Others have a turn after each cut."""
+    steps = turns = 0
+
+    def advance(plan: Any, job: Any, events: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal steps
+        if job.job_id == "endless" and events[0].kind == "answer":
+            steps += 1
+            turned.append(turns)
+            spin(60)
+        return honest(plan, job, events, *arguments, **options)
+
+    async def double(message: StreamData) -> dict[str, Any]:
+        return {"y": message.data["x"] * 2}
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turned: list[int] = []
+    honest = core.advance
+    monkeypatch.setattr(program_module, "advance", advance)
+    limits = MemberLimits(engine=EngineLimits(long_step=0.2, longest_step=0.5))
+    async with (
+        init_within(limits, APP, connection=database_url, workers=[Worker("w", double)]) as mesh,
+        connected(database_url) as connection,
+    ):
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        counting = asyncio.create_task(count_turns())
+        with pytest.raises(JobError, match=r"took longer than 0\.5 s and was cut off"):
+            await mesh.pubsub("one", {"x": 1}, extended={"id": "endless"}, timeout=30)
+        counting.cancel()
+        assert (await mesh.pubsub("one", {"x": 2}, timeout=10)).data == {"y": 4}
+        await settled(connection, APP)
+
+    assert steps == 3, "tried, tried once more, and as a failure"
+    assert turned[0] < turned[1] < turned[2]

@@ -210,7 +210,10 @@ class Advances:
                 ticket.events = events
                 self.reload_in(ticket, self.pause(cached.cuts))
             else:
-                self.fail(cached, events, str(error))
+                # Where failing leads to the same work again, the job ends; and others have a turn before each step.
+                found = failed if cached.cuts == self._most_cuts else ending
+                cached.events = [found(event, str(error)) for event in events] + cached.events
+                asyncio.get_running_loop().call_later(self.pause(cached.cuts), self._queue, cached)
             return False
         except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cached.job_id}, exc_info=error)
@@ -356,7 +359,7 @@ class Advances:
 def failed(event: Event, message: str) -> Event:
     """The event as the failure of its activity; of one that has no activity, the end of its job."""
     if event.kind not in ("answer", "added", "result", "signal", "timer"):
-        return Event("interrupt", data={"reason": message, "code": 500}, receipt=event.receipt)
+        return ending(event, message)
     return Event(
         event.kind,
         event.activity_id,
@@ -369,6 +372,11 @@ def failed(event: Event, message: str) -> Event:
         event.started_at,
         event.attempt,
     )
+
+
+def ending(event: Event, message: str) -> Event:
+    """The event as the end of its job."""
+    return Event("interrupt", data={"reason": message, "code": 500}, receipt=event.receipt)
 
 
 def not_stored(error: BaseException) -> str:

@@ -178,8 +178,20 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         AesGcmCodec({"k": ONE})
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), asyncio.CancelledError()])
-def test_whatever_a_codec_raises_is_an_error_of_the_codec(error: BaseException) -> None:
+class _Wordless(BaseException):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), GeneratorExit(), asyncio.CancelledError(), _Wordless(), KeyboardInterrupt()]
+)
+def test_whatever_a_codec_raises_is_an_error_of_the_codec(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A KeyboardInterrupt, too, that is no Ctrl-C: `asyncio.run` has another handler for that than Python's own."""
+    monkeypatch.setattr("signal.getsignal", lambda _: lambda *_: None)
+
     class Leaves:
         def encode(self, text: str, /) -> str:
             raise error

@@ -139,12 +139,14 @@ async def test_an_exhausted_pool_is_a_failed_connection(database_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), SystemExit(1), GeneratorExit(), RuntimeError("no")]
+    "error",
+    [asyncio.CancelledError(), SystemExit(1), GeneratorExit(), KeyboardInterrupt(), RuntimeError("no")],
 )
 async def test_whatever_a_function_that_connects_raises_there_is_no_connection(
-    database_url: str, error: BaseException
+    database_url: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once it has worked; at first, a mistake in it is shown as it is. What it leaves in its task is none of ours."""
+    monkeypatch.setattr("signal.getsignal", lambda _: lambda *_: None)  # as under `asyncio.run`
     failing = False
 
     async def connects() -> asyncpg.Connection:

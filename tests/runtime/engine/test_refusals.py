@@ -122,6 +122,7 @@ async def test_instances_outlive_a_storm_of_cancelled_statements(database_url: s
         finally:
             await asyncio.sleep(1.0)
             storm.cancel()
+            await asyncio.wait([storm])  # its statement, too: the connection is used again
         assert len(jobs) > 60
         await settled(operator, APP, within=40)
         assert not first.stopped

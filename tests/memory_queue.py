@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ import anyio
 from hotmesh.core.codec import CLEAR, Payload
 from hotmesh.core.state.job import Event
 from hotmesh.core.state.step import Work, WorkKey
-from hotmesh.postgres.rows import HeldWork
+from hotmesh.postgres.rows import HeldWork, Next
 from hotmesh.postgres.work import Wanted
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
@@ -117,9 +118,9 @@ class MemoryQueue:
         self._ask("claim")
         return [row for one in wanted for row in self._take(one)]
 
-    async def next_at(self, connection: None, wanted: Sequence[Wanted]) -> float | None:
+    async def next_at(self, connection: None, wanted: Sequence[Wanted], within: float | None = None) -> Next:
         self._ask("next")
-        return self.due
+        return Next(self.due, datetime.now(UTC))
 
     async def answer(
         self, connection: None, member: str, answers: Sequence[tuple[Any, ...]], wake: str

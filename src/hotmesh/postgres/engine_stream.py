@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from hotmesh.core.codec import OPAQUE, Payload
@@ -10,29 +11,36 @@ from hotmesh.core.state.job import Dimension, Job
 from hotmesh.errors import CodecError
 from hotmesh.postgres.arrays import array
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.rows import DueEvent, events_from, job_from
+from hotmesh.postgres.rows import DueEvent, Next, events_from, job_from, next_from
 
 
 class DueJob:
-    """A job locked in the current transaction, with the events that are due.
+    """A job locked in the current transaction, with the events that are due, the first of them since `due_at`.
 
     One that cannot be decoded here has none, and `unreadable` says why.
     """
 
-    __slots__ = ("events", "job", "unreadable")
+    __slots__ = ("due_at", "events", "job", "unreadable")
 
-    def __init__(self, job: Job, events: list[DueEvent], unreadable: CodecError | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        events: list[DueEvent],
+        due_at: datetime | None,
+        unreadable: CodecError | None = None,
+    ) -> None:
         self.job = job
         self.events = events
+        self.due_at = due_at
         self.unreadable = unreadable
 
 
-async def next_event_at(database: Database, connection: Connection) -> tuple[float | None, bool]:
-    """Seconds until the next message or timer is due, and whether there are broadcasts to carry out."""
-    row = await connection.fetchrow(database.query("next_event_at"), database.app_id)
-    if row is None:
-        raise AssertionError("a select without from answers with one row")
-    return row["due"], row["broadcasts"]
+async def next_event_at(
+    database: Database, connection: Connection, since: datetime | None = None, within: float | None = None
+) -> tuple[Next, bool]:
+    """When the next message or timer is due, if that is within so many seconds, and whether there are broadcasts to carry out."""
+    row = await connection.fetchrow(database.query("next_event_at"), database.app_id, since, within)
+    return next_from(row), row is not None and row["broadcasts"]
 
 
 class Taken(NamedTuple):
@@ -55,19 +63,27 @@ async def count_due(database: Database, connection: Connection, limit: int, last
 
 
 async def lock_due_jobs(
-    database: Database, connection: Connection, limit: int, only: Sequence[str] | None = None
+    database: Database,
+    connection: Connection,
+    limit: int,
+    only: Sequence[str] | None = None,
+    since: datetime | None = None,
 ) -> list[DueJob]:
-    """Lock jobs that have messages or due timers, in the caller's transaction; `only` those of these generations."""
-    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only)
+    """Lock jobs that have messages or due timers, in the caller's transaction; `only` those of these generations.
+
+    `since`: what became due then or later.
+    """
+    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only, since)
     payload = database.payload
     return [_due_job(row, payload) for row in rows]
 
 
 def _due_job(row: Any, payload: Payload) -> DueJob:
     try:
-        return DueJob(job_from(row, payload), events_from(row["events"], payload) if row["events"] else [])
+        events = events_from(row["events"], payload) if row["events"] else []
+        return DueJob(job_from(row, payload), events, row["due_at"])
     except CodecError as error:
-        return DueJob(job_from(row, OPAQUE), [], error)
+        return DueJob(job_from(row, OPAQUE), [], row["due_at"], error)
 
 
 async def postpone_events(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -210,3 +210,19 @@ def _value(text: str | None, payload: Payload) -> Json:
 
 def _json(text: str | None) -> Json:
     return None if text is None else loads(text)
+
+
+class Next(NamedTuple):
+    """When the next is due."""
+
+    seconds: float | None
+    """Until then; None: nothing is, for now."""
+    reached: datetime
+    """Of what could be seen nothing is left that was due before this moment; of the database's clock."""
+
+
+def next_from(row: Any) -> Next:
+    """What a look for the next one found."""
+    if row is None:
+        raise AssertionError("a select without from answers with one row")
+    return Next(None if row["due"] is None else float(row["due"]), row["reached"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from hotmesh.core.state.job import Dimension
@@ -11,7 +12,7 @@ from hotmesh.core.wire import dumps_text
 from hotmesh.postgres import engine_stream
 from hotmesh.postgres.arrays import array, columns, text_array
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.rows import HeldWork, work_from
+from hotmesh.postgres.rows import HeldWork, Next, next_from, work_from
 
 
 class Wanted(NamedTuple):
@@ -22,6 +23,8 @@ class Wanted(NamedTuple):
     others: Sequence[str] = ()
     limit: int = 1
     """At most so much at a time."""
+    since: datetime | None = None
+    """What became visible then or later; None: all."""
 
 
 class WorkQueue(Protocol):
@@ -55,8 +58,10 @@ class WorkQueue(Protocol):
         """Note whether other work runs beside held work; whether it is still held."""
         ...
 
-    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
-        """Seconds until the next of such work becomes visible; None: there is none."""
+    async def next_at(
+        self, connection: Connection, wanted: Sequence[Wanted], within: float | None = None
+    ) -> Next:
+        """When the next of such work becomes visible, if that is within so many seconds."""
         ...
 
     async def extend(
@@ -147,7 +152,7 @@ class OrdinaryWork:
         reservation: int,
         last: int | None = None,
     ) -> list[HeldWork]:
-        topics, names, others, limits = zip(*wanted, strict=True)
+        topics, names, others, limits, since = zip(*wanted, strict=True)
         rows = await connection.fetch(
             self.database.query("claim_work"),
             self.database.app_id,
@@ -159,6 +164,7 @@ class OrdinaryWork:
             names,
             [text_array(other) for other in others],
             last,
+            since,
         )
         payload = self.database.payload
         return [work_from(row, payload) for row in rows]
@@ -175,16 +181,21 @@ class OrdinaryWork:
             )
         )
 
-    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
-        topics, names, others, _ = zip(*wanted, strict=True)
-        value = await connection.fetchval(
-            self.database.query("next_work_at"),
-            self.database.app_id,
-            topics,
-            names,
-            [text_array(other) for other in others],
+    async def next_at(
+        self, connection: Connection, wanted: Sequence[Wanted], within: float | None = None
+    ) -> Next:
+        topics, names, others, _, since = zip(*wanted, strict=True)
+        return next_from(
+            await connection.fetchrow(
+                self.database.query("next_work_at"),
+                self.database.app_id,
+                topics,
+                names,
+                [text_array(other) for other in others],
+                since,
+                within,
+            )
         )
-        return None if value is None else float(value)
 
     async def extend(
         self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float

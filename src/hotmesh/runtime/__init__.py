@@ -25,6 +25,7 @@ Rooms, the upper ones use the lower:
     telemetry    metrics, spans, events, log records
 
 What they share: `surroundings` (what all services of a member have in common), `service` (a flag, and the loop that outlives lost
-connections), `wake` (hints), `messages` (what a callback gets and returns), `pace` (the least time between two starts), `ids`.
+connections), `wake` (hints), `messages` (what a callback gets and returns), `pace` (the least time between two starts),
+`frontier` (up to where a queue has been looked at), `ids`.
 Apart from these: `metrics_snapshot` (the figures of a member), `aes` (a codec).
 """

@@ -14,7 +14,7 @@ from hotmesh.core.wire import dumps_text
 from hotmesh.postgres.arrays import array, columns, text_array
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.logins.login import WorkerLogin
-from hotmesh.postgres.rows import HeldWork, work_from
+from hotmesh.postgres.rows import HeldWork, Next, next_from, work_from
 from hotmesh.postgres.work import OrdinaryWork, Wanted, WorkQueue
 
 
@@ -43,7 +43,7 @@ class LoginWork:
         reservation: int,
         last: int | None = None,
     ) -> list[HeldWork]:
-        topics, names, others, limits = zip(*wanted, strict=True)
+        topics, names, others, limits, since = zip(*wanted, strict=True)
         rows = await connection.fetch(
             self.database.query("worker_claim"),
             member,
@@ -54,6 +54,7 @@ class LoginWork:
             lease,
             reservation,
             last,
+            since,
         )
         payload = self.database.payload
         return [work_from(row, payload) for row in rows]
@@ -70,12 +71,20 @@ class LoginWork:
             )
         )
 
-    async def next_at(self, connection: Connection, wanted: Sequence[Wanted]) -> float | None:
-        topics, names, others, _ = zip(*wanted, strict=True)
-        value = await connection.fetchval(
-            self.database.query("worker_next_at"), topics, names, [text_array(other) for other in others]
+    async def next_at(
+        self, connection: Connection, wanted: Sequence[Wanted], within: float | None = None
+    ) -> Next:
+        topics, names, others, _, since = zip(*wanted, strict=True)
+        return next_from(
+            await connection.fetchrow(
+                self.database.query("worker_next_at"),
+                topics,
+                names,
+                [text_array(other) for other in others],
+                since,
+                within,
+            )
         )
-        return None if value is None else float(value)
 
     async def extend(
         self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float

@@ -26,6 +26,7 @@ advances       advances jobs that are in memory: their events, the step, its tic
 loader         loads jobs that have events and are not in memory
 stream         the engine stream: what is due, in one transaction
 crash_loop     finds the event of which engines die
+due_events     looks at it, from where on something may be left
 broadcasts     signals to all jobs that are listed under a facet
 after_commit   what a committed step means for this process: who is told, what starts
 job_cache      the jobs in memory, bounded by number and bytes

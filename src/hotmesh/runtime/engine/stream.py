@@ -29,6 +29,7 @@ from hotmesh.runtime.engine.advances import DOUBTED, failed, not_stored
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
 from hotmesh.runtime.engine.crash_loop import CrashLoop, EnginesDiedError
+from hotmesh.runtime.engine.due_events import DueEvents
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
@@ -106,6 +107,7 @@ class EngineStream:
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = surroundings.database.link("stream")
+        self._due = DueEvents(surroundings.database, surroundings.settings.poll)
         self._refusals: OrderedDict[str, int] = OrderedDict()
         """Generation → how often in a row its step was refused for reasons that may be the database's own."""
         self._crash_loop = CrashLoop(self._database, self._settings.poison_threshold)
@@ -154,7 +156,7 @@ class EngineStream:
             pace.started(began)
         while handled < most and not self._stopping and pace.left() <= 0:
             async with self._link.use() as connection:
-                due, broadcasts = await engine_stream.next_event_at(self._database, connection)
+                due, broadcasts = await self._due.next(connection)
                 if broadcasts and await carry_out(
                     self._database, connection, await self._plans.active(), self._environment
                 ):
@@ -211,7 +213,7 @@ class EngineStream:
     ) -> int:
         since = time.monotonic()
         async with self._transaction(connection) as transaction:
-            due = await engine_stream.lock_due_jobs(self._database, connection, limit, only)
+            due = await self._due.lock(connection, limit, only)
             if found is not None:
                 found += due
             if failing is not None and [item.job.generation for item in due] != [failing.generation]:

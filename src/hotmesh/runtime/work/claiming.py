@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import anyio
 
 from hotmesh.errors import DatabaseError, NoConnectionError
 from hotmesh.postgres.connect.failures import backoff
+from hotmesh.postgres.database import Connection
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import Wanted, WorkQueue
 from hotmesh.runtime import ids
+from hotmesh.runtime.frontier import Frontier
 from hotmesh.runtime.outage import current
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.answer_writer import AnswerWriter
@@ -48,6 +52,7 @@ class Claims:
         self._writer = writer
         self._lost_reservations = lost_reservations
         self._last = last
+        self._frontiers: defaultdict[WorkSelector, Frontier] = defaultdict(Frontier)
         self._link = work.database.link("claims")
         self.behind: Callable[[], bool] = _never
         """Whether many answers still wait for their commits."""
@@ -112,6 +117,7 @@ class Claims:
     async def _claim(self, selectors: Sequence[WorkSelector]) -> int:
         """Claim work for the free slots of these selectors, and run it; how much it was."""
         limits = self._hold_slots(selectors)
+        wanted = [self._wanted(selector, limit) for selector, limit in limits.items()]
         claimed: list[HeldWork] = []
         self.busy = True
         since = time.monotonic()
@@ -121,7 +127,7 @@ class Claims:
                 claimed = await self._work.claim(
                     connection,
                     self._member,
-                    [self._wanted(selector, limit) for selector, limit in limits.items()],
+                    wanted,
                     self._settings.lease,
                     reservation,
                     self._last,
@@ -133,6 +139,7 @@ class Claims:
             self.busy = bool(claimed)
             self._served.ended.set()
             self._free_slots(limits, claimed)
+        self._remember(wanted, claimed, time.monotonic() - since)
         unreadable = [work for work in claimed if work.unreadable is not None]
         for work in claimed:
             served = self._served.holder(work)
@@ -191,25 +198,35 @@ class Claims:
 
     def _wanted(self, selector: WorkSelector, limit: int = 1) -> Wanted:
         topic, name = selector
-        return Wanted(topic, name, self._served.names.get(topic, ()) if name is None else (), limit)
+        others = self._served.names.get(topic, ()) if name is None else ()
+        return Wanted(topic, name, others, limit, self._frontiers[selector].since())
+
+    def _remember(self, wanted: Sequence[Wanted], claimed: Sequence[HeldWork], seconds: float) -> None:
+        """Work is claimed in the order in which it became visible, so that what was before the last is gone."""
+        counts: dict[WorkSelector, int] = {}
+        latest: dict[WorkSelector, datetime] = {}
+        for work in claimed:
+            selector = self._served.holder(work).selector
+            counts[selector] = counts.get(selector, 0) + 1
+            # No later than it became visible; how much later that was is not known any more.
+            if work.created_at is not None:
+                latest[selector] = max(latest.get(selector, work.created_at), work.created_at)
+        for one in wanted:
+            selector = one.topic, one.workflow_name
+            full = counts.get(selector, 0) >= one.limit
+            self._frontiers[selector].looked(one.since, seconds, latest.get(selector), exactly=full)
 
     async def _next_due(self) -> float | None:
         """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free slots."""
         names = self._served.names
         free = [served for served in self._served.workers.values() if served.used < served.most]
         selectors = [served.selector for served in free]
-        topics = [topic for topic, _ in selectors if topic not in names]
-        named = [
-            (topic, name, names[topic] if name is None else ()) for topic, name in selectors if topic in names
-        ]
+        plain = [self._wanted(selector) for selector in selectors if selector[0] not in names]
+        named = [self._wanted(selector) for selector in selectors if selector[0] in names]
         if not selectors:
             return None
-        moments = []
         async with self._link.use() as connection:
-            if topics:
-                moments.append(await self._work.next_at(connection, [Wanted(topic) for topic in topics]))
-            if named:
-                moments.append(await self._work.next_at(connection, [Wanted(*one) for one in named]))
+            moments = [await self._next_of(connection, asked) for asked in (plain, named) if asked]
         due = min((moment for moment in moments if moment is not None), default=None)
         if due is None:
             return None
@@ -217,6 +234,17 @@ class Claims:
             for served in free:
                 served.backlog = True
         return max(due, 0.005)
+
+    async def _next_of(self, connection: Connection, asked: Sequence[Wanted]) -> float | None:
+        """Seconds until the next of this becomes visible, if that is before the next look."""
+        began = time.monotonic()
+        found = await self._work.next_at(connection, asked, self._settings.poll)
+        seconds = time.monotonic() - began
+        for one in asked:
+            self._frontiers[one.topic, one.workflow_name].looked(
+                one.since, seconds, found.reached, exactly=True
+            )
+        return found.seconds
 
     async def give_back_held(self) -> None:
         """Give back whatever this process still holds: of callbacks that do not end, of claims that were not answered."""

@@ -29,10 +29,10 @@ begin
       left join lateral (
         select d.* from (
             select s.kind, s.activity_id, s.dimension, s.visible_at as due_at from mesh.engine_stream as s
-             where s.generation = p_generation and s.visible_at <= v_now
+             where s.generation = p_generation and (s.visible_at <= v_now) is true
             union all
             select 'timer', t.activity_id, t.dimension, t.due_at from mesh.timer as t
-             where t.generation = p_generation and t.due_at <= v_now) as d
+             where t.generation = p_generation and (t.due_at <= v_now) is true) as d
          order by d.due_at limit 1) as f on true
      where j.app_id = p_app and j.job_id = p_job_id and j.generation = p_generation;
     return found;

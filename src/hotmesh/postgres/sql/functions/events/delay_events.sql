@@ -14,8 +14,8 @@ begin
        and j.generation = p_generation
        for update;
     update mesh.engine_stream set visible_at = v_now + p_delay * interval '1 second'
-     where generation = p_generation and visible_at <= v_now;
+     where generation = p_generation and (visible_at <= v_now) is true;
     update mesh.timer set due_at = v_now + p_delay * interval '1 second'
-     where generation = p_generation and due_at <= v_now;
+     where generation = p_generation and (due_at <= v_now) is true;
 end
 $$;

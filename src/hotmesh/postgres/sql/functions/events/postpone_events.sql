@@ -19,9 +19,9 @@ begin
         return 'gone';
     end if;
     select max(d.attempt) into v_attempt
-      from (select s.attempt from mesh.engine_stream as s where s.generation = p_generation and s.visible_at <= v_now
+      from (select s.attempt from mesh.engine_stream as s where s.generation = p_generation and (s.visible_at <= v_now) is true
             union all
-            select t.attempt from mesh.timer as t where t.generation = p_generation and t.due_at <= v_now) as d;
+            select t.attempt from mesh.timer as t where t.generation = p_generation and (t.due_at <= v_now) is true) as d;
     if v_attempt is null then
         return 'gone';
     end if;
@@ -29,9 +29,9 @@ begin
         return 'last';
     end if;
     update mesh.engine_stream set attempt = attempt + 1, visible_at = v_now + p_delay * interval '1 second'
-     where generation = p_generation and visible_at <= v_now;
+     where generation = p_generation and (visible_at <= v_now) is true;
     update mesh.timer set attempt = attempt + 1, due_at = v_now + p_delay * interval '1 second'
-     where generation = p_generation and due_at <= v_now;
+     where generation = p_generation and (due_at <= v_now) is true;
     return 'later';
 end
 $$;

@@ -27,7 +27,7 @@ begin
     perform mesh.worker_check_encoded(
                 v_login.app_id, s.job_id, s.generation, s.activity_id, s.dimension, w.data)
        from unnest(p_generation, p_activity, p_dimension, v_data) as w(generation, activity, dimension, data)
-       join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+       join mesh.worker_stream as s on s.generation = any (array[w.generation]) and s.activity_id = w.activity
             and s.dimension = w.dimension::integer[]
       where s.reserved_by = v_holder;
     perform mesh.worker_retake(v_login, v_holder, p_generation, p_activity, p_dimension);
@@ -36,7 +36,7 @@ begin
             app_id, role_name, topic, job_id, generation, activity_id, dimension, created_at)
         select v_login.app_id, v_login.role_name, s.topic, s.job_id, s.generation, s.activity_id, s.dimension, mesh.clock()
           from unnest(p_generation, p_activity, p_dimension, p_status) as w(generation, activity, dimension, status)
-          join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+          join mesh.worker_stream as s on s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension::integer[]
          where w.status = 'pending' and s.reserved_by = v_holder
          order by s.generation, s.activity_id, s.dimension

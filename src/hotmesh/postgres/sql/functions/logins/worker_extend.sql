@@ -24,7 +24,7 @@ begin
                   from unnest(p_generation, p_activity, p_dimension) with ordinality
                        as u(generation, activity, dimension, ordinal)
                  order by u.generation, u.activity, u.dimension::integer[], u.ordinal) as w
-          join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+          join mesh.worker_stream as s on s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension::integer[]
          where s.reserved_by = v_holder and s.reserved_at + v_login.longest_hold * interval '1 second' > v_now
     ), within as materialized (
@@ -37,7 +37,7 @@ begin
            set visible_at = least(v_now + p_lease * interval '1 second',
                                   s.reserved_at + v_login.longest_hold * interval '1 second')
           from within as w
-         where s.generation = w.generation and s.activity_id = w.activity_id and s.dimension = w.dimension
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity_id and s.dimension = w.dimension
            and s.reserved_by = v_holder and (s.visible_at <= v_now) = w.lapsed
         returning s.generation, s.activity_id, s.dimension
     )

@@ -39,7 +39,7 @@ begin
                beside = case when s.beside = false then true else s.beside end
           from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry, p_error)
                as w(generation, activity, dimension, delay, retry, error)
-         where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = v_holder and s.reserved_at is not null
         returning s as work, w.retry, w.delay
     loop
@@ -58,7 +58,7 @@ begin
     update mesh.worker_stream as s
        set reserved_by = null, reserved_at = null
       from unnest(p_generation, p_activity, p_dimension) as w(generation, activity, dimension)
-     where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+     where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
        and s.reserved_by = v_holder and s.reserved_at is not null;
     if cardinality(v_topics) > 0 then
         perform mesh.wake(v_login.app_id, json_build_object('w', v_topics)::text);

@@ -8,9 +8,9 @@ create or replace function mesh.worker_retake(
 begin
     if exists (
         select from unnest(p_generation, p_activity, p_dimension) as w(generation, activity, dimension)
-          join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+          join mesh.worker_stream as s on s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension::integer[]
-         where s.reserved_by = p_holder and s.visible_at <= mesh.clock())
+         where s.reserved_by = p_holder and (s.visible_at <= mesh.clock()) is true)
        and not mesh.worker_take(p_login) then
         raise exception 'the lease is over, and transactions of % that took work were rolled back too often: try again later',
             p_login.role_name using errcode = '53400';

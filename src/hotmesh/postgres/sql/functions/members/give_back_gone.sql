@@ -24,7 +24,7 @@ begin
             select k.*
               from topic as t
              cross join lateral (
-                select w.generation, w.activity_id, w.dimension from mesh.worker_stream as w
+                select w.ctid as place from mesh.worker_stream as w
                  where w.app_id = p_app and w.topic = t.topic and w.visible_at > mesh.clock() and w.reserved_by = v_guid
                    for update skip locked) as k
              where t.topic is not null
@@ -32,7 +32,7 @@ begin
             update mesh.worker_stream as s
                set reserved_by = null, visible_at = mesh.clock()
               from kept as k
-             where s.generation = k.generation and s.activity_id = k.activity_id and s.dimension = k.dimension
+             where s.ctid = k.place
             returning s.topic
         )
         select array_agg(distinct g.topic), count(*) into v_topics, held from given as g;

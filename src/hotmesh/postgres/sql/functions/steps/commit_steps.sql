@@ -23,7 +23,9 @@
 --          woken: whether there is something new for the engines: a signal that met its waiter, an interrupt, a broadcast.
 -- Plans    are made once, maybe while the tables are empty, when all jobs of an app look like one. So jobs are found by
 --          their ids, each in a lateral subquery or from an array, and never by a join that could also begin with
---          the app.
+--          the app. Rows of streams, timers and waits are found by `= any (array[…])`: to Postgres a queue whose rows are all
+--          deleted looks empty, and it would read that first, from end to end; by an array it cannot. For the same
+--          reason `(visible_at <= …) is true` stands where rows are found by their ids: that is no condition for an index.
 -- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered); nothing is written then.
 --          The caller asks which rows are gone, drops those events, and commits all the rest.
 -- The parameters are those that sections.py declares.
@@ -170,13 +172,14 @@ begin
              where v_all or not w.step = any (refused)
         ), locked as materialized (
             -- In id order, so that two batches with common jobs cannot deadlock.
-            select w.*
+            select w.*, j.place
               from (select * from wanted order by job_id) as w
              cross join lateral (
-                select from mesh.job as j
+                select j.ctid as place from mesh.job as j
                  where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation and j.seq = w.seq
                    for update skip locked) as j
         ), changed as (
+            -- By the place of the row that was locked: by their ids, Postgres before 17 reads all rows of the batch for each of them.
             update mesh.job as j
                set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
                    data = case when w.data is null then j.data else w.data::json end,
@@ -187,8 +190,7 @@ begin
                                      then v_now + w.expire * interval '1 second'
                                      when not w.ended and w.status <= 0 then j.expires_at end
               from locked as w
-             where j.app_id = p_app and j.job_id = any (u_job_id) and j.job_id = w.job_id
-               and j.generation = w.generation and j.seq = w.seq
+             where j.ctid = w.place and j.generation = w.generation and j.seq = w.seq
             returning w.step
         )
         select count(*) into v_count from changed;
@@ -232,7 +234,7 @@ begin
         ), answered as (
             delete from mesh.worker_stream as s
              using wanted as w
-             where w.what = 'answered' and s.generation = w.generation and s.activity_id = w.activity
+             where w.what = 'answered' and s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension and s.reserved_by = p_member
             returning 1
         ), timed as (
@@ -241,7 +243,7 @@ begin
              using (select distinct on (t.generation, t.activity, t.dimension) t.* from wanted as t
                      where t.what in ('timer', 'release')
                      order by t.generation, t.activity, t.dimension, t.what desc) as w
-             where s.generation = w.generation and s.activity_id = w.activity
+             where s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension
             returning w.what
         )
@@ -263,15 +265,15 @@ begin
             ), unwaited as (
                 delete from mesh.wait as s
                  using wanted as w
-                 where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
+                 where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension
             ), answered as (
                 delete from mesh.worker_pending as s
                  using wanted as w
-                 where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
+                 where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension
             )
             delete from mesh.worker_stream as s
              using wanted as w
-             where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension;
+             where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension;
         end if;
     end if;
 
@@ -279,7 +281,7 @@ begin
         with gone as (
             delete from mesh.engine_stream as s
              using unnest(x_step, x_generation, x_message) as w(step, generation, message)
-             where s.generation = w.generation and s.message_id = w.message and (v_all or not w.step = any (refused))
+             where s.generation = any (array[w.generation]) and s.message_id = w.message and (v_all or not w.step = any (refused))
             returning 1
         )
         select count(*) into v_count from gone;

@@ -16,11 +16,11 @@ begin
                as w(what, generation, activity, dimension, ordinal)
          where w.what = 'reserve'
     ), free as materialized (
-        select s.generation, s.activity_id, s.dimension, w.position
+        select s.ctid as place, w.position
           from wanted as w
-          join mesh.worker_stream as s on s.generation = w.generation and s.activity_id = w.activity
+          join mesh.worker_stream as s on s.generation = any (array[w.generation]) and s.activity_id = w.activity
                and s.dimension = w.dimension
-         where s.reserved_by is null and s.visible_at <= p_now and s.delivery = 0 and s.attempt = 0
+         where s.reserved_by is null and (s.visible_at <= p_now) is true and s.delivery = 0 and s.attempt = 0
            for update of s skip locked
     ), reserved as (
         update mesh.worker_stream as s
@@ -28,7 +28,7 @@ begin
                visible_at = p_now + p_lease * interval '1 second',
                delivery = s.delivery + 1
           from free as f
-         where s.generation = f.generation and s.activity_id = f.activity_id and s.dimension = f.dimension
+         where s.ctid = f.place
         returning f.position
     )
     select array_agg(r.position - 1) into v_held from reserved as r;

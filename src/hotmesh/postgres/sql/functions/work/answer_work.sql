@@ -16,7 +16,7 @@ begin
     with answered as (
         delete from mesh.worker_stream as s
          using unnest(p_generation, p_activity, p_dimension) as w(generation, activity, dimension)
-         where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = p_member
         returning s.job_id, s.generation, s.activity_id, s.dimension, s.reply_channel, s.created_at,
                   s.attempt

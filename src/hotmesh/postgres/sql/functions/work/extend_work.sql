@@ -7,7 +7,7 @@ create or replace function mesh.extend_work(
         update mesh.worker_stream as s
            set visible_at = mesh.clock() + p_lease * interval '1 second'
           from unnest(p_generation, p_activity, p_dimension) as w(generation, activity, dimension)
-         where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = p_member
         returning s.generation, s.activity_id, s.dimension
     )

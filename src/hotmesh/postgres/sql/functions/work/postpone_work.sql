@@ -20,7 +20,7 @@ begin
                beside = case when s.beside = false then true else s.beside end
           from unnest(p_generation, p_activity, p_dimension, p_delay, p_retry, p_error)
                as w(generation, activity, dimension, delay, retry, error)
-         where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
            and s.reserved_by = p_member
         returning 1
     )

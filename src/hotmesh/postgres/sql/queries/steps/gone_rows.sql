@@ -6,12 +6,12 @@ select w.position
        with ordinality as w(kind, generation, activity, dimension, message, position)
  where not exists (
         select from mesh.engine_stream as s
-         where w.kind = 'message' and s.generation = w.generation and s.message_id = w.message)
+         where w.kind = 'message' and s.generation = any (array[w.generation]) and s.message_id = w.message)
    and not exists (
         select from mesh.worker_stream as s
-         where w.kind = 'work' and s.generation = w.generation and s.activity_id = w.activity
+         where w.kind = 'work' and s.generation = any (array[w.generation]) and s.activity_id = w.activity
            and s.dimension = w.dimension::integer[] and s.reserved_by = $1)
    and not exists (
         select from mesh.timer as s
-         where w.kind = 'timer' and s.generation = w.generation and s.activity_id = w.activity
+         where w.kind = 'timer' and s.generation = any (array[w.generation]) and s.activity_id = w.activity
            and s.dimension = w.dimension::integer[])

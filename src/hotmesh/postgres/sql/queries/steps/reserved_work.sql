@@ -2,5 +2,5 @@
 select s.generation, s.activity_id, s.dimension
   from unnest($1::uuid[], $2::text[], $3::text[]) as w(generation, activity, dimension)
   join mesh.worker_stream as s
-    on s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
+    on s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension::integer[]
  where s.reserved_by = $4 and s.reservation = $5

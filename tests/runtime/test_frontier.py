@@ -1,0 +1,145 @@
+"""Up to where a queue has been looked at, and that nothing below that is missed for long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import connected, eventually, one_worker
+from hotmesh import HotMesh, Worker
+from hotmesh.runtime import frontier as module
+from hotmesh.runtime.frontier import LONGEST, SHARE, SLACK, Frontier
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def later(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(module, "time", found)
+    return found
+
+
+def test_the_first_look_begins_at_the_beginning_and_the_next_where_it_ended(clock: Clock) -> None:
+    frontier = Frontier()
+
+    assert frontier.since() is None
+    frontier.looked(None, 0.1, NOON, exactly=True)
+    assert frontier.since() == NOON - SLACK
+    frontier.looked(frontier.since(), 0.1, later(5), exactly=True)
+    assert frontier.since() == later(5) - SLACK
+
+
+def test_looks_from_the_beginning_take_a_small_share_of_the_time(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 0.1, NOON, exactly=True)
+    frontier.looked(frontier.since(), 3.0, later(1), exactly=True)
+    clock.now += SHARE * 0.1 - 0.01
+
+    assert frontier.since() is not None
+    clock.now += 0.02
+    assert frontier.since() is None
+
+
+def test_they_are_never_far_apart(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 3600.0, NOON, exactly=True)
+    clock.now += LONGEST + 0.01
+
+    assert frontier.since() is None
+
+
+def test_as_long_as_nothing_is_known_each_look_begins_at_the_beginning(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 1.0, None, exactly=False)
+
+    assert frontier.since() is None
+
+
+def test_a_look_from_there_never_goes_back(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 1.0, NOON, exactly=True)
+    frontier.looked(frontier.since(), 1.0, later(-60), exactly=True)
+
+    assert frontier.since() == NOON - SLACK
+
+
+def test_a_look_from_the_beginning_goes_back_to_what_it_found(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 1.0, NOON, exactly=True)
+    frontier.looked(None, 1.0, later(-60), exactly=False)
+    assert frontier.since() == NOON - SLACK, "all of it was taken"
+
+    frontier.looked(None, 1.0, later(-60), exactly=True)
+    assert frontier.since() == later(-60) - SLACK, "there may be more"
+
+
+# -- rows that come back ---------------------------------------------------------------------------------------
+
+
+async def work(_: Any) -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+async def held(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside a mesh that has run something, and looks from the beginning once a second only."""
+    monkeypatch.setattr(module, "SHARE", 1e9)
+    monkeypatch.setattr(module, "LONGEST", 1.0)
+    async with (
+        HotMesh.init("shop", connection=database_url) as engine,
+        connected(database_url) as connection,
+    ):
+        await engine.deploy(one_worker("shop"))
+        await engine.activate("1")
+        async with HotMesh.init("shop", connection=database_url, engine=False, workers=[Worker("w", work)]):
+            for _ in range(5):
+                await engine.pubsub("one", {}, timeout=10)
+            await asyncio.sleep(0.2)
+            yield connection
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("table", ["worker_stream", "engine_stream"])
+async def test_rows_of_long_ago_are_found_within_seconds(held: asyncpg.Connection, table: str) -> None:
+    columns = {
+        "worker_stream": ("topic, workflow_name, visible_at", "'w', 'n', now() - interval '1 day'"),
+        "engine_stream": (
+            "message_id, kind, status, code, visible_at",
+            "'m', 'answer', 'success', 200, now() - interval '1 day'",
+        ),
+    }
+    names, values = columns[table]
+    # Their jobs are gone: whoever finds them removes them.
+    await held.execute(
+        f"insert into hotmesh.{table} (app_id, job_id, generation, activity_id, dimension, created_at, {names}) "
+        f"select 'shop', 'gone-' || i, gen_random_uuid(), 'a', '{{0,0}}', now() - interval '1 day', {values} "
+        "from generate_series(1, 30) as i"
+    )
+
+    async def all_found() -> bool:
+        return not await held.fetchval(f"select count(*) from hotmesh.{table}")
+
+    began = time.monotonic()
+    await eventually(all_found, what="rows of long ago", within=8)
+    assert time.monotonic() - began < 6

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import anyio
 import pytest
 from click.testing import CliRunner, Result
 
-from harness import app_login, connected, one_worker
+from harness import app_login, connected, eventually, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.cli import main
 from hotmesh.observe.doctor.facts import (
@@ -31,6 +33,7 @@ from hotmesh.observe.doctor.facts import (
 from hotmesh.observe.doctor.findings import Finding, examine, exit_code
 from hotmesh.observe.doctor.reading import _difference, read
 from hotmesh.observe.observer import observing
+from hotmesh.postgres import local
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 SOURCE = Path(__file__).parents[2] / "src" / "hotmesh" / "observe" / "doctor" / "findings.py"
@@ -299,3 +302,98 @@ def test_an_unknown_app_is_refused_with_those_that_there_are(database_url: str) 
 
     assert result.exit_code == 2
     assert "there is no app shpo; apps here: shop" in result.stderr
+
+
+# -- who holds a snapshot --------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_a_session_that_holds_a_snapshot_is_named_in_full_and_none_of_another_database(
+    database_url: str, empty_database_url: str
+) -> None:
+    async with connected(database_url) as holder, connected(empty_database_url) as elsewhere:
+        for one in (holder, elsewhere):
+            await one.execute("set application_name = 'report'")
+            await one.execute("begin isolation level repeatable read; select 1 from pg_class")
+        async with observing(database_url, "hotmesh") as observer:
+            facts = await read(observer, "hotmesh")
+        pid = str(holder.get_server_pid())
+        (found,) = [one for one in facts.snapshots if one.application == "report"]
+
+    assert (found.kind, found.name, found.state) == ("session", pid, "idle in transaction")
+    assert found.role
+    assert found.seconds is not None
+    assert found.asked is not None
+    (told,) = examine(Facts(snapshots=(replace(found, seconds=3600.0, asked=600.0),)))
+    assert told.what.startswith(
+        f"session {pid} of {found.role} (report), idle in transaction holds a snapshot for 60 min, "
+    )
+    assert "its last statement began 10 min ago" in told.what
+    assert told.todo.endswith(f"pg_terminate_backend({pid})")
+
+
+@pytest.mark.anyio
+async def test_prepared_transactions_slots_and_standbys_are_named(scratch: Path) -> None:
+    first, second = scratch / "first", scratch / "second"
+
+    async def settings(**given: str) -> str:
+        server = await asyncio.to_thread(local.ensure_running, first, sync=False)
+        async with connected(server.dsn) as connection:
+            for name, value in given.items():
+                await connection.execute(f"alter system set {name} = '{value}'")
+        await asyncio.to_thread(local.stop, first, "fast")
+        return server.dsn
+
+    try:
+        url = await settings(max_prepared_transactions="3", wal_level="logical")
+        await asyncio.to_thread(copied, first, second)
+        primary = await asyncio.to_thread(local.ensure_running, first)
+        async with connected(primary.dsn) as connection:
+            await connection.execute("select pg_create_physical_replication_slot('copy')")
+            await connection.execute("select pg_create_logical_replication_slot('feed', 'test_decoding')")
+            await connection.execute("begin; create table orders (id integer); prepare transaction 'left'")
+            standby = await asyncio.to_thread(local.ensure_running, second)
+            async with connected(standby.dsn) as reader:
+                await reader.execute("begin isolation level repeatable read; select 1 from pg_class")
+                async with started(url):
+                    pass
+
+                async def kinds() -> dict[str, Snapshot] | None:
+                    async with observing(url, "hotmesh") as observer:
+                        facts = await read(observer, "hotmesh")
+                    found = {one.kind: one for one in facts.snapshots}
+                    return found if "replication slot" in found else None
+
+                found = await eventually(kinds, what="the feedback of the standby", within=30)
+    finally:
+        for directory in (second, first):
+            await asyncio.to_thread(local.stop, directory, "immediate")
+
+    assert found["prepared transaction"].name == "left"
+    assert found["prepared transaction"].seconds is not None
+    assert found["replication slot"].name == "copy"
+    assert found["logical replication slot"].name == "feed"
+    told = {
+        one.kind: examine(Facts(snapshots=(replace(one, seconds=None, transactions=10**6),)))[0]
+        for one in found.values()
+    }
+    assert told["prepared transaction"].todo.endswith("rollback prepared 'left'")
+    assert told["replication slot"].todo.endswith("pg_drop_replication_slot('copy')")
+    assert told["logical replication slot"].todo.endswith("pg_drop_replication_slot('feed')")
+    assert "no row of the catalog" in told["logical replication slot"].what
+
+
+def copied(first: Path, second: Path) -> None:
+    """The stopped server, as a standby of it that says what its queries still need."""
+    source, target = first / "cluster", second / "cluster"
+    owner = source.stat()
+    second.mkdir(mode=0o711)
+    shutil.copytree(source, target)
+    (target / "standby.signal").touch()
+    with (target / "postgresql.auto.conf").open("a") as lines:
+        lines.write(
+            f"primary_conninfo = 'host={first / 'socket'} port=5432 user=hotmesh'\nprimary_slot_name = 'copy'\n"
+            "hot_standby_feedback = on\nwal_receiver_status_interval = 1\nwal_retrieve_retry_interval = 200\n"
+        )
+    for path in (target, *target.rglob("*")):
+        shutil.chown(path, owner.st_uid, owner.st_gid)

@@ -27,7 +27,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Something that keeps dead rows from being removed; `seconds`: for how long, None where that is not shown."""
+    """Something that keeps dead rows from being removed; `seconds`: for how long, None where that is not shown.
+
+    `asked`: seconds since its last statement began.
+    """
 
     kind: str
     name: str
@@ -36,6 +39,7 @@ class Snapshot:
     state: str
     seconds: float | None
     transactions: int
+    asked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,16 +117,26 @@ def held_snapshots(facts: Facts) -> Iterator[Finding]:
             if part
         )
         state = f", {one.state}" if one.state else ""
+        asked = "" if one.asked is None else f", its last statement began {_length(one.asked)} ago"
+        logical = one.kind == "logical replication slot"
+        harm = (
+            "no row of the catalog that was deleted since is removed, and the log grows"
+            if logical
+            else "no row that was deleted since is removed, and throughput falls"
+        )
         yield Finding(
             "held-snapshot",
             severity,
             f"{one.kind} {one.name}{' ' + whose if whose else ''}{state} holds a snapshot{since}, "
-            f"{one.transactions:,} transactions old: no row that was deleted since is removed, and throughput falls",
+            f"{one.transactions:,} transactions old{asked}: {harm}",
             {
                 "session": f"let it end its transaction, or end it: select pg_terminate_backend({one.name})",
                 "prepared transaction": f"commit it, or roll it back: rollback prepared '{one.name}'",
                 "replication slot": f"let its consumer catch up, or drop it: select pg_drop_replication_slot('{one.name}')",
-            }.get(one.kind, "end the long query on the standby, or turn its hot_standby_feedback off"),
+            }.get(
+                one.kind.removeprefix("logical "),
+                "end the long query on the standby, or turn its hot_standby_feedback off",
+            ),
         )
 
 

@@ -50,7 +50,7 @@ async def read(observer: Observer, namespace: str, app_id: str | None = None) ->
     server = Server(**given, clock_difference=_difference(now, before, after))
     problem = await _schema_problem(reader, namespace)
     snapshots = [
-        Snapshot(seconds=_seconds(now, row.pop("since")), **row)
+        Snapshot(seconds=_seconds(now, row.pop("since")), asked=_seconds(now, row.pop("asked_at")), **row)
         for row in await reader.rows("doctor_snapshots")
     ]
     tables = [

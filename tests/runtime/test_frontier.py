@@ -143,3 +143,46 @@ async def test_rows_of_long_ago_are_found_within_seconds(held: asyncpg.Connectio
     began = time.monotonic()
     await eventually(all_found, what="rows of long ago", within=8)
     assert time.monotonic() - began < 6
+
+
+def test_who_has_heard_of_something_owes_a_look_from_the_beginning(clock: Clock) -> None:
+    frontier = Frontier()
+    frontier.looked(None, 0.1, NOON, exactly=True)
+    assert frontier.owed(None) is None
+    frontier.news()
+    frontier.looked(frontier.since(), 0.1, later(1), exactly=True)
+
+    assert frontier.owed(None) == pytest.approx(SHARE * 0.1)
+    assert frontier.owed(0.5) == 0.5
+    clock.now += 2 * SHARE * 0.1
+    assert frontier.owed(None) == 0.0
+    frontier.looked(None, 0.1, None, exactly=False)
+    assert frontier.owed(None) is None
+
+
+@pytest.mark.anyio
+async def test_what_a_long_transaction_has_begun_starts_when_it_commits(database_url: str) -> None:
+    """Its rows are due since long before others can see them; nobody polls here."""
+    seldom = {"poll": 30.0}
+    async with (
+        HotMesh.init("shop", connection=database_url, settings=seldom) as engine,
+        HotMesh.init(
+            "shop", connection=database_url, engine=False, workers=[Worker("w", work)], settings=seldom
+        ),
+        connected(database_url) as connection,
+    ):
+        await engine.deploy(one_worker("shop"))
+        await engine.activate("1")
+        for number in range(3):
+            await engine.pubsub("one", {}, timeout=10)
+            async with connection.transaction():
+                await engine.pub("one", {}, connection=connection, extended={"id": f"late-{number}"})
+                for _ in range(4):
+                    # What is looked at meanwhile moves on.
+                    await engine.pubsub("one", {}, timeout=10)
+                    await asyncio.sleep(0.25)
+
+            async def ended(job_id: str = f"late-{number}") -> bool:
+                return (await engine.get_status(job_id)) == 0
+
+            await eventually(ended, what="the job that began in a long transaction", within=5)

@@ -6,7 +6,7 @@ left, and begins there the next time.
 
 Rows may still appear below that: of a transaction that took its time, or of one that had locked rows and was rolled back; or the
 clock of the database was set. So now and then a look begins at the beginning. All such looks together take a twentieth of the time: where
-nothing is in their way, nearly each look is one.
+nothing is in their way, nearly each look is one. Who has heard that there is something and found nothing owes one as soon as it may be.
 """
 
 from __future__ import annotations
@@ -28,11 +28,23 @@ LONGEST: Final = 10.0
 class Frontier:
     """Up to where nothing is left of one queue. `since` is asked before each look, `looked` is told after it."""
 
-    __slots__ = ("_moment", "_whole_at")
+    __slots__ = ("_heard", "_moment", "_whole_at")
 
     def __init__(self) -> None:
         self._moment: datetime | None = None
         self._whole_at = 0.0
+        self._heard = True
+
+    def news(self) -> None:
+        """There is said to be something."""
+        self._heard = True
+
+    def owed(self, seconds: float | None) -> float | None:
+        """Seconds until the next look: at the latest when what was heard of can be looked for from the beginning."""
+        if not self._heard:
+            return seconds
+        whole = max(0.0, self._whole_at - time.monotonic())
+        return whole if seconds is None else min(seconds, whole)
 
     def since(self) -> datetime | None:
         """Where the next look begins, by the clock of the database. None: at the beginning."""
@@ -47,6 +59,7 @@ class Frontier:
         """
         if since is None:
             self._whole_at = time.monotonic() + min(SHARE * seconds, LONGEST)
+            self._heard = False
         if reached is None:
             return
         moment = reached - SLACK

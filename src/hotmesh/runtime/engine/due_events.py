@@ -37,4 +37,8 @@ class DueEvents:
         since, began = self._frontier.since(), time.monotonic()
         found, broadcasts = await engine_stream.next_event_at(self._database, connection, since, self._within)
         self._frontier.looked(since, time.monotonic() - began, found.reached, exactly=True)
-        return found.seconds, broadcasts
+        return self._frontier.owed(found.seconds), broadcasts
+
+    def news(self) -> None:
+        """There is said to be something."""
+        self._frontier.news()

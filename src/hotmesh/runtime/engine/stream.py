@@ -177,6 +177,8 @@ class EngineStream:
     async def run_once(self, most: int | None = None) -> int:
         """Lock, load, advance and commit what is due, of at most so many jobs; how many there were."""
         most = self._limits.due_jobs if most is None else most
+        if self._wake.is_set():
+            self._due.news()
         self._wake.clear()
         async with self._link.use() as connection:
             try:

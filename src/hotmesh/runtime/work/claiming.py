@@ -101,6 +101,9 @@ class Claims:
 
     async def run_once(self) -> int:
         """Claim what there are free slots for; how much was claimed."""
+        if self._served.wake.is_set():
+            for frontier in self._frontiers.values():
+                frontier.news()
         self._served.wake.clear()
         while (self.behind() or self._writer.ahead > UNWRITTEN_LIMIT) and not self._served.stopping:  # noqa: ASYNC110 - a commit takes as long as a look
             # More would be held, answered and wait in memory until it is committed: others can have it meanwhile.
@@ -244,7 +247,8 @@ class Claims:
             self._frontiers[one.topic, one.workflow_name].looked(
                 one.since, seconds, found.reached, exactly=True
             )
-        return found.seconds
+        owed = [self._frontiers[one.topic, one.workflow_name].owed(found.seconds) for one in asked]
+        return min((due for due in owed if due is not None), default=None)
 
     async def give_back_held(self) -> None:
         """Give back whatever this process still holds: of callbacks that do not end, of claims that were not answered."""

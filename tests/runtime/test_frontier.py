@@ -161,8 +161,12 @@ def test_who_has_heard_of_something_owes_a_look_from_the_beginning(clock: Clock)
 
 
 @pytest.mark.anyio
-async def test_what_a_long_transaction_has_begun_starts_when_it_commits(database_url: str) -> None:
-    """Its rows are due since long before others can see them; nobody polls here."""
+async def test_what_a_long_transaction_has_begun_starts_when_it_commits(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are due since long before others can see them; nobody polls here, and whole looks are a second apart."""
+    monkeypatch.setattr(module, "SHARE", 1e9)
+    monkeypatch.setattr(module, "LONGEST", 1.0)
     seldom = {"poll": 30.0}
     async with (
         HotMesh.init("shop", connection=database_url, settings=seldom) as engine,
@@ -177,7 +181,7 @@ async def test_what_a_long_transaction_has_begun_starts_when_it_commits(database
             await engine.pubsub("one", {}, timeout=10)
             async with connection.transaction():
                 await engine.pub("one", {}, connection=connection, extended={"id": f"late-{number}"})
-                for _ in range(4):
+                for _ in range(3):
                     # What is looked at meanwhile moves on.
                     await engine.pubsub("one", {}, timeout=10)
                     await asyncio.sleep(0.25)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 import anyio
 
-try:
-    from anyio._backends import _asyncio as backend
-    from anyio._core import _eventloop as core
-except ImportError:  # pragma: no cover - no release so far
-    backend = core = None  # type: ignore[assignment]
+backend: Any = None
+core: Any = None
+with suppress(ImportError):
+    backend = import_module("anyio._backends._asyncio")
+    core = import_module("anyio._core._eventloop")
 
 
 @contextmanager

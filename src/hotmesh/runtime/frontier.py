@@ -5,7 +5,7 @@ be vacuumed, and that can be never while a session holds an old snapshot. So who
 left, and begins there the next time.
 
 Rows may still appear below that: of a transaction that took its time, or of one that had locked rows and was rolled back; or the
-clock of the database was set. So now and then a look begins at the beginning. All such looks together take a twentieth of the time: where
+clock of the database was set. So now and then a look begins at the beginning. All such looks together take a fiftieth of the time: where
 nothing is in their way, nearly each look is one. Who has heard that there is something and found nothing owes one as soon as it may be.
 """
 

@@ -44,10 +44,10 @@ KEYS = "array['7f0e8cc6-4690-4d69-8ae3-0b5b0d0d6c11'::uuid], '{a}', array['{0,0}
 """One row that is not there."""
 
 STATEMENTS = {
-    "claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{null}', '{null}', array[$1::timestamptz])",
-    "named claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{n}', '{null}', array[$1::timestamptz])",
+    "claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{null}', '{null}', null, array[$1::timestamptz])",
+    "named claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{n}', '{null}', null, array[$1::timestamptz])",
     "next_work_at": "select hotmesh.next_work_at('app', '{t}', '{null}', '{null}', array[$1::timestamptz], 1)",
-    "lock_due_jobs": "select * from hotmesh.lock_due_jobs('app', 100, $1)",
+    "lock_due_jobs": "select * from hotmesh.lock_due_jobs('app', 100, null, $1)",
     "next_event_at": "select hotmesh.next_event_at('app', $1, 1)",
     "answer_work": "select hotmesh.answer_work('app', 'me', " + KEYS + ", '{success}', '{200}', '{1}', '{}')",
     "extend_work": "select hotmesh.extend_work('me', " + KEYS + ", 30)",

@@ -37,10 +37,10 @@ async def sleeping(url: str, count: int) -> AsyncIterator[tuple[EngineStream, as
     async with HotMesh.init(APP, connection=url) as mesh, connected(url) as connection:
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
-        for number in range(count):
-            await mesh.pub("nap", {}, extended={"id": f"nap-{number}"})
         assert mesh._member.engine is not None
         mesh._member.engine.stream.stop()
+        for number in range(count):
+            await mesh.pub("nap", {}, extended={"id": f"nap-{number}"})
         await connection.execute("update hotmesh.timer set due_at = now()")
         yield mesh._member.engine.stream, connection
 
@@ -79,4 +79,4 @@ async def test_a_job_that_cannot_be_handled_harms_no_other_of_its_batch(
         ended = await connection.fetch("select job_id from hotmesh.job where status = 0 order by 1")
         assert [row["job_id"] for row in ended] == ["nap-0", "nap-2"]
         assert await connection.fetchval("select count(*) from hotmesh.timer where job_id = 'nap-1'") == 1
-    assert "events postponed" in caplog.text
+    assert "events could not be handled (job nap-1)" in caplog.text

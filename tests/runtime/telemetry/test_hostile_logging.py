@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -152,11 +155,19 @@ def test_no_log_call_raises(name: str, capsys: pytest.CaptureFixture[str], monke
     assert capsys.readouterr().err == ""
 
 
-def test_ctrl_c_in_the_middle_of_a_handler_goes_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Python's own handler raises it, which leaves no frame."""
-    PLACES["a handler"](KeyboardInterrupt(), monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        logging.getLogger("hotmesh").error("an event")
+def test_ctrl_c_in_the_middle_of_a_handler_goes_on_its_way() -> None:
+    class Slow(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+
+    log, slow = logging.getLogger("hotmesh"), Slow()
+    log.addHandler(slow)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            log.error("an event")
+    finally:
+        log.removeHandler(slow)
 
 
 def test_attributes_of_the_programs_own_records_may_have_the_names_of_facts(

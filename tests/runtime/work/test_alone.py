@@ -111,7 +111,7 @@ async def test_who_stops_gives_back_what_waits(steps: Steps) -> None:
 async def test_being_alone_has_an_end(steps: Steps) -> None:
     """A callback may wait for work of its own process."""
     shop = Workshop(
-        steps, settings={"poison_threshold": 2, "lease": 0.05}, trial_limits=TrialLimits(longest_trial=0.1)
+        steps, settings={"poison_threshold": 2, "lease": 1.0}, trial_limits=TrialLimits(longest_trial=0.1)
     )
     answered(shop)
     async with shop.working():

@@ -144,4 +144,4 @@ async def test_that_it_cannot_be_given_back_is_no_failure_of_stopping(
 
     await room.claims.give_back_held()
 
-    assert [record.message for record in caplog.records] == ["work could not be given back"]
+    assert [record.event for record in caplog.records] == ["work could not be given back"]  # type: ignore[attr-defined]

@@ -89,6 +89,10 @@ class _Guarded(logging.Logger):
             _lost(self.name, error)
             record = logging.LogRecord(name, level, fn, lno, msg, *facts, sinfo)
         record.__dict__.update(extra or {})
+        try:
+            tell_facts(record)
+        except BaseException as error:  # noqa: BLE001 - facts may be objects of users
+            _lost(self.name, error)
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
@@ -151,8 +155,6 @@ def logging_as(log_context: LogContext) -> Iterator[None]:
 
 def _about(record: logging.LogRecord) -> bool:
     log_context = _instance.get()
-    if "event" not in record.__dict__:
-        tell_facts(record)
     if log_context is None:
         return True
     record.__dict__.setdefault("app_id", log_context.app_id)
@@ -174,14 +176,14 @@ def tell_facts(record: logging.LogRecord) -> None:
     facts = {
         name: value for name, value in record.__dict__.items() if name not in _UNTOLD and value is not None
     }
-    record.__dict__["event"] = event
-    if record.args or not isinstance(event, str):
-        return
-    error = facts.pop("error", None)
-    if error is None and record.exc_info and record.exc_info[1] is not None:
-        error = in_words(record.exc_info[1])
-    told = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in facts.items()]
-    text = event + (f" ({', '.join(told)})" if told else "") + (f": {error}" if error else "")
+    record.__dict__.setdefault("event", event)
+    text = record.getMessage()
+    if not record.args:
+        error = facts.pop("error", None)
+        if error is None and record.exc_info and record.exc_info[1] is not None:
+            error = in_words(record.exc_info[1])
+        told = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in facts.items()]
+        text += (f" ({', '.join(told)})" if told else "") + (f": {error}" if error else "")
     # As text and not as a format: what the facts say may have percent signs. Half of a surrogate pair could not be written.
     record.msg, record.args = "%s", (text.encode("utf-8", "replace").decode(),)
 

@@ -200,7 +200,7 @@ async def test_every_table_and_every_column_of_the_views_and_of_job_is_documente
             row[0]
             for row in await connection.fetch("select viewname from pg_views where schemaname = 'hotmesh'")
         }
-    assert views == {"job_status", "job_timeline", "open_work", "sleeping", "waiting"}
+    assert views == {"job_status", "job_timeline", "open_work", "retrying", "sleeping", "waiting"}
     for name in views | {"job"}:
         section = page.partition(f"### {name}\n")[2].partition("\n### ")[0]
         missing = {

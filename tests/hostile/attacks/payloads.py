@@ -195,5 +195,7 @@ statements(
     "select hotmesh.worker_postpone('m', array[gen_random_uuid()], '{a}', '{0}', '{0}', '{true}', array[repeat('x', 20001)])",
     "select hotmesh.worker_extend('', array[gen_random_uuid()], '{a}', '{0}', 30)",
     "select hotmesh.worker_extend(null, array[gen_random_uuid()], '{a}', '{0}', 30)",
+    "select hotmesh.worker_set_beside(null, gen_random_uuid(), 'a', '{0}', false)",
+    "select hotmesh.worker_set_beside('m', gen_random_uuid(), 'a', '{a}', false)",
     "select hotmesh.worker_extend(repeat('m', 201), array[gen_random_uuid()], '{a}', '{0}', 30)",
 )

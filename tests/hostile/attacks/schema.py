@@ -102,6 +102,7 @@ async def call_every_other_function(c: Connection, s: Stage) -> None:
             "next_at",
             "throttles",
             "give_back",
+            "set_beside",
         )
     }
 

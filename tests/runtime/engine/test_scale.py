@@ -279,8 +279,8 @@ async def test_many_children_that_end_elsewhere_are_heard_in_bounded_steps(
     most: list[int] = []
     original = engine_stream.lock_due_jobs
 
-    async def look(*arguments: Any) -> Any:
-        due = await original(*arguments)
+    async def look(*arguments: Any, **options: Any) -> Any:
+        due = await original(*arguments, **options)
         most.extend(len(item.events) for item in due)
         return due
 

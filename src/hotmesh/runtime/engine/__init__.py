@@ -27,6 +27,7 @@ loader         loads jobs that have events and are not in memory
 stream         the engine stream: what is due, in one transaction
 crash_loop     finds the event of which engines die
 due_events     looks at it, from where on something may be left
+due_transaction  what a transaction of it has done so far
 broadcasts     signals to all jobs that are listed under a facet
 after_commit   what a committed step means for this process: who is told, what starts
 job_cache      the jobs in memory, bounded by number and bytes

@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,13 +22,13 @@ from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.connect.failures import backoff, fault, id_is_held, translated
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.engine_stream import DueJob
-from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
 from hotmesh.runtime.engine.advances import DOUBTED, failed, not_stored
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
 from hotmesh.runtime.engine.crash_loop import CrashLoop, EnginesDiedError
 from hotmesh.runtime.engine.due_events import DueEvents
+from hotmesh.runtime.engine.due_transaction import DueTransaction, Failing, UndoneError
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
@@ -48,29 +47,6 @@ logger = logging.getLogger("hotmesh.engine")
 
 MOST_REFUSED: Final = 1_000
 """Jobs of which it is remembered how often their steps were refused."""
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """What one transaction has written so far; it counts once the transaction has committed."""
-
-    steps: list[tuple[UncommittedStep, Attempt, Committed]] = field(default_factory=list)
-    attempts: list[tuple[Attempt, Sequence[UncommittedStep]]] = field(default_factory=list)
-    taken: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Generation → ids of children that were found in other hands."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failing:
-    """The events of this job fail their activities with a message. `undo`: only to see whether that can be written."""
-
-    generation: str
-    message: str
-    undo: bool = False
-
-
-class _UndoneError(Exception):
-    """The step could be written; the transaction is to leave nothing."""
 
 
 class EngineStream:
@@ -210,7 +186,7 @@ class EngineStream:
         connection: Connection,
         limit: int,
         found: list[DueJob] | None = None,
-        failing: _Failing | None = None,
+        failing: Failing | None = None,
         only: Sequence[str] | None = None,
     ) -> int:
         since = time.monotonic()
@@ -239,14 +215,14 @@ class EngineStream:
                 steps = [item for item in batch if item is not None]
                 todo = await self._write(connection, steps, epoch, transaction)
             if failing is not None and failing.undo:
-                raise _UndoneError
+                raise UndoneError
         self._rate.took([event.event for item in due for event in item.events], time.monotonic() - since)
         self._applied(transaction)
         if any(len(item.events) >= self._limits.events_per_step for item in due):
             self._wake.set()  # there is more of it
         return len(due)
 
-    def _applied(self, transaction: _Transaction) -> None:
+    def _applied(self, transaction: DueTransaction) -> None:
         """What a transaction has written is committed."""
         for item, attempt, committed in transaction.steps:
             self._refusals.pop(item.step.jobs[0].job.generation, None)
@@ -257,9 +233,9 @@ class EngineStream:
                 self._wake.set()
 
     @asynccontextmanager
-    async def _transaction(self, connection: Connection) -> AsyncIterator[_Transaction]:
+    async def _transaction(self, connection: Connection) -> AsyncIterator[DueTransaction]:
         """A transaction of steps. If it fails, the slots that were held for them are free again."""
-        transaction = _Transaction()
+        transaction = DueTransaction()
         try:
             with translated():
                 async with connection.transaction():
@@ -286,7 +262,7 @@ class EngineStream:
         return {**found, **await self._records.load(connection, wanted)}
 
     async def _advance(
-        self, job: Job, due: DueJob, transaction: _Transaction, failing: _Failing | None = None
+        self, job: Job, due: DueJob, transaction: DueTransaction, failing: Failing | None = None
     ) -> UncommittedStep | None:
         """The step of a job; None if its version is gone. `failing`: its events fail their activities."""
         events = [item.event for item in due.events]
@@ -320,7 +296,7 @@ class EngineStream:
         connection: Connection,
         steps: Sequence[UncommittedStep],
         epoch: int,
-        transaction: _Transaction,
+        transaction: DueTransaction,
     ) -> list[str]:
         """Write the steps of locked jobs; returns the generations whose steps have to be computed again."""
         attempt = Attempt(epoch)
@@ -374,10 +350,10 @@ class EngineStream:
         attempt = max((event.attempt for event in due.events), default=0)
         # What Postgres refuses for its values is refused again; what could not be computed may be, by another release.
         refused = isinstance(error, DatabaseError)
-        if refused and await self._fail(connection, _Failing(generation, not_stored(error))):
+        if refused and await self._fail(connection, Failing(generation, not_stored(error))):
             return 1
         cut_off = isinstance(error, StepCutOffError) and attempt + 1 >= self._limits.most_cuts
-        if cut_off and await self._fail(connection, _Failing(generation, str(error))):
+        if cut_off and await self._fail(connection, Failing(generation, str(error))):
             return 1
         try:
             outcome = await self._postpone(connection, due.job, attempt, error)
@@ -392,10 +368,10 @@ class EngineStream:
         """Whether the step is refused where another one of its job is not, after some refusals that may be its fault."""
         if fault(error) != "either" or self._refusals.get(generation, 0) <= DOUBTED:
             return False
-        other = _Failing(generation, "the result could not be stored", undo=True)
+        other = Failing(generation, "the result could not be stored", undo=True)
         try:
             await self._handle_due(connection, 1, failing=other)
-        except _UndoneError:
+        except UndoneError:
             pass  # this one could be written
         except Exception:  # noqa: BLE001 - nothing can be written now, or nothing was found out
             return False
@@ -405,7 +381,7 @@ class EngineStream:
             return fault(again) == "either"
         return False
 
-    async def _fail(self, connection: Connection, failing: _Failing) -> bool:
+    async def _fail(self, connection: Connection, failing: Failing) -> bool:
         """Let the events of a job fail their activities; whether that could be written."""
         try:
             await self._handle_due(connection, 1, failing=failing)
@@ -461,7 +437,7 @@ class EngineStream:
         return [one.generation for one in taken if one.times <= self._crash_loop.last]
 
     async def _bury(
-        self, connection: Connection, job: Job, error: Exception, transaction: _Transaction
+        self, connection: Connection, job: Job, error: Exception, transaction: DueTransaction
     ) -> None:
         """End a job that cannot go on; all that was open of it becomes a dead letter."""
         reason = f"Poison message detected: the engine could not handle it ({_words(error, self._database)})"

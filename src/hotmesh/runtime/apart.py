@@ -93,14 +93,14 @@ class Apart:
 
     async def wait(self) -> None:
         """Wait until it is over. If whoever waits is cancelled, it is cut off, and may clean up before that goes on."""
-        if self._task is None or self._task.done():
+        if self._task is None or self._task.done() or self.left:
             return
         self._waiting = asyncio.get_running_loop().create_future()
         try:
             await self._waiting
         except asyncio.CancelledError:
             self._waiting = asyncio.get_running_loop().create_future()
-            if not self._task.done():
+            if not self._task.done() and not self.left:
                 self.cut_off(by_force=True)
                 with anyio.CancelScope(shield=True):
                     await self._waiting

@@ -1,11 +1,16 @@
-"""Tracebacks for the authors of callbacks: their frames, without those of ours and of anyio through which they were called."""
+"""Exceptions of users' code, asked what they are without running code of theirs that could raise; and their tracebacks.
+
+Tracebacks are for the authors of callbacks: their frames, without those of ours and of anyio through which they were called. An
+exception may be frozen, have properties where others have attributes, or a metaclass; so it is looked at and changed by the
+descriptors of its base classes.
+"""
 
 from __future__ import annotations
 
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -17,17 +22,36 @@ _EXAMPLES: Final = _OURS + "demo/"
 LONGEST_CHAIN: Final = 50
 """Causes of causes that are looked at."""
 
+LONGEST_WORDS: Final = 2_000
+"""Characters of what an exception says in the log."""
+
 
 def is_users(filename: str) -> bool:
     """Whether code of this file is neither ours nor anyio's."""
     return not filename.startswith(_NOT_USERS) or filename.startswith(_EXAMPLES)
 
 
+_BASE: Final[Any] = BaseException.__dict__
+_EXCEPTIONS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
+_NAME: Final[Any] = type.__dict__["__name__"]
+
+
 def users_only(error: BaseException) -> BaseException:
     """The exception itself, and its causes, with the frames of users in their tracebacks and no others."""
     for found in _chain(error):
-        found.__traceback__ = _without_ours(found.__traceback__)
+        _BASE["__traceback__"].__set__(found, _without_ours(traceback_of(found)))
     return error
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    found: TracebackType | None = _BASE["__traceback__"].__get__(error)
+    return found
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of the exception's class, as text that can be stored."""
+    name: str = _NAME.__get__(type(error))
+    return storable(name)
 
 
 def loggable(error: BaseException) -> BaseException:
@@ -36,30 +60,38 @@ def loggable(error: BaseException) -> BaseException:
     Otherwise (it cannot say what it is; half of a surrogate pair, which no file takes; megabytes) one like it, which can.
     """
     users_only(error)
-    if all(_can_be_written(found) for found in _chain(error)):
+    if all(_can_be_written(found) for found in _chain(error)) and stack_of(error):
         return error
-    likeness = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
-    found: BaseException = likeness(words_of(error))
-    return found.with_traceback(error.__traceback__)
+    found: BaseException = type(kind_of(error), (Exception,), {"__module__": None})(words_of(error))
+    return found.with_traceback(traceback_of(error))
 
 
-def words_of(error: BaseException) -> str:
-    """What an exception says, as text that can be stored; empty if it says nothing, or cannot."""
+def stack_of(error: BaseException) -> str:
+    """The exception with its causes and their tracebacks, as Python prints them; empty if it does not let itself be printed."""
     try:
-        words = str(error)
+        return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001 - even that is the users' code
         return ""
-    return words[:LONGEST_WORDS].encode("utf-8", "replace").decode()
+
+
+def words_of(error: BaseException, most: int = LONGEST_WORDS) -> str:
+    """What an exception says, as text that can be stored, cut off after so many characters; empty if it says nothing, or cannot."""
+    try:
+        words = str.__str__(str(error))  # of no class of the users', with methods of its own
+    except BaseException:  # noqa: BLE001 - even that is the users' code
+        return ""
+    return storable(words[:most])
+
+
+def storable(text: str) -> str:
+    """Halves of surrogate pairs cannot be stored; in what is said of an error they may as well be question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def in_words(error: BaseException) -> str:
     """What an exception is and says, as one line: `KeyError: 'sku'`."""
-    name, words = type(error).__name__, words_of(error)
+    name, words = kind_of(error), words_of(error)
     return f"{name}: {words}" if words else name
-
-
-LONGEST_WORDS = 2_000
-"""Characters of what an exception says in the log."""
 
 
 def _can_be_written(error: BaseException) -> bool:
@@ -83,9 +115,10 @@ def _chain(error: BaseException) -> list[BaseException]:
             continue
         seen.add(id(one))
         found.append(one)
-        waiting += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
+        causes = (_BASE[name].__get__(one) for name in ("__cause__", "__context__"))
+        waiting += [cause for cause in causes if cause is not None]
+        if BaseExceptionGroup in type.__dict__["__mro__"].__get__(type(one)):
+            waiting += _EXCEPTIONS.__get__(one)
     return found
 
 

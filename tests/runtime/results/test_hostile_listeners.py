@@ -16,6 +16,7 @@ import pytest
 
 from harness import eventually
 from hotmesh import HotMesh
+from odd_errors import ODD_ERRORS
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +97,13 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return raises
 
 
+def raising_odd(make: Callable[[], BaseException]) -> Callable[..., Any]:
+    async def raises(*_: Any) -> None:
+        raise make()
+
+    return raises
+
+
 def raising_at_once(error: BaseException) -> Callable[..., Any]:
     def raises(*_: Any) -> None:
         raise error
@@ -111,6 +119,7 @@ HOSTILE: dict[str, Callable[..., Any]] = {
     "awaits what was cancelled": awaits_what_was_cancelled,
     **{f"raises {type(error).__name__}": raising(error) for error in ERRORS},
     **{f"raises {type(error).__name__}, plain": raising_at_once(error) for error in ERRORS},
+    **{f"raises an error with {name}": raising_odd(make) for name, make in ODD_ERRORS.items()},
 }
 
 

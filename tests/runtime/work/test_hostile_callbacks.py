@@ -17,8 +17,9 @@ import anyio.from_thread
 import pytest
 
 from harness import connected, eventually, one_worker, settled
-from hotmesh import HotMesh, JobError, PayloadError, StreamData, Worker
+from hotmesh import HotMesh, JobError, PayloadError, Response, StreamData, Worker
 from memory_queue import Workshop, row
+from odd_errors import ODD_ERRORS, odd
 
 pytestmark = pytest.mark.anyio
 
@@ -688,3 +689,78 @@ async def test_only_the_full_answer_to_this_message_is_more_than_data(
     assert found[4] == ("success", 202, {"y": 1})
     assert found[5] == ("success", 200, {"metadata": {"pages": 1}, "data": 2})
     assert [record.__dict__["job_id"] for record in caplog.records] == ["job-1", "job-2", "job-3", "job-4"]
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["coroutine", "thread"])
+async def test_an_error_that_cannot_be_asked_fails_its_job_alone(database_url: str, plain: bool) -> None:
+    """Whatever it does when it is asked what it is, the slot of its callback is free again."""
+
+    def fails(message: StreamData) -> dict[str, Any]:
+        if message.data["x"] is not None:
+            raise odd(message.data["x"])
+        return {"y": "done"}
+
+    async def fails_in_a_task(message: StreamData) -> dict[str, Any]:
+        return fails(message)
+
+    callback = fails if plain else fails_in_a_task
+    async with HotMesh.init(
+        APP, connection=database_url, workers=[Worker("w", callback, max_concurrency=1)]
+    ) as mesh:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        for name in ODD_ERRORS:
+            with pytest.raises(JobError):
+                await mesh.pubsub("one", {"x": name}, timeout=10)
+        assert (await mesh.pubsub("one", {"x": None}, timeout=10)).data == {"y": "done"}
+
+
+@pytest.mark.parametrize("code", ["²", "9" * 5_000, "", "nine", True, None, [422]])
+async def test_an_error_whose_code_is_none_is_an_error_all_the_same(database_url: str, code: Any) -> None:
+    async def refuses(_: StreamData) -> Response:
+        return Response({"message": "no", "code": code}, status="error", code=200)
+
+    async with HotMesh.init(APP, connection=database_url, workers=[Worker("w", refuses)]) as mesh:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        with pytest.raises(JobError) as raised:
+            await mesh.pubsub("one", {"x": 1}, timeout=10)
+    assert raised.value.code == 500
+
+
+async def test_the_result_of_a_plain_function_is_converted_in_its_thread() -> None:
+    threads = []
+
+    class Model:
+        def model_dump(self, mode: str) -> dict[str, str]:
+            threads.append(threading.current_thread())
+            return {"y": mode}
+
+    def answers(_: StreamData) -> Model:
+        return Model()
+
+    shop = Workshop(answers)
+    async with shop.working():
+        shop.take(row(1))
+        await shop.idle()
+    assert threads
+    assert threads[0] is not threading.main_thread()
+
+
+async def test_stop_leaves_any_number_of_callbacks_that_do_not_end() -> None:
+    """One after the other is left while the others are waited for."""
+
+    async def never_ends(_: StreamData) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+
+    shop = Workshop(never_ends, slots=3, settings={"cleaning_up": 0.2})
+    with anyio.fail_after(10):
+        async with shop.working():
+            for number in range(3):
+                shop.take(row(number))
+            await eventually(lambda: len(shop.callbacks.topics) == 3)
+            shop.callbacks.cut_off_all()
+            await shop.callbacks.until_over()
+    assert not shop.callbacks.busy

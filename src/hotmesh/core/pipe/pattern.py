@@ -30,6 +30,12 @@ LONGEST_SEARCH: Final = 0.2
 MOST_PARTS: Final = 20_000
 """Parts of a pattern, written out: `(a{1000}){1000}` has a million."""
 
+MOST_DOUBLED: Final = 800
+"""Parts that the compiler looks at more than once: twice within what is repeated once at least, four times within two of these, ..."""
+
+MANY_PARTS: Final = 1_000
+"""Patterns of more parts take megabytes: only a few of them are remembered."""
+
 
 def find(pattern: str, text: str) -> int:
     """Where the first match begins in `units` of a text; -1 if there is none. Raises BadArgumentError."""
@@ -43,17 +49,32 @@ def find(pattern: str, text: str) -> int:
     return -1 if found is None else int(found.start())
 
 
-@lru_cache(maxsize=512)
 def compile_pattern(source: str) -> regex.Pattern[str]:
     """The pattern, to be matched against `units` of a text. Raises BadArgumentError if it is not valid."""
     if len(source) > LONGEST_PATTERN:
         raise BadArgumentError(f"is longer than {LONGEST_PATTERN:,} characters", 2)
     try:
-        translated = _Translator(units(source)).whole()
-        re.compile(translated)  # the same dialect, and one that says what is wrong in known words
-        return regex.compile(translated, flags=regex.VERSION0)
+        return _small(source) or _large(source)
     except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
         raise BadArgumentError(f"is not a valid regular expression: {error}", 2) from None
+
+
+@lru_cache(maxsize=512)
+def _small(source: str) -> regex.Pattern[str] | None:
+    """The pattern, unless it has many parts."""
+    translator = _Translator(units(source))
+    translated = translator.whole()
+    return None if translator.parts > MANY_PARTS else _compiled(translated)
+
+
+@lru_cache(maxsize=4)
+def _large(source: str) -> regex.Pattern[str]:
+    return _compiled(_Translator(units(source)).whole())
+
+
+def _compiled(translated: str) -> regex.Pattern[str]:
+    re.compile(translated)  # the same dialect, and one that says what is wrong in known words
+    return regex.compile(translated, flags=regex.VERSION0, cache_pattern=False)
 
 
 def _check_size(parts: int) -> None:
@@ -64,6 +85,11 @@ def _check_size(parts: int) -> None:
 def _most_times(quantifier: str) -> int:
     """How often what a quantifier follows is written out."""
     return max([1, *map(int, re.findall("[0-9]+", quantifier))])
+
+
+def _is_doubled(quantifier: str) -> bool:
+    """Whether what it follows has to be there."""
+    return quantifier[0] == "+" or (quantifier[0] == "{" and re.match(r"\{0+[,}]", quantifier) is None)
 
 
 class _Translator:
@@ -82,10 +108,13 @@ class _Translator:
         self.written: list[str] = []
         self.open_captures: list[int] = []
         self.captures = 0
+        self.parts = 0
+        """Of the whole, written out."""
 
     def whole(self) -> str:
         quantifiable = False
         sizes, last = [0], 0  # parts of each open group, and of what was read last
+        seen, last_seen = [0], 0  # the same as the compiler looks at them
         while self.at < len(self.source):
             character = self.source[self.at]
             if character in "*+?" or (character == "{" and _QUANTIFIER.match(self.source, self.at)):
@@ -94,6 +123,10 @@ class _Translator:
                 quantifier = self._quantifier()
                 sizes[-1] += last * (_most_times(quantifier) - 1)
                 _check_size(sizes[-1])
+                if _is_doubled(quantifier):
+                    seen[-1] += last_seen
+                    if seen[-1] - self.at > MOST_DOUBLED:
+                        raise re.error("it has repetitions within repetitions, too many of them")
                 self.written.append(quantifier)
                 quantifiable = False
                 continue
@@ -102,12 +135,16 @@ class _Translator:
             self.written.append(piece)
             if len(self.opened) > depth:
                 sizes.append(0)
+                seen.append(0)
             else:
                 last = 1 if len(self.opened) == depth else sizes.pop() + 1
+                last_seen = 1 if len(self.opened) == depth else seen.pop() + 1
                 sizes[-1] += last
+                seen[-1] += last_seen
             _check_size(sizes[-1])
         if self.opened:
             raise re.error("unterminated group")
+        self.parts = sizes[0]
         return "".join(self.written)
 
     def _quantifier(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import to_builtins
@@ -14,16 +15,18 @@ from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.enums import Code
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response, StreamData
-from hotmesh.runtime.tracebacks import users_only
+from hotmesh.runtime.tracebacks import kind_of, stack_of, storable, traceback_of, users_only, words_of
 from hotmesh.runtime.work.worker import Worker, most_attempts
 
 TIMEOUT: Final = Code.TIMEOUT.value
 
-LONGEST_STACK = 20_000
+LONGEST_MESSAGE: Final = 20_000
+"""Characters of what an error says that are kept."""
+
+LONGEST_STACK: Final = 20_000
 """Characters of a stack trace that are kept, the last ones."""
 
-
-LONGEST_TYPE = 200
+LONGEST_TYPE: Final = 200
 """Characters of the name of an exception's type that are kept."""
 
 
@@ -55,16 +58,17 @@ def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPol
     """
     given = data if isinstance(data, dict) else {}
     code = response.code if response.code != 200 else given.get("code", 500)
-    if isinstance(code, str) and code.isdigit():
+    if isinstance(code, str) and re.fullmatch("[0-9]{1,9}", code):
         code = int(code)
     if isinstance(code, bool) or not isinstance(code, int):
         code = 500
     if not LEAST_CODE <= code <= MOST_CODE:
         code = 500
-    found: dict[str, Any] = {"message": str(given.get("message") or "unknown"), "code": code}
+    message = str(given.get("message") or "unknown")[:LONGEST_MESSAGE]
+    found: dict[str, Any] = {"message": message, "code": code}
     stack = response.stack if response.stack is not None else given.get("stack")
     if stack is not None:
-        found["stack"] = _storable(str(stack))[-LONGEST_STACK:]
+        found["stack"] = storable(str(stack))[-LONGEST_STACK:]
     if isinstance(response, Failure):
         found |= {
             "type": response.type,
@@ -91,19 +95,23 @@ class Failure(Response):
 
 def raised(error: BaseException) -> Response:
     """The answer of a callback that has raised this; its traceback has the frames of users from now on, and no others."""
-    try:
+    kind = kind_of(error)[:LONGEST_TYPE]
+    message = words_of(error, LONGEST_MESSAGE) or kind
+    if type(error) is SystemExit:
+        message = f"the callback raised SystemExit({message})"
+    stack = storable(stack_of(users_only(error)))[-LONGEST_STACK:]
+    return Failure(message, _code_of(error), kind, stack)
+
+
+def _code_of(error: BaseException) -> int:
+    """That of the exception, if it has one that is a code."""
+    if type(error) is SystemExit:
+        return 500
+    with suppress(BaseException):  # even that is the users' code
         code = getattr(error, "code", None)
-        if isinstance(error, SystemExit):
-            code, message = None, f"the callback raised SystemExit({code!r})"
-        else:
-            message = str(error) or type(error).__name__
-        stack = "".join(traceback.format_exception(users_only(error)))
-    except BaseException:  # noqa: BLE001 - even that is the users' code
-        code, message, stack = None, type(error).__name__, ""
-    if isinstance(code, bool) or not isinstance(code, int) or not LEAST_CODE <= code <= MOST_CODE:
-        code = 500
-    kind = _storable(type(error).__qualname__)[:LONGEST_TYPE]
-    return Failure(_storable(message), code, kind, stack[-LONGEST_STACK:])
+        if type(code) is int and LEAST_CODE <= code <= MOST_CODE:
+            return code
+    return 500
 
 
 def in_short(error: Mapping[str, Any]) -> str:
@@ -112,13 +120,8 @@ def in_short(error: Mapping[str, Any]) -> str:
     return f"{kind}: {error['message']}" if kind else str(error["message"])
 
 
-def _storable(text: str) -> str:
-    """Halves of surrogate pairs cannot be stored; in an error's text they may as well be question marks."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def timed_out(worker: Worker, limit: float, error: BaseException | None) -> tuple[Response, TimeoutError]:
     """The outcome of a callback that was cut off, and the error to log, with the place where it was (`error`)."""
     message = f"the callback of worker {worker.topic} did not return within {limit:g} s"
     response = Failure(message, TIMEOUT, "TimeoutError")
-    return response, TimeoutError(message).with_traceback(None if error is None else error.__traceback__)
+    return response, TimeoutError(message).with_traceback(None if error is None else traceback_of(error))

@@ -20,6 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.wire import normalise
+from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import UNSET, Apart, log_left
 from hotmesh.runtime.messages import Response, answer_to
@@ -194,10 +195,16 @@ class Callbacks:
         self._decided(run)
 
     def _decided(self, run: _Run) -> None:
+        """Its slot is free if nothing of it goes on, whatever becomes of its outcome."""
         self._running.discard(run)
+        over = not run.goes_on
+        if over:
+            self._release_slot(run)
         try:
             self._finish(run)
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             # The work is held and unanswered: its lease lapses. This is a fault of ours, and of this callback alone.
             logger.error(
                 "the end of a callback could not be handled",
@@ -205,9 +212,14 @@ class Callbacks:
                 exc_info=error,
             )
             self._leases.release(run.work.key)
+        run.error = None  # its traceback leads back here
+        if over:
+            self._go_on(run.served)
+        else:
+            self._keep_slot(run)
 
     def _finish(self, run: _Run) -> None:
-        """The outcome of a callback is decided: its answer is on its way, and its slot free if nothing of it goes on."""
+        """The outcome of a callback is decided, and its answer on its way."""
         served, work = run.served, run.work
         if run.timer is not None:
             run.timer.cancel()
@@ -215,9 +227,6 @@ class Callbacks:
         response = self._response(run)
         outcome = "cut off" if response is None else response.status
         self._metrics.callbacks[work.topic].add(outcome, time.monotonic() - run.since)
-        over = not run.goes_on
-        if over:
-            self._release_slot(run)
         if response is None:
             self._cut_off(run)
         elif not held:
@@ -231,11 +240,6 @@ class Callbacks:
             )
         else:
             self._answers.answer(served, work, response, run.error)
-        run.error = None  # its traceback leads back here
-        if over:
-            self._go_on(served)
-        else:
-            self._keep_slot(run)
 
     def _response(self, run: _Run) -> Response | None:
         """What a callback has returned or raised; None if it was cut off, or the whole program was."""

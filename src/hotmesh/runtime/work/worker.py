@@ -5,20 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from hotmesh.core.arguments import checked_flag, checked_text
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.lengths import LONGEST_NAME, LONGEST_TOPIC
 from hotmesh.core.state.retry import RETRY_POLICY_KEYS, RetryPolicy
+from hotmesh.core.wire import normalise
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.options import ConnectionLike, is_readonly
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import called
-from hotmesh.runtime.messages import AsyncCallback, StreamData
+from hotmesh.runtime.messages import AsyncCallback, StreamData, answer_to
 from hotmesh.runtime.threads import Threads
 
 Callback = Callable[[StreamData], Any]
@@ -157,6 +158,22 @@ def is_asynchronous(callback: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
 
 
-def as_coroutine(callback: Callback, threads: Threads | None) -> AsyncCallback:
-    """The callback as a coroutine function; a plain function runs in one of the threads."""
-    return callback if threads is None else partial(called, callback, threads=threads)
+def as_coroutine(callback: Callback, threads: Threads | None, max_payload: int) -> AsyncCallback:
+    """The callback as a coroutine function; a plain function runs in one of the threads, where its result is converted, too."""
+    if threads is None:
+        return callback
+    return partial(called, _converting(callback, max_payload), threads=threads)
+
+
+def _converting(callback: Callback, max_payload: int) -> Callable[[StreamData], Any]:
+    @wraps(callback, updated=())
+    def convert(message: StreamData) -> Any:
+        result = callback(message)
+        if inspect.isawaitable(result):
+            return result
+        response = answer_to(message, result)
+        what = f"the result of worker {message['metadata']['topic']}"
+        response.data = normalise(response.data, limit=max_payload, what=what)
+        return response
+
+    return convert

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import asyncpg
@@ -13,10 +15,14 @@ from hotmesh.core.state.job import Job, MessageReceipt, Parent, WorkReceipt
 from hotmesh.core.state.step import (
     Consumed,
     JobChange,
+    Message,
     Step,
+    Timer,
+    Wait,
     Work,
 )
 from hotmesh.postgres.commits import AnsweredElsewhereError
+from hotmesh.postgres.connect.failures import fault, translate
 
 pytestmark = pytest.mark.anyio
 
@@ -265,3 +271,44 @@ async def test_an_expired_id_is_freed_with_all_its_rows_and_a_live_one_is_not(ta
     assert await tables.job("over") is None
     assert await tables.job("live") is not None
     assert [await tables.rows(job.generation) for job in (over, live)] == [NONE, ONE]
+
+
+def waiting_for(key: str, *, delay: float = 1.0, code: int = 200) -> Step:
+    job = make_job("a")
+    place = ("a", job.generation, "a", (0,))
+    return Step(
+        (created(job),),
+        timers=(Timer(*place, delay),),
+        waits=(Wait(*place, "t", key),),
+        messages=(Message("enter", "a", "m", job.generation, "a", code=code),),
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        waiting_for("a\0b"),
+        waiting_for("a\ud800"),
+        waiting_for("a", delay=math.nan),
+        waiting_for("a", code=2**31),
+        waiting_for("a", code=2**70),
+    ],
+    ids=["nul", "half a pair", "no number", "large", "huge"],
+)
+async def test_what_postgres_cannot_hold_is_refused_as_the_fault_of_the_values(
+    tables: Tables, step: Step
+) -> None:
+    with pytest.raises(Exception) as caught:
+        await tables.commit(step)
+
+    assert fault(translate(caught.value) or caught.value) == "values"
+    assert await tables.job("a") is None
+
+
+async def test_text_is_stored_as_it_is(tables: Tables) -> None:
+    key = "\\u0000 \\\\ \" ' \u007f \u0001 \n ä 😀 {1,2} null"
+    job = make_job("a", data={"x": key + "\0"})
+    await tables.commit(Step((created(job),), waits=(Wait("a", job.generation, "a", (0,), "t", key),)))
+
+    assert await tables.connection.fetchval("select key from hotmesh.wait") == key
+    assert json.loads(await tables.column("a", "data")) == {"x": key + "\0"}

@@ -43,6 +43,9 @@ select 'app', 'job-' || i, gen_random_uuid(), 'a', '{{0,0}}', 't', 'k' || i, now
 KEYS = "array['7f0e8cc6-4690-4d69-8ae3-0b5b0d0d6c11'::uuid], '{a}', array['{0,0}']"
 """One row that is not there."""
 
+ROW = '[[-1, "7f0e8cc6-4690-4d69-8ae3-0b5b0d0d6c11", "a", "{0,0}"]]'
+"""The same as a row of a section."""
+
 STATEMENTS = {
     "claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{null}', '{null}', null, array[$1::timestamptz])",
     "named claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{n}', '{null}', null, array[$1::timestamptz])",
@@ -52,7 +55,7 @@ STATEMENTS = {
     "answer_work": "select hotmesh.answer_work('app', 'me', " + KEYS + ", '{success}', '{200}', '{1}', '{}')",
     "extend_work": "select hotmesh.extend_work('me', " + KEYS + ", 30)",
     "postpone_work": "select hotmesh.postpone_work('app', 'me', " + KEYS + ", '{1}', '{true}', '{no}', null)",
-    "reserve_work": "select hotmesh.reserve_work('me', 1, 30, '{reserve}', " + KEYS + ", now())",
+    "reserve_work": "select hotmesh.reserve_work('me', 1, 30, '" + ROW + "', now())",
 }  # fmt: skip
 
 

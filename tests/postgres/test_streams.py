@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -206,7 +207,7 @@ async def test_only_what_is_new_is_reserved_by_a_commit(stream: Stream) -> None:
     await stream.put(1, 2)
     await stream.connection.execute("update hotmesh.worker_stream set delivery = 1 where dimension[2] = 1")
     held = await stream.connection.fetchval(
-        "select hotmesh.reserve_work('me', 1, 30, $1, $2, $3, $4, hotmesh.clock())",
-        ["reserve"] * 2, [stream.generation] * 2, ["a"] * 2, ["{0,1}", "{0,2}"],
-    )  # fmt: skip
+        "select hotmesh.reserve_work('me', 1, 30, $1::text::jsonb, hotmesh.clock())",
+        json.dumps([[-1, stream.generation, "a", dimension] for dimension in ("{0,1}", "{0,2}")]),
+    )
     assert held == [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ def dumps(value: Json) -> bytes:
 
 def dumps_text(value: Json) -> str:
     return _encoder.encode(value).decode()
+
+
+def dumps_rows(rows: Sequence[msgspec.Struct]) -> str:
+    """Encode structs of texts, numbers and times. What is a subclass of these is written as what it is."""
+    return _payload_encoder.encode(rows).decode()
 
 
 def loads(text: str | bytes) -> Json:

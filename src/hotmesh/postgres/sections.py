@@ -1,19 +1,24 @@
 """The arguments of `commit_steps`, declared once.
 
-What a batch of steps writes comes in sections, one for each kind of row. The type of a section names its columns with
-their types in Postgres; together with the letter of the section, they are the parameters of `commit_steps.sql`. The text
-of the call, the number and order of its arguments and the rows that `steps.Batch` fills follow from what stands here,
-and a test compares it with the file.
+What a batch of steps writes comes in sections, one for each kind of row. The type of a section names its columns, in
+order, with their types in Postgres. The text of the call, the number and order of its arguments, the rows that
+`steps.Batch` fills and what `commit_steps.sql` reads at which place of a row follow from what stands here; a test
+compares it with the file.
 
     before the sections   who writes, what, and for how long work is reserved
-    sections              an array for each column
+    sections              the rows as one JSON text, an array of arrays; and an array for each of the values that lie
+                          beside them. All are null where there is nothing
     after them            what few steps have, and what is told to others
+
+User values lie beside the rows: within the JSON they would be escaped, read and unescaped once more, which costs twice as
+much from a kilobyte on, and what a jsonb can hold (255 MiB) would bound them all together. A text, and no jsonb, because
+the driver's codec for that may be one of the user's.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, ClassVar, Final, get_type_hints
 
 from msgspec import Struct
 
@@ -24,12 +29,16 @@ OptionalUuid = Annotated[str | None, "uuid"]
 Integer = Annotated[int, "integer"]
 OptionalInteger = Annotated[int | None, "integer"]
 Bigint = Annotated[int, "bigint"]
-Seconds = Annotated[float, "double precision"]
-OptionalSeconds = Annotated[float | None, "double precision"]
+Seconds = Annotated[float | str, "double precision"]
+"""As `steps.seconds` makes them."""
+OptionalSeconds = Annotated[float | str | None, "double precision"]
 Moment = Annotated[datetime, "timestamptz"]
 OptionalMoment = Annotated[datetime | None, "timestamptz"]
 Flag = Annotated[bool, "boolean"]
 OptionalFlag = Annotated[bool | None, "boolean"]
+Dimension = Annotated[str, "integer[]"]
+"""As `arrays.array` makes them."""
+Texts = Annotated[list[str] | None, "text[]"]
 
 
 class Before(Struct, frozen=True, gc=False):
@@ -37,135 +46,154 @@ class Before(Struct, frozen=True, gc=False):
     member: Text
     epoch: Bigint
     token: Bigint
-    lease: Seconds
+    lease: Annotated[float, "double precision"]
 
 
-class CreatedJob(Struct, frozen=True, gc=False):
+class Row(Struct, frozen=True, gc=False, array_like=True):
+    """A row of a section. `beside`: the values that lie beside it, each the text of JSON or None."""
+
+    beside: ClassVar[tuple[str, ...]] = ()
+
+
+class CreatedJob(Row, frozen=True, gc=False, array_like=True):
+    beside = ("input", "data", "error")
+
     step: Integer
     job_id: Text
     generation: Uuid
     version: Text
     topic: Text
     status: Integer
-    input: Text
-    data: OptionalText
-    error: OptionalText
     ended: Flag
     expire: OptionalSeconds
     created: Moment
     extra: OptionalText
     """The columns that few jobs have, as one JSON object."""
-    named: OptionalFlag
-    """Somebody chose the id: it may be taken."""
 
 
-class ChangedJob(Struct, frozen=True, gc=False):
+class ChangedJob(Row, frozen=True, gc=False, array_like=True):
+    """`data` None: as it was."""
+
+    beside = ("data", "error", "open")
+
     step: Integer
     job_id: Text
     generation: Uuid
     seq: Bigint
     """The version that the step was computed from."""
     status: Integer
-    data: OptionalText
-    """None: as it was."""
-    error: OptionalText
-    open: OptionalText
     ended: Flag
     expire: OptionalSeconds
 
 
-class Record(Struct, frozen=True, gc=False):
+class Record(Row, frozen=True, gc=False, array_like=True):
+    beside = ("output", "hook", "error")
+
     step: Integer
     generation: Uuid
     activity: Text
-    dimension: Text
+    dimension: Dimension
     type: Text
     state: Text
     code: OptionalInteger
-    output: OptionalText
-    hook: OptionalText
-    error: OptionalText
-    seen: OptionalText
+    seen: Annotated[str | None, "text[]"]
     started: OptionalMoment
     ended: OptionalMoment
     attempt: OptionalInteger
 
 
-class QueuedWork(Struct, frozen=True, gc=False):
+class QueuedWork(Row, frozen=True, gc=False, array_like=True):
+    beside = ("data",)
+
     step: Integer
     job_id: Text
     generation: Uuid
     activity: Text
-    dimension: Text
+    dimension: Dimension
     topic: Text
-    data: Text
     name: Text
     local: Flag
     """Reserved for this process at once."""
     extra: OptionalText
 
 
-class InstanceRow(Struct, frozen=True, gc=False):
-    """What is done to the rows that go with an activity instance."""
+class InstanceRow(Row, frozen=True, gc=False, array_like=True):
+    """What is done to a row that goes with an activity instance."""
 
     step: Integer
-    what: Text
-    """answered, timer, release or reserve."""
     generation: Uuid
     activity: Text
-    dimension: Text
+    dimension: Dimension
 
 
-class ConsumedMessage(Struct, frozen=True, gc=False):
+class AnsweredWork(InstanceRow, frozen=True, gc=False, array_like=True):
+    pass
+
+
+class FiredTimer(InstanceRow, frozen=True, gc=False, array_like=True):
+    pass
+
+
+class WorkToReserve(InstanceRow, frozen=True, gc=False, array_like=True):
+    """Of no step: work that was queued before."""
+
+
+class ReleasedInstance(InstanceRow, frozen=True, gc=False, array_like=True):
+    """Whatever waits for it is removed."""
+
+
+class ConsumedMessage(Row, frozen=True, gc=False, array_like=True):
     step: Integer
     generation: Uuid
     message: Text
 
 
-class SentMessage(Struct, frozen=True, gc=False):
+class SentMessage(Row, frozen=True, gc=False, array_like=True):
+    beside = ("data",)
+
     step: Integer
     job_id: Text
     generation: OptionalUuid
     message: Text
     kind: Text
     activity: Text
-    dimension: Text
+    dimension: Dimension
     status: Text
     code: Integer
-    data: Text
     delay: Seconds
 
 
-class SetTimer(Struct, frozen=True, gc=False):
+class SetTimer(Row, frozen=True, gc=False, array_like=True):
     step: Integer
     job_id: Text
     generation: Uuid
     activity: Text
-    dimension: Text
+    dimension: Dimension
     delay: Seconds
 
 
-class RegisteredWait(Struct, frozen=True, gc=False):
+class RegisteredWait(Row, frozen=True, gc=False, array_like=True):
     step: Integer
     job_id: Text
     generation: Uuid
     activity: Text
-    dimension: Text
+    dimension: Dimension
     topic: Text
     key: Text
 
 
-class SentSignal(Struct, frozen=True, gc=False):
+class SentSignal(Row, frozen=True, gc=False, array_like=True):
+    beside = ("data",)
+
     step: Integer
     topic: Text
     key: Text
-    data: Text
     status: Text
     code: Integer
     keep: OptionalSeconds
 
 
-class DroppedJob(Struct, frozen=True, gc=False):
+class DroppedJob(Row, frozen=True, gc=False, array_like=True):
     step: Integer
     generation: Uuid
     descend: Flag
@@ -173,19 +201,24 @@ class DroppedJob(Struct, frozen=True, gc=False):
 
 
 class After(Struct, frozen=True, gc=False):
+    named: OptionalFlag
+    """Somebody chose the id of a job to create: it may be taken."""
     extras: OptionalText
     """See `commit_extras.sql`."""
     wake: OptionalText
-    published: Annotated[list[str] | None, "text[]"]
+    published: Texts
     reply_channel: OptionalText
 
 
-SECTIONS: Final[dict[str, type[Struct]]] = {
+SECTIONS: Final[dict[str, type[Row]]] = {
     "c": CreatedJob,
     "u": ChangedJob,
     "a": Record,
     "w": QueuedWork,
-    "d": InstanceRow,
+    "d": AnsweredWork,
+    "f": FiredTimer,
+    "k": WorkToReserve,
+    "r": ReleasedInstance,
     "x": ConsumedMessage,
     "e": SentMessage,
     "t": SetTimer,
@@ -196,18 +229,23 @@ SECTIONS: Final[dict[str, type[Struct]]] = {
 """Letter → type of each section, in the order of the parameters."""
 
 
-def _columns(row: type[Struct]) -> list[tuple[str, str]]:
-    return [(name, hint.__metadata__[0]) for name, hint in get_type_hints(row, include_extras=True).items()]
+def columns(row: type[Struct]) -> list[tuple[str, str]]:
+    """Name and type of each column of a row, in the order of their places."""
+    hints = get_type_hints(row, include_extras=True)
+    return [(name, hints[name].__metadata__[0]) for name in row.__struct_fields__]
 
 
 PARAMETERS: Final = [
-    *((f"p_{name}", type_) for name, type_ in _columns(Before)),
+    *((f"p_{name}", type_) for name, type_ in columns(Before)),
     *(
-        (f"{letter}_{name}", f"{type_}[]")
+        parameter
         for letter, row in SECTIONS.items()
-        for name, type_ in _columns(row)
+        for parameter in (
+            (f"{letter}_rows", "text"),
+            *((f"{letter}_{name}", "text[]") for name in row.beside),
+        )
     ),
-    *((f"p_{name}", type_) for name, type_ in _columns(After)),
+    *((f"p_{name}", type_) for name, type_ in columns(After)),
 ]
 """Name and type of every parameter of `commit_steps`, in order."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -25,25 +27,30 @@ from hotmesh.core.state.step import (
     Work,
 )
 from hotmesh.core.values import UNDEFINED
-from hotmesh.core.wire import dumps_text
+from hotmesh.core.wire import dumps_rows, dumps_text
+from hotmesh.errors import MessageTooLargeError
 from hotmesh.postgres import extras
 from hotmesh.postgres.arrays import array, text_array
 from hotmesh.postgres.escalations import EscalationRow
 from hotmesh.postgres.sections import (
     SECTIONS,
     After,
+    AnsweredWork,
     Before,
     ChangedJob,
     ConsumedMessage,
     CreatedJob,
     DroppedJob,
-    InstanceRow,
+    FiredTimer,
     QueuedWork,
     Record,
     RegisteredWait,
+    ReleasedInstance,
+    Row,
     SentMessage,
     SentSignal,
     SetTimer,
+    WorkToReserve,
 )
 
 INVENTED_ID: Final = 23
@@ -51,6 +58,9 @@ INVENTED_ID: Final = 23
 
 RECORD_BYTES: Final = 500
 """What a record without data takes in memory, roughly."""
+
+LARGEST_STATEMENT: Final = 1_000_000_000
+"""Bytes of values in one commit: Postgres takes a message of 1 GiB and no larger one, and ends the session."""
 
 NOBODY: Final[Mapping[str, Collection[str]]] = {}
 
@@ -79,7 +89,11 @@ class Batch:
     def __init__(self, reply_channel: str | None = None, payload: Payload = CLEAR) -> None:
         self._reply_channel = reply_channel
         self._payload = payload
-        self._rows: dict[type[Struct], list[Any]] = {row: [] for row in SECTIONS.values()}
+        self._rows: defaultdict[type[Row], list[Row]] = defaultdict(list)
+        self._beside: defaultdict[type[Row], list[tuple[str | None, ...]]] = defaultdict(list)
+        self._named: bool | None = None
+        self.size = 0
+        """Characters of all values."""
         self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -115,7 +129,7 @@ class Batch:
 
     def reserve(self, generation: str, activity_id: str, dimension: Dimension) -> None:
         """Also reserve a row of the worker stream, if nobody has."""
-        self._rows[InstanceRow].append(InstanceRow(-1, "reserve", generation, activity_id, array(dimension)))
+        self._row(WorkToReserve(-1, generation, activity_id, array(dimension)))
 
     def arguments(
         self,
@@ -126,77 +140,109 @@ class Batch:
         lease: float,
         wake: str | None,
     ) -> list[Any]:
-        """The arguments of `COMMIT`, in order."""
+        """The arguments of `COMMIT`, in order. Raises MessageTooLargeError if no statement can hold them."""
+        # A character has at most four bytes.
+        if 4 * self.size > LARGEST_STATEMENT and self._bytes() > LARGEST_STATEMENT:
+            raise MessageTooLargeError(
+                f"a step has {self._bytes():,} bytes of values, more than one commit can hold ({LARGEST_STATEMENT:,})"
+            )
         found: list[Any] = [*astuple(Before(app_id, member, epoch, token, lease))]
-        for section, rows in self._rows.items():
-            if rows:
-                # A column that nobody uses goes as null, not as an array of nulls: the driver looks at each element.
+        for section in SECTIONS.values():
+            rows = self._rows.get(section)
+            if rows is None:
+                found += (None,) * (1 + len(section.beside))
+                continue
+            found.append(dumps_rows(rows))
+            if section.beside:
+                # What nobody has goes as null, not as an array of nulls: the driver looks at each element.
                 count = len(rows)
                 found += [
                     None if column[0] is None and column.count(None) == count else column
-                    for column in zip(*map(astuple, rows), strict=True)
+                    for column in zip(*self._beside[section], strict=True)
                 ]
-            else:
-                found += (None,) * len(section.__struct_fields__)
         few = dumps_text(self._extras) if self._extras else None
-        found += astuple(After(few, wake, list(self._published) or None, self._reply_channel))
+        published = list(self._published) or None
+        found += astuple(After(self._named, few, wake, published, self._reply_channel))
         return found
+
+    def _bytes(self) -> int:
+        return sum(
+            len(value.encode())
+            for rows in self._beside.values()
+            for beside in rows
+            for value in beside
+            if value is not None
+        )
+
+    def _row(self, row: Row, *beside: str | None) -> None:
+        """Put a row into its section, and beside it the values that its type names, in that order."""
+        section = type(row)
+        self._rows[section].append(row)
+        if beside:
+            self._beside[section].append(beside)
+            for value in beside:
+                if value is not None:
+                    self.size += len(value)
 
     def _add_jobs(self, number: int, changes: Sequence[JobChange]) -> None:
         for change in changes:
             job = change.job
             if change.created:
-                self._rows[CreatedJob].append(self._created(number, change))
+                self._add_created(number, change)
             else:
-                self._rows[ChangedJob].append(self._changed(number, change))
+                self._add_changed(number, change)
                 if change.search is not None:
                     self._extra("searches", extras.search(number, change))
             if change.started:
                 self._extra("starts", extras.start(number, change, self._payload))
             if change.dropped:
-                self._rows[DroppedJob].append(DroppedJob(number, job.generation, change.descend, job.job_id))
+                self._row(DroppedJob(number, job.generation, change.descend, job.job_id))
 
-    def _created(self, number: int, change: JobChange) -> CreatedJob:
+    def _add_created(self, number: int, change: JobChange) -> None:
         job = change.job
         payload = self._payload.dumps(job.input)
         data = self._payload.dumps(job.data) if job.data else None
         self.sizes[job.generation] = len(payload) + len(data or "")
-        return CreatedJob(
-            step=number,
-            job_id=job.job_id,
-            generation=job.generation,
-            version=job.version,
-            topic=job.topic,
-            status=job.status,
-            input=payload,
-            data=data,
-            error=None if job.error is None else self._payload.dumps(job.error),
-            ended=change.ended,
-            expire=job.expire,
-            created=job.created_at,
-            extra=extras.job_extra(change),
-            named=None if len(job.job_id) == INVENTED_ID and job.job_id[0] == "H" else True,
+        if len(job.job_id) != INVENTED_ID or job.job_id[0] != "H":
+            self._named = True
+        self._row(
+            CreatedJob(
+                step=number,
+                job_id=job.job_id,
+                generation=job.generation,
+                version=job.version,
+                topic=job.topic,
+                status=job.status,
+                ended=change.ended,
+                expire=seconds(job.expire),
+                created=job.created_at,
+                extra=extras.job_extra(change),
+            ),
+            payload,
+            data,
+            None if job.error is None else self._payload.dumps(job.error),
         )
 
-    def _changed(self, number: int, change: JobChange) -> ChangedJob:
+    def _add_changed(self, number: int, change: JobChange) -> None:
         job = change.job
         data = self._payload.dumps(job.data) if change.data_changed else None
         self.sizes[job.generation] = len(data or "")
-        return ChangedJob(
-            step=number,
-            job_id=job.job_id,
-            generation=job.generation,
-            seq=change.expected_seq,
-            status=job.status,
-            data=data,
-            error=None if job.error is None else self._payload.dumps(job.error),
-            open=None if job.open is None else dumps_text(job.open),
-            ended=change.ended,
-            expire=job.expire,
+        self._row(
+            ChangedJob(
+                step=number,
+                job_id=job.job_id,
+                generation=job.generation,
+                seq=change.expected_seq,
+                status=job.status,
+                ended=change.ended,
+                expire=seconds(job.expire),
+            ),
+            data,
+            None if job.error is None else self._payload.dumps(job.error),
+            None if job.open is None else dumps_text(job.open),
         )
 
     def _add_records(self, number: int, changes: Sequence[RecordChange]) -> None:
-        rows = self._rows[Record]
         dumps = self._payload.dumps
         sizes = self.record_sizes
         for change in changes:
@@ -205,7 +251,7 @@ class Batch:
             hook = None if record.hook is UNDEFINED else dumps(record.hook)
             size = RECORD_BYTES + len(output or "") + len(hook or "")
             sizes[change.generation] = sizes.get(change.generation, 0) + size
-            rows.append(
+            self._row(
                 Record(
                     step=number,
                     generation=change.generation,
@@ -214,20 +260,19 @@ class Batch:
                     type=record.type,
                     state=record.state,
                     code=record.code,
-                    output=output,
-                    hook=hook,
-                    error=None if record.error is None else dumps(record.error),
                     seen=text_array(record.seen) if record.seen else None,
                     started=record.started_at,
                     ended=record.ended_at,
                     attempt=record.attempt,
-                )
+                ),
+                output,
+                hook,
+                None if record.error is None else dumps(record.error),
             )
 
     def _add_work(self, number: int, works: Sequence[Work], local: Sequence[bool]) -> None:
-        rows = self._rows[QueuedWork]
         for index, work in enumerate(works):
-            rows.append(
+            self._row(
                 QueuedWork(
                     step=number,
                     job_id=work.job_id,
@@ -235,11 +280,11 @@ class Batch:
                     activity=work.activity_id,
                     dimension=array(work.dimension),
                     topic=work.topic,
-                    data=self._payload.dumps(work.data),
                     name=work.workflow_name,
                     local=local[index],
                     extra=extras.work_extra(work),
-                )
+                ),
+                self._payload.dumps(work.data),
             )
 
     def _add_consumed(self, number: int, consumed: Sequence[Consumed]) -> None:
@@ -247,80 +292,76 @@ class Batch:
             generation = item.generation
             match item.receipt:
                 case WorkReceipt(activity_id, dimension):
-                    row = InstanceRow(number, "answered", generation, activity_id, array(dimension))
-                    self._rows[InstanceRow].append(row)
+                    self._row(AnsweredWork(number, generation, activity_id, array(dimension)))
                 case MessageReceipt(message_id):
-                    self._rows[ConsumedMessage].append(ConsumedMessage(number, generation, message_id))
+                    self._row(ConsumedMessage(number, generation, message_id))
                 case TimerReceipt(activity_id, dimension):
-                    row = InstanceRow(number, "timer", generation, activity_id, array(dimension))
-                    self._rows[InstanceRow].append(row)
+                    self._row(FiredTimer(number, generation, activity_id, array(dimension)))
 
     def _add_messages(
         self, number: int, messages: Sequence[Message], send_delay: Callable[[str | None], float]
     ) -> None:
-        self._rows[SentMessage] += [
-            SentMessage(
-                step=number,
-                job_id=message.job_id,
-                generation=message.generation,
-                message=message.message_id,
-                kind=message.kind,
-                activity=message.activity_id,
-                dimension=array(message.dimension),
-                status=message.status,
-                code=message.code,
-                data=self._payload.dumps(message.data),
-                delay=send_delay(message.generation),
+        for message in messages:
+            self._row(
+                SentMessage(
+                    step=number,
+                    job_id=message.job_id,
+                    generation=message.generation,
+                    message=message.message_id,
+                    kind=message.kind,
+                    activity=message.activity_id,
+                    dimension=array(message.dimension),
+                    status=message.status,
+                    code=message.code,
+                    delay=seconds(send_delay(message.generation)),
+                ),
+                self._payload.dumps(message.data),
             )
-            for message in messages
-        ]
 
     def _add_timers(self, number: int, timers: Sequence[Timer]) -> None:
-        self._rows[SetTimer] += [
-            SetTimer(
-                step=number,
-                job_id=timer.job_id,
-                generation=timer.generation,
-                activity=timer.activity_id,
-                dimension=array(timer.dimension),
-                delay=timer.delay,
+        for timer in timers:
+            self._row(
+                SetTimer(
+                    step=number,
+                    job_id=timer.job_id,
+                    generation=timer.generation,
+                    activity=timer.activity_id,
+                    dimension=array(timer.dimension),
+                    delay=seconds(timer.delay),
+                )
             )
-            for timer in timers
-        ]
 
     def _add_waits(self, number: int, waits: Sequence[Wait]) -> None:
-        self._rows[RegisteredWait] += [
-            RegisteredWait(
-                step=number,
-                job_id=wait.job_id,
-                generation=wait.generation,
-                activity=wait.activity_id,
-                dimension=array(wait.dimension),
-                topic=wait.topic,
-                key=wait.key,
+        for wait in waits:
+            self._row(
+                RegisteredWait(
+                    step=number,
+                    job_id=wait.job_id,
+                    generation=wait.generation,
+                    activity=wait.activity_id,
+                    dimension=array(wait.dimension),
+                    topic=wait.topic,
+                    key=wait.key,
+                )
             )
-            for wait in waits
-        ]
 
     def _add_released(self, number: int, released: Sequence[ActivityInstance]) -> None:
-        self._rows[InstanceRow] += [
-            InstanceRow(number, "release", item.generation, item.activity_id, array(item.dimension))
-            for item in released
-        ]
+        for item in released:
+            self._row(ReleasedInstance(number, item.generation, item.activity_id, array(item.dimension)))
 
     def _add_signals(self, number: int, signals: Sequence[Signal]) -> None:
-        self._rows[SentSignal] += [
-            SentSignal(
-                step=number,
-                topic=signal.topic,
-                key=signal.key,
-                data=self._payload.dumps(signal.data),
-                status=signal.status,
-                code=signal.code,
-                keep=signal.keep,
+        for signal in signals:
+            self._row(
+                SentSignal(
+                    step=number,
+                    topic=signal.topic,
+                    key=signal.key,
+                    status=signal.status,
+                    code=signal.code,
+                    keep=seconds(signal.keep),
+                ),
+                self._payload.dumps(signal.data),
             )
-            for signal in signals
-        ]
 
     def _add_published(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -342,3 +383,16 @@ class Batch:
 
     def _extra(self, kind: str, item: dict[str, Any]) -> None:
         self._extras.setdefault(kind, []).append(item)
+
+
+@overload
+def seconds(value: float) -> float | str: ...
+
+
+@overload
+def seconds(value: float | None) -> float | str | None: ...
+
+
+def seconds(value: float | None) -> float | str | None:
+    """A duration for a row. JSON has no infinity: it would be written as null, without a word. As text it is one."""
+    return value if value is None or math.isfinite(value) else str(value)

@@ -13,9 +13,11 @@ import pytest
 
 from harness import Doubler, connected, eventually, init_within, one_worker, settled
 from hotmesh import HotMesh, StreamData, Worker
+from hotmesh.postgres import commits
+from hotmesh.postgres.steps import Batch
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.limits import MemberLimits
-from interception import Turnstile
+from interception import Turnstile, database_of, intercept
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +48,24 @@ async def test_an_engine_alone_has_two_commits_on_their_way(database_url: str) -
         await eventually(lambda: turnstile.waiting == 2, what="the second commit")
         turnstile.open.set()
         await all_done(mesh, calls, database_url)
+
+
+async def test_a_batch_that_is_too_much_for_one_statement_is_divided(database_url: str) -> None:
+    limits = MemberLimits(engine=EngineLimits(commit_size=300))
+    async with init_within(limits, APP, connection=database_url, workers=[Worker("w", double)]) as mesh:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        sizes: list[int] = []
+
+        async def commit(connection: Any, batch: Batch, *arguments: Any, **options: Any) -> Any:
+            sizes.append(batch.size)
+            return await honest(connection, batch, *arguments, **options)
+
+        honest = intercept(database_of(mesh), commits.commit, commit)
+        await all_done(mesh, start(mesh), database_url)
+
+        assert max(sizes) <= 300
+        assert len(sizes) < 120  # several steps still go together
 
 
 @asynccontextmanager

@@ -70,7 +70,9 @@ class Engine:
         self.stream_wake = wake = Wake(settings.poll)
         self.rate = rate = EngineRate(settings, slots)
         self.cache = cache = JobCache(settings, self._in_flight, limits, readonly=readonly)
-        writer = CommitWriter(surroundings, slots, self._reply_channel, self._send_delay, readonly=readonly)
+        writer = CommitWriter(
+            surroundings, slots, self._reply_channel, self._send_delay, limits, readonly=readonly
+        )
         self.after_commit = after_commit = AfterCommit(
             surroundings, slots, cache, rate, wake, notify, self.deliver
         )

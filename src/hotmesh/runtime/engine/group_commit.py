@@ -38,7 +38,7 @@ from hotmesh.runtime.engine.rate import EngineRate
 from hotmesh.runtime.engine.recovery import Recovery
 from hotmesh.runtime.engine.ticket import STOPPED, Attempt, Ticket
 from hotmesh.runtime.engine.trial import is_to_blame
-from hotmesh.runtime.engine.writer import CommitWriter
+from hotmesh.runtime.engine.writer import BatchTooLargeError, CommitWriter
 from hotmesh.runtime.service import Flag
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.wake import Wake
@@ -192,6 +192,10 @@ class GroupCommit:
         except AnsweredElsewhereError:
             for rest in await self._recovery.answered_elsewhere(link, batch):
                 await self._dispatch(link, rest)
+        except BatchTooLargeError:
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                await self._dispatch(link, half)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             await self._refused(link, batch, error)
 

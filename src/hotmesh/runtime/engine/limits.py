@@ -21,6 +21,8 @@ class EngineLimits:
     """Records kept in memory per job; a longer history is loaded in the parts that a step needs."""
     uncommitted_jobs: int = 300
     """Jobs whose events may wait for a commit before workers claim more: enough for the next commits."""
+    commit_size: int = 64 * 2**20
+    """Characters of values from which a commit takes no further step: a statement of 1 GiB is refused."""
     second_commit: int = 8
     """Ready tickets from which a second commit runs beside the first."""
     held_up_after: float = 1.0

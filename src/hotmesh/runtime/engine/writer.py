@@ -15,12 +15,17 @@ from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import translated
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.events import touched
 from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import with_events
 from hotmesh.runtime.work.slots import Slots
+
+
+class BatchTooLargeError(Exception):
+    """The steps are too much for one statement; nothing was sent. Fewer of them can be written."""
 
 
 class CommitWriter:
@@ -37,6 +42,7 @@ class CommitWriter:
         slots: Slots,
         reply_channel: Callable[[], str | None],
         send_delay: Callable[[str | None], float],
+        limits: EngineLimits,
         *,
         readonly: bool,
     ) -> None:
@@ -49,12 +55,15 @@ class CommitWriter:
         self._slots = slots
         self._reply_channel = reply_channel
         self._send_delay = send_delay
+        self._limits = limits
         self._readonly = readonly
 
     async def write(
         self, connection: Connection, steps: Sequence[UncommittedStep], attempt: Attempt
     ) -> Committed:
-        """Write the steps, and reserve the rows of the attempt's overflow. Raises AnsweredElsewhereError.
+        """Write the steps, and reserve the rows of the attempt's overflow.
+
+        Raises AnsweredElsewhereError, and BatchTooLargeError where there are several.
 
         After NoConnectionError it is not known whether they are written: the slots for their work are still held.
         """
@@ -135,6 +144,10 @@ class CommitWriter:
                 if not local:
                     left.append(work)
             arguments.add(number, step, local=item.local, send_delay=self._send_delay)
+            if number and arguments.size > self._limits.commit_size:
+                raise BatchTooLargeError(
+                    f"{number + 1} of {len(steps)} steps have {arguments.size:,} characters"
+                )
         for held in attempt.overflow:
             arguments.reserve(held.generation, held.activity_id, held.dimension)
         wake = self._slots.wake_text(left)

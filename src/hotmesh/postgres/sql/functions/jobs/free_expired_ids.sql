@@ -7,10 +7,10 @@ declare
 begin
     with gone as (
         delete from mesh.job as j
-         using (select k.job_id from mesh.job as k
+         where j.app_id = p_app and j.job_id = any (array(
+                select k.job_id from mesh.job as k
                  where k.app_id = p_app and k.job_id = any (p_job_ids) and k.expires_at <= mesh.clock()
-                 order by k.job_id for update skip locked) as k
-         where j.app_id = p_app and j.job_id = any (p_job_ids) and j.job_id = k.job_id
+                 order by k.job_id for update skip locked))
         returning j.generation
     )
     select coalesce(array_agg(g.generation), '{}') into v_gone from gone as g;

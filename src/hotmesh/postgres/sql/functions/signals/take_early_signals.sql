@@ -7,10 +7,15 @@ declare
     v_count  integer := 0;
 begin
     for v_signal in
-        delete from mesh.signal as s
-         using (select distinct k.topic, k.key from unnest(p_topics, p_keys) as k(topic, key)) as w
-         where s.app_id = p_app and s.topic = any (p_topics) and s.key = any (p_keys)
-           and s.topic = w.topic and s.key = w.key
+        with early as materialized (
+            select s.place
+              from (select distinct k.topic, k.key from unnest(p_topics, p_keys) as k(topic, key)) as w
+             cross join lateral (
+                select s.ctid as place from mesh.signal as s
+                 where s.app_id = p_app and s.topic = w.topic and s.key = w.key
+                   for update) as s
+        )
+        delete from mesh.signal as s using early as w where s.ctid = w.place
         returning s.*
     loop
         if v_signal.expires_at > mesh.clock() then

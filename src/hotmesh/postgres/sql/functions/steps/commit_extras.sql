@@ -8,20 +8,24 @@
 -- Returns   whether there is a broadcast to carry out.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
+declare
+    v_end record;
 begin
-    -- Before what begins: a hook that is entered again in the same step has the same key.
-    update mesh.escalation as e
-       set status = x.status, updated_at = p_now,
-           resolved_at = case when x.status = 'resolved' then p_now end,
-           resolver_payload = case when x.status = 'resolved' then x.payload end
-      from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
-           as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
-     where e.id = any (array(
-            select mesh.escalation_id(y.generation, y.activity_id, y.dimension)
-              from json_to_recordset(coalesce(p_extras -> 'ends', '[]'))
-                   as y(generation uuid, activity_id text, dimension text)))
-       and e.id = mesh.escalation_id(x.generation, x.activity_id, x.dimension) and e.status = 'pending'
-       and not x.step = any (p_refused);
+    -- Before what begins: a hook that is entered again in the same step has the same key. One by one, and not by their
+    -- places: people change these rows, too, whoever holds the job.
+    for v_end in
+        select mesh.escalation_id(x.generation, x.activity_id, x.dimension) as id, x.status, x.payload
+          from json_to_recordset(p_extras -> 'ends')
+               as x(step integer, generation uuid, activity_id text, dimension text, status text, payload jsonb)
+         where not x.step = any (p_refused)
+         order by 1
+    loop
+        update mesh.escalation as e
+           set status = v_end.status, updated_at = p_now,
+               resolved_at = case when v_end.status = 'resolved' then p_now end,
+               resolver_payload = case when v_end.status = 'resolved' then v_end.payload end
+         where e.id = v_end.id and e.status = 'pending';
+    end loop;
 
     insert into mesh.escalation (
         id, namespace, app_id, signal_key, topic, workflow_id, task_queue, workflow_type, type, subtype, entity,
@@ -41,24 +45,32 @@ begin
     -- A live item has this key already: two jobs wait under one key, and one work item stands for both.
     on conflict do nothing;
 
-    -- By an array: a join might begin with all jobs of the app.
+    -- The rows of both are locked already. By their places: a join might begin with all jobs of the app.
     update mesh.job as j
        set search = (coalesce(j.search, '{}')::jsonb || x.search)::json
-      from json_to_recordset(coalesce(p_extras -> 'searches', '[]'))
-           as x(step integer, job_id text, generation uuid, search jsonb)
-     where j.app_id = p_app
-       and j.job_id = any (array(select s ->> 'job_id' from json_array_elements(coalesce(p_extras -> 'searches', '[]')) as s))
-       and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
+      from (select x.search, j.place
+              from json_to_recordset(coalesce(p_extras -> 'searches', '[]'))
+                   as x(step integer, job_id text, generation uuid, search jsonb)
+             cross join lateral (
+                select j.ctid as place from mesh.job as j
+                 where j.app_id = p_app and j.job_id = x.job_id and j.generation = x.generation
+                   for update) as j
+             where not x.step = any (p_refused)) as x
+     where j.ctid = x.place;
 
     update mesh.job as j
        set version = x.version, job_key = x.job_key, entity = x.entity, origin_id = x.origin_id, parent_id = x.parent_id,
            input = coalesce(mesh.show_nul(x.input), j.input)
-      from json_to_recordset(coalesce(p_extras -> 'starts', '[]'))
-           as x(step integer, job_id text, generation uuid, version text, job_key text, entity text, origin_id text,
-                parent_id text, input json)
-     where j.app_id = p_app
-       and j.job_id = any (array(select s ->> 'job_id' from json_array_elements(coalesce(p_extras -> 'starts', '[]')) as s))
-       and j.job_id = x.job_id and j.generation = x.generation and not x.step = any (p_refused);
+      from (select x.*, j.place
+              from json_to_recordset(coalesce(p_extras -> 'starts', '[]'))
+                   as x(step integer, job_id text, generation uuid, version text, job_key text, entity text,
+                        origin_id text, parent_id text, input json)
+             cross join lateral (
+                select j.ctid as place from mesh.job as j
+                 where j.app_id = p_app and j.job_id = x.job_id and j.generation = x.generation
+                   for update) as j
+             where not x.step = any (p_refused)) as x
+     where j.ctid = x.place;
 
     insert into mesh.measure (app_id, topic, job_key, slice, measure, facet, value, number, job_id, generation, created_at)
     select p_app, x.topic, x.key, x.slice, x.measure, x.facet, x.value, x.number, x.job_id, x.generation, p_now

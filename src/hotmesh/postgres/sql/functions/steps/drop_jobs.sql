@@ -1,11 +1,10 @@
 -- drop_jobs: the part of commit_steps for jobs that end before they are done; called by it, in its transaction.
--- p_descend: which of them pass it on: jobs that they await are interrupted.
+-- p_rows: as o_rows. Those that descend pass it on: jobs that they await are interrupted.
 -- Writes   deletes what is still to come of the jobs (drop_open), cancels their work items, and puts messages for the
 --          awaited jobs on the engine stream; nothing of the refused steps.
 -- Returns  whether there is such a message.
 create or replace function mesh.drop_jobs(
-    p_app text, p_step integer[], p_generation uuid[], p_descend boolean[], p_job_id text[], p_refused integer[],
-    p_now timestamptz
+    p_app text, p_rows jsonb, p_refused integer[], p_now timestamptz
 ) returns boolean language plpgsql as $$
 declare
     v_dropped    uuid[];
@@ -14,8 +13,9 @@ declare
 begin
     select array_agg(w.generation), array_agg(w.generation) filter (where w.descend), array_agg(w.job_id)
       into v_dropped, v_descending, v_job_ids
-      from unnest(p_step, p_generation, p_descend, p_job_id) as w(step, generation, descend, job_id)
-     where not w.step = any (p_refused);
+      from (select (o.r ->> 1)::uuid as generation, (o.r ->> 2)::boolean as descend, o.r ->> 3 as job_id
+              from jsonb_array_elements(p_rows) as o(r)
+             where not (o.r ->> 0)::integer = any (p_refused)) as w;
     perform mesh.drop_open(v_dropped);
     update mesh.escalation as e set status = 'cancelled', updated_at = p_now
      where e.app_id = p_app and e.workflow_id = any (v_job_ids) and e.status = 'pending';

@@ -36,6 +36,18 @@ async def waits(message):
         await asyncio.sleep(0.2)
         print("cleaned up", flush=True)
 
+async def cleans_up(message):
+    print("running", flush=True)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        for _ in range(5):
+            try:
+                await asyncio.sleep(0.05)
+            except BaseException:
+                print("disturbed", flush=True)
+        print("cleaned up", flush=True)
+
 async def swallows(message):
     print("running", flush=True)
     while True:
@@ -49,7 +61,7 @@ def sleeps(message):
     time.sleep(60)
 
 async def main():
-    worker = Worker("w", {"waits": waits, "swallows": swallows, "sleeps": sleeps}[kind])
+    worker = Worker("w", {"waits": waits, "cleans up": cleans_up, "swallows": swallows, "sleeps": sleeps}[kind])
     options = {"connection": url, "workers": [worker], "settings": {"grace": 0.5}, "lease": 3}
     if way == "left alone":
         mesh = await HotMesh.init("ending", **options)
@@ -66,9 +78,9 @@ asyncio.run(main())
 
 @asynccontextmanager
 async def program(
-    kind: str, way: str, url: str, directory: Path
+    kind: str, way: str, url: str, directory: Path, *, callbacks: int = 1
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process in the middle of a callback of this kind."""
+    """A process in the middle of callbacks of this kind."""
     path = directory / "program.py"
     path.write_text(PROGRAM)
     async with HotMesh.init(APP, connection=url) as mesh:
@@ -84,9 +96,10 @@ async def program(
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            await mesh.pub("one", {"x": 1})
             assert process.stdout is not None
-            assert await asyncio.wait_for(process.stdout.readline(), 30) == b"running\n"
+            for number in range(callbacks):
+                await mesh.pub("one", {"x": number})
+                assert await asyncio.wait_for(process.stdout.readline(), 30) == b"running\n"
             yield process
         finally:
             if process.returncode is None:
@@ -143,6 +156,38 @@ async def test_a_program_that_stops_nothing_ends_by_ctrl_c_and_fails_no_job(
         async with connected(database_url) as connection:
             attempt = await connection.fetchval("select attempt from hotmesh.worker_stream")
         assert attempt == 0, "it is nobody's failure"
+
+
+@pytest.mark.parametrize("way", ["plain", "left alone"])
+async def test_ctrl_c_ends_a_program_although_several_callbacks_swallow_it(
+    database_url: str, tmp_path: Path, way: str
+) -> None:
+    async with program("swallows", way, database_url, tmp_path, callbacks=3) as process:
+        code, out, error = await ended(process, signal.SIGINT, within=10)
+        assert code == INTERRUPTED, error
+        assert out.count("swallowed") == 3, "each is cancelled once"
+        assert error.count("does not end") == 3
+        assert way != "plain" or await given_back(database_url)
+
+
+@pytest.mark.parametrize("kind", ["waits", "swallows", "sleeps"])
+async def test_a_second_ctrl_c_ends_a_program_at_once(database_url: str, tmp_path: Path, kind: str) -> None:
+    """Also while its callbacks clean up: before that, it waits for them for half a second."""
+    for pause in (0.3, 0.6):
+        async with program(kind, "plain", database_url, tmp_path, callbacks=3) as process:
+            process.send_signal(signal.SIGINT)
+            await asyncio.sleep(pause)
+            code, _, error = await ended(process, signal.SIGINT, within=2)
+            assert code == INTERRUPTED, error
+
+
+async def test_the_end_of_a_program_by_force_cancels_a_callback_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with program("cleans up", "left alone", database_url, tmp_path, callbacks=3) as process:
+        code, out, error = await ended(process, signal.SIGINT, within=10)
+        assert code == INTERRUPTED, error
+        assert (out.count("cleaned up"), out.count("disturbed")) == (3, 0)
 
 
 async def test_sigterm_without_a_handler_is_the_end_at_once(database_url: str, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ it, so none can be cancelled or ended by it. What it sets in its context (tenant
     runs ── `cut_off`: one cancel ──► cleans up ── it returns or raises ► over
                                       cleans up ── `cleaning_up` passed ► left: it is on its own, and nobody waits for it
 
-What is left may end later, or never. It is no longer among the tasks of the event loop, so that the end of a program
-(`asyncio.run`) does not wait for it.
+What is left may end later, or never. It is among the tasks of the event loop only until it begins, so that the end of a program
+(`asyncio.run`), which cancels all of them and waits for each, neither disturbs nor waits for it: its owner does, who is one of them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Apart:
         """What goes on in a thread, although the task is over."""
         self._task: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._waiting: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     # -- what its owner does ------------------------------------------------------------------------------
 
@@ -80,31 +80,38 @@ class Apart:
         self._task = task
         task.add_done_callback(self._ended, context=owners)
 
-    def cut_off(self, *, by_force: bool = False) -> None:
-        """Cancel it, once; it may clean up for a while. `by_force`: whoever ends has been cancelled, maybe with all others."""
+    def cut_off(self) -> None:
+        """Cancel it, once; it may clean up for a while."""
         task = self._task
         if task is None or self.cut or task.done():
             return
         self.cut = True
-        if not (by_force and task.cancelling()):
-            # Else `asyncio.run` has cancelled all tasks, this one, too: once more, and it could not clean up.
-            task.cancel()
-        self._patience = asyncio.get_running_loop().call_later(self._cleaning_up, self._leave)
+        task.cancel()
+        self._patience = asyncio.get_running_loop().call_later(self._cleaning_up, self.leave)
 
     async def wait(self) -> None:
-        """Wait until it is over. If whoever waits is cancelled, it is cut off, and may clean up before that goes on."""
-        if self._task is None or self._task.done() or self.left:
-            return
-        self._waiting = asyncio.get_running_loop().create_future()
+        """Wait until it is over or left. If whoever waits is cancelled, it is cut off, and may clean up before that goes on."""
         try:
-            await self._waiting
+            await self._until_over()
         except asyncio.CancelledError:
-            self._waiting = asyncio.get_running_loop().create_future()
-            if not self._task.done() and not self.left:
-                self.cut_off(by_force=True)
-                with anyio.CancelScope(shield=True):
-                    await self._waiting
+            self.cut_off()
+            with anyio.CancelScope(shield=True):
+                await self._until_over()
             raise
+
+    def leave(self) -> None:
+        """It was cut off, and there is no time for it to clean up: nobody waits for it from here on."""
+        task = self._task
+        if task is None or self.left or task.done():
+            return
+        self.left = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        _keep(task)
+        self._over()
+        self.on_left()
 
     @property
     def goes_on(self) -> bool:
@@ -130,6 +137,8 @@ class Apart:
     # -- inside ---------------------------------------------------------------------------------------------
 
     async def _perform(self, function: AsyncFunction, arguments: tuple[Any, ...]) -> None:
+        # Whoever cancels all tasks there are shall not meet it, nor wait for it: one that swallows that would never let go.
+        asyncio.tasks._unregister_task(self._task)  # type: ignore[arg-type]
         try:
             self.value = await function(*arguments)
         except BaseException as error:
@@ -154,20 +163,18 @@ class Apart:
         self._over()
         self.on_end()
 
-    def _leave(self) -> None:
-        task = self._task
-        if task is None or task.done():
+    async def _until_over(self) -> None:
+        if self._task is None or self.left or self._task.done():
             return
-        self.left = True
-        asyncio.tasks._unregister_task(task)
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        _keep(task)
-        self._over()
-        self.on_left()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(over)
+        await over
 
     def _over(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        while self._waiting:
+            over = self._waiting.pop()
+            if not over.done():
+                over.set_result(None)
 
 
 class _Left(Apart):

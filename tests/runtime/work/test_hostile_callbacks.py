@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from harness import connected, eventually, one_worker, settled
 from hotmesh import HotMesh, JobError, PayloadError, Response, StreamData, Worker
+from hotmesh.runtime.apart import Apart
 from memory_queue import Workshop, row
 from odd_errors import ODD_ERRORS, odd
 
@@ -478,6 +479,76 @@ async def test_stop_leaves_a_callback_that_does_not_end(
         assert held is None, "others may have it"
     # It is none of the tasks whose end `asyncio.run` would wait for.
     assert not any("Stubborn" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    stubborn.release.set()
+
+
+async def test_stop_leaves_all_that_do_not_end_at_once(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if others wait for them meanwhile: who stops a second time, and who has ended the first."""
+    stubborn = Stubborn()
+    workers = [Worker("w", stubborn)]
+    async with HotMesh.init(APP, connection=database_url, workers=workers, settings=IMPATIENT) as mesh:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        for number in range(3):
+            await mesh.pub("one", {"x": number})
+        await eventually(lambda: len(mesh._member.workers.running_topics()) == 3)
+        with anyio.fail_after(4):
+            async with anyio.create_task_group() as stopping:
+                stopping.start_soon(mesh.stop, 1)
+                stopping.start_soon(mesh.stop, 1)
+    assert stubborn.cancelled == 3
+    assert sum("does not end" in record.message for record in caplog.records) == 3
+    async with connected(database_url) as connection:
+        rows = await connection.fetch("select reserved_by, attempt from hotmesh.worker_stream")
+    assert [tuple(row) for row in rows] == [(None, 0)] * 3
+    stubborn.release.set()
+
+
+async def test_who_cancels_all_tasks_neither_meets_a_callback_nor_waits_for_it() -> None:
+    stubborn = Stubborn()
+    shop = Workshop(stubborn)
+    async with shop.working():
+        shop.take(row(1))
+        await eventually(lambda: shop.worker().running == 1)
+        await asyncio.sleep(0)
+        assert not any("Stubborn" in repr(task.get_coro()) for task in asyncio.all_tasks())
+        stubborn.release.set()
+        await shop.idle()
+    assert stubborn.cancelled == 0
+
+
+async def test_what_a_callback_waits_for_may_be_cancelled_with_all_tasks_of_a_program() -> None:
+    """It sees that before whoever watches over callbacks does; its work is given back, and has not failed."""
+    shared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def waits(_: StreamData) -> None:
+        await shared
+
+    shop = Workshop(waits, retry={"maximum_attempts": 3})
+    async with shop.working():
+        shop.take(row(1))
+        await anyio.wait_all_tasks_blocked()
+        (watcher,) = (task for task in asyncio.all_tasks() if task.get_name() == "watch callbacks")
+        shared.cancel()
+        watcher.cancel()
+        await shop.idle()
+    assert (shop.events, shop.queue.buried) == ([], [])
+    assert shop.queue.postponed == [("1", 0.0, False)]
+
+
+async def test_a_call_that_is_waited_for_by_several_and_left_holds_none_of_them() -> None:
+    stubborn = Stubborn()
+    call = Apart(0.1)
+    call.start("it", copy_context(), stubborn, None)
+    waiting = [asyncio.create_task(call.wait()) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    waiting[0].cancel()
+    await asyncio.wait(waiting, timeout=3)
+    assert [task.cancelled() for task in waiting] == [True, False, False]
+    assert (call.left, stubborn.cancelled) == (True, 1)
+    await asyncio.wait_for(call.wait(), 1)
     stubborn.release.set()
 
 

@@ -196,10 +196,10 @@ async def test_an_answer_goes_to_the_stream_where_the_engine_is_slowed_or_elsewh
     async with shop.working():
         shop.answers.by_stream = True
         shop.take(row(1))
-        await anyio.wait_all_tasks_blocked()
+        await shop.idle()
         shop.answers.by_stream, shop.answers.deliver = False, None
         shop.take(row(2))
-        await anyio.wait_all_tasks_blocked()
+        await shop.idle()
 
     assert shop.events == []
     assert shop.queue.answered == [("1", "success", 200, '{"y":1}'), ("2", "success", 200, '{"y":2}')]

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context, copy_context
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -54,10 +54,10 @@ class _Run(Apart):
         self.reason: Reason | None = None
         self.timer: asyncio.TimerHandle | None = None
 
-    def cut_off_for(self, reason: Reason, *, by_force: bool = False) -> None:
+    def cut_off_for(self, reason: Reason) -> None:
         if self.reason is None:
             self.reason = reason
-        self.cut_off(by_force=by_force)
+        self.cut_off()
 
     def on_end(self) -> None:
         self.callbacks.ended(self)
@@ -88,7 +88,6 @@ class Callbacks:
         self._writer = writer
         self._context: Context | None = None
         """That of the instance, of which each callback gets a copy."""
-        self._watcher: asyncio.Task[Any] | None = None
         self._running: set[_Run] = set()
         """What may be cut off."""
 
@@ -151,10 +150,10 @@ class Callbacks:
             self._leases.release(work.key)
             self._writer.give_back(work)
 
-    def cut_off_all(self, *, by_force: bool = False) -> None:
-        """The instance stops, or is ended `by_force`."""
+    def cut_off_all(self) -> None:
+        """The instance stops."""
         for run in list(self._running):
-            run.cut_off_for("stopping", by_force=by_force)
+            run.cut_off_for("stopping")
 
     async def until_over(self) -> None:
         """Wait until nothing runs any more that was cut off: it is over, or left."""
@@ -248,16 +247,7 @@ class Callbacks:
             return response
         if run.reason is not None or run.interrupted or run.error is None:
             return None
-        if isinstance(run.error, asyncio.CancelledError) and self._ends():
-            # Nobody has cancelled it: all tasks of the event loop are, as `asyncio.run` does at the end of a program.
-            run.reason = "stopping"
-            return None
         return raised(run.error)
-
-    def _ends(self) -> bool:
-        """Whether the instance is being ended by force."""
-        watcher = self._watcher
-        return watcher is None or watcher.done() or watcher.cancelling() > 0
 
     def _cut_off(self, run: _Run) -> None:
         """A callback was cancelled: by `stop`, by its worker's timeout, or because it ran for ever."""
@@ -323,9 +313,9 @@ class Callbacks:
     async def _watch(self) -> None:
         """Cut off callbacks that have run longer than any may; their messages become visible to others.
 
-        When the instance ends, whatever runs ends with it.
+        When the instance ends, whatever runs ends with it. If that is because all tasks of a program are cancelled, this one hears
+        of it before any callback is over, whatever that has waited for: no callback has failed by it.
         """
-        self._watcher = asyncio.current_task()
         longest = self._settings.longest_callback
         try:
             while True:
@@ -335,7 +325,12 @@ class Callbacks:
                     if run.since < limit:
                         run.cut_off_for("too long")
         finally:
+            hurried = self._served.stopping
             self._served.stopping = True
-            self.cut_off_all(by_force=True)
+            self.cut_off_all()
+            if hurried:
+                # `stop` was waiting for them, and is cut short itself, as by a second Ctrl-C: there is no more time.
+                for run in list(self._running):
+                    run.leave()
             with anyio.CancelScope(shield=True):
                 await self.until_over()

@@ -19,6 +19,7 @@ from hotmesh.core.state.job import Event
 from hotmesh.core.state.step import Work, WorkKey
 from hotmesh.postgres.rows import HeldWork, Next
 from hotmesh.postgres.work import Wanted
+from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.threads import Threads
@@ -229,6 +230,7 @@ class Room:
             self.writer,
             self.lost_reservations,
             self.trials.last,
+            FrontierLimits(),
         )
         self.slots = Slots(self.served, self.callbacks.run, self.answers, self.leases, self.lost_reservations)
         self.claimed: list[str] = []

@@ -11,10 +11,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import connected, eventually, one_worker
-from hotmesh import HotMesh, Worker
+from harness import connected, eventually, init_within, one_worker
+from hotmesh import Worker
 from hotmesh.runtime import frontier as module
-from hotmesh.runtime.frontier import LONGEST, SHARE, SLACK, Frontier
+from hotmesh.runtime.frontier import SLACK, Frontier, FrontierLimits
+from hotmesh.runtime.limits import MemberLimits
+
+LIMITS = FrontierLimits()
+
+SELDOM = MemberLimits(frontier=FrontierLimits(share=1e9, longest=1.0))
+"""Looks from the beginning are a second apart."""
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -41,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_first_look_begins_at_the_beginning_and_the_next_where_it_ended(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
 
     assert frontier.since() is None
     frontier.looked(None, 0.1, NOON, exactly=True)
@@ -51,10 +57,10 @@ def test_the_first_look_begins_at_the_beginning_and_the_next_where_it_ended(cloc
 
 
 def test_looks_from_the_beginning_take_a_small_share_of_the_time(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 0.1, NOON, exactly=True)
     frontier.looked(frontier.since(), 3.0, later(1), exactly=True)
-    clock.now += SHARE * 0.1 - 0.01
+    clock.now += LIMITS.share * 0.1 - 0.01
 
     assert frontier.since() is not None
     clock.now += 0.02
@@ -62,22 +68,22 @@ def test_looks_from_the_beginning_take_a_small_share_of_the_time(clock: Clock) -
 
 
 def test_they_are_never_far_apart(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 3600.0, NOON, exactly=True)
-    clock.now += LONGEST + 0.01
+    clock.now += LIMITS.longest + 0.01
 
     assert frontier.since() is None
 
 
 def test_as_long_as_nothing_is_known_each_look_begins_at_the_beginning(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 1.0, None, exactly=False)
 
     assert frontier.since() is None
 
 
 def test_a_look_from_there_never_goes_back(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 1.0, NOON, exactly=True)
     frontier.looked(frontier.since(), 1.0, later(-60), exactly=True)
 
@@ -85,7 +91,7 @@ def test_a_look_from_there_never_goes_back(clock: Clock) -> None:
 
 
 def test_a_look_from_the_beginning_goes_back_to_what_it_found(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 1.0, NOON, exactly=True)
     frontier.looked(None, 1.0, later(-60), exactly=False)
     assert frontier.since() == NOON - SLACK, "all of it was taken"
@@ -102,17 +108,17 @@ async def work(_: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def held(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncpg.Connection]:
+async def held(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection beside a mesh that has run something, and looks from the beginning once a second only."""
-    monkeypatch.setattr(module, "SHARE", 1e9)
-    monkeypatch.setattr(module, "LONGEST", 1.0)
     async with (
-        HotMesh.init("shop", connection=database_url) as engine,
+        init_within(SELDOM, "shop", connection=database_url) as engine,
         connected(database_url) as connection,
     ):
         await engine.deploy(one_worker("shop"))
         await engine.activate("1")
-        async with HotMesh.init("shop", connection=database_url, engine=False, workers=[Worker("w", work)]):
+        async with init_within(
+            SELDOM, "shop", connection=database_url, engine=False, workers=[Worker("w", work)]
+        ):
             for _ in range(5):
                 await engine.pubsub("one", {}, timeout=10)
             await asyncio.sleep(0.2)
@@ -146,32 +152,33 @@ async def test_rows_of_long_ago_are_found_within_seconds(held: asyncpg.Connectio
 
 
 def test_who_has_heard_of_something_owes_a_look_from_the_beginning(clock: Clock) -> None:
-    frontier = Frontier()
+    frontier = Frontier(LIMITS)
     frontier.looked(None, 0.1, NOON, exactly=True)
     assert frontier.owed(None) is None
     frontier.news()
     frontier.looked(frontier.since(), 0.1, later(1), exactly=True)
 
-    assert frontier.owed(None) == pytest.approx(SHARE * 0.1)
+    assert frontier.owed(None) == pytest.approx(LIMITS.share * 0.1)
     assert frontier.owed(0.5) == 0.5
-    clock.now += 2 * SHARE * 0.1
+    clock.now += 2 * LIMITS.share * 0.1
     assert frontier.owed(None) == 0.0
     frontier.looked(None, 0.1, None, exactly=False)
     assert frontier.owed(None) is None
 
 
 @pytest.mark.anyio
-async def test_what_a_long_transaction_has_begun_starts_when_it_commits(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_long_transaction_has_begun_starts_when_it_commits(database_url: str) -> None:
     """Its rows are due since long before others can see them; nobody polls here, and whole looks are a second apart."""
-    monkeypatch.setattr(module, "SHARE", 1e9)
-    monkeypatch.setattr(module, "LONGEST", 1.0)
     seldom = {"poll": 30.0}
     async with (
-        HotMesh.init("shop", connection=database_url, settings=seldom) as engine,
-        HotMesh.init(
-            "shop", connection=database_url, engine=False, workers=[Worker("w", work)], settings=seldom
+        init_within(SELDOM, "shop", connection=database_url, settings=seldom) as engine,
+        init_within(
+            SELDOM,
+            "shop",
+            connection=database_url,
+            engine=False,
+            workers=[Worker("w", work)],
+            settings=seldom,
         ),
         connected(database_url) as connection,
     ):

@@ -12,25 +12,31 @@ nothing is in their way, nearly each look is one. Who has heard that there is so
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 SLACK: Final = timedelta(seconds=0.5)
 """Rows become visible to others with the commit, due with the statement: so much later at most, as a rule."""
 
-SHARE: Final = 50
-"""A whole look is followed by the next one after so many times what it took, ..."""
 
-LONGEST: Final = 10.0
-"""... but after no more than so many seconds."""
+@dataclass(frozen=True, slots=True)
+class FrontierLimits:
+    """How often a look begins at the beginning."""
+
+    share: float = 50
+    """A whole look is followed by the next one after so many times what it took, ..."""
+    longest: float = 10.0
+    """... but after no more than so many seconds."""
 
 
 class Frontier:
     """Up to where nothing is left of one queue. `since` is asked before each look, `looked` is told after it."""
 
-    __slots__ = ("_heard", "_moment", "_whole_at")
+    __slots__ = ("_heard", "_limits", "_moment", "_whole_at")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FrontierLimits) -> None:
+        self._limits = limits
         self._moment: datetime | None = None
         self._whole_at = 0.0
         self._heard = True
@@ -58,7 +64,7 @@ class Frontier:
         `exactly`: there may be something at that moment or soon after it.
         """
         if since is None:
-            self._whole_at = time.monotonic() + min(SHARE * seconds, LONGEST)
+            self._whole_at = time.monotonic() + min(self._limits.share * seconds, self._limits.longest)
             self._heard = False
         if reached is None:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hotmesh.runtime.engine.limits import EngineLimits
+from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.members.activation import ActivationLimits
 from hotmesh.runtime.members.listener import ListenerLimits
 from hotmesh.runtime.results.subscribers import SubscriberLimits
@@ -17,6 +18,7 @@ from hotmesh.runtime.work.alone import TrialLimits
 class MemberLimits:
     """Those of each of its services."""
 
+    frontier: FrontierLimits = field(default_factory=FrontierLimits)
     engine: EngineLimits = field(default_factory=EngineLimits)
     listener: ListenerLimits = field(default_factory=ListenerLimits)
     activations: ActivationLimits = field(default_factory=ActivationLimits)

@@ -31,7 +31,6 @@ from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
 from hotmesh.runtime.engine.engine import Engine
-from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.limits import MemberLimits
 from hotmesh.runtime.members.activation import ANSWER_DELAY
@@ -135,9 +134,16 @@ class Member:
         )
         self.stalled_logins = StalledLogins(self.database, limits.stalled_logins)
         self.workers = Workers(
-            self.work, guid, settings, self.leases, self.metrics, options.telemetry, limits.trials
+            self.work,
+            guid,
+            settings,
+            self.leases,
+            self.metrics,
+            options.telemetry,
+            limits.trials,
+            limits.frontier,
         )
-        self.engine = self._make_engine(limits.engine) if options.engine else None
+        self.engine = self._make_engine(limits) if options.engine else None
         self.quorum = Quorum(
             self.database,
             guid,
@@ -187,7 +193,7 @@ class Member:
         patience, task_queue = options.settings.connect_timeout, options.task_queue
         return Database(*at, codec, patience=patience, task_queue=task_queue, login=login)
 
-    def _make_engine(self, limits: EngineLimits) -> Engine:
+    def _make_engine(self, limits: MemberLimits) -> Engine:
         readonly = self.options.readonly
         engine = Engine(
             self.surroundings,
@@ -196,7 +202,8 @@ class Member:
             self.callers.recheck,
             lambda: self.listener.own_channel,
             readonly=readonly,
-            limits=limits,
+            limits=limits.engine,
+            frontier_limits=limits.frontier,
         )
         # An engine that processes nothing does not go on with answers, either: they go to the others.
         self.workers.deliver_to(None if readonly else engine.deliver, engine.slot_free, engine.behind)

@@ -7,13 +7,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hotmesh.errors import CompileError
-from hotmesh.runtime.definitions import graph_files
-from hotmesh.runtime.definitions.graph_files import MOST_BYTES, load
+from hotmesh.runtime.definitions.graph_files import MOST_BYTES, load, read_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
 
@@ -69,12 +69,10 @@ def test_what_is_no_file_to_read_is_named_and_not_read(tmp_path: Path, kind: str
         assert kind in text
 
 
-def test_a_file_of_the_greatest_size_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_greatest_size_is_read(tmp_path: Path) -> None:
     path = tmp_path / "graph.yaml"
     text = GRAPH.replace("          output: {schema: {$ref: './OTHER'}}\n", "")
     path.write_text(text)
-    monkeypatch.setattr(graph_files, "MOST_BYTES", len(text))
-    assert load(path).app.id == "files"
-    monkeypatch.setattr(graph_files, "MOST_BYTES", len(text) - 1)
+    assert load(path, read=partial(read_file, most=len(text))).app.id == "files"
     with pytest.raises(CompileError, match="larger than"):
-        load(path)
+        load(path, read=partial(read_file, most=len(text) - 1))

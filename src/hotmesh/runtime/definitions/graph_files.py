@@ -101,16 +101,16 @@ def inspect(
     return Inspected(app, tuple(sorted(problems, key=_by_place)))
 
 
-def read_file(reference: str, base: str | None) -> tuple[str, str]:
+def read_file(reference: str, base: str | None, *, most: int = MOST_BYTES) -> tuple[str, str]:
     """A file by a name that is relative to the file `base`. Raises OSError, or ValueError if it is no text of a bearable size."""
     path = Path(os.path.normpath(Path(base or "").parent / reference))
     try:
-        return str(path), _content(path).decode("utf-8-sig")
+        return str(path), _content(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"the file is not UTF-8 text (byte {error.start})") from None
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int) -> bytes:
     """All of a regular file. A device may have no end, and a pipe no writer: they are opened without waiting, and not read."""
     with open(path, "rb", buffering=0, opener=_without_waiting) as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -122,10 +122,10 @@ def _content(path: Path) -> bytes:
             )
         content = bytearray()
         # What it says of its size may be wrong (/proc), or change meanwhile.
-        while len(content) <= MOST_BYTES and (part := file.read(1 << 20)):
+        while len(content) <= most and (part := file.read(1 << 20)):
             content += part
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"the file is larger than {MOST_BYTES:,} bytes, the most that a graph file may have")
+    if len(content) > most:
+        raise ValueError(f"the file is larger than {most:,} bytes, the most that a graph file may have")
     return bytes(content)
 
 

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from hotmesh.postgres import engine_stream
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.engine_stream import DueJob
-from hotmesh.runtime.frontier import Frontier
+from hotmesh.runtime.frontier import Frontier, FrontierLimits
 
 
 class DueEvents:
     """The messages and timers of an app, as one process looks at them. `within`: seconds until it looks again anyway."""
 
-    def __init__(self, database: Database, within: float) -> None:
+    def __init__(self, database: Database, within: float, limits: FrontierLimits) -> None:
         self._database = database
         self._within = within
-        self._frontier = Frontier()
+        self._frontier = Frontier(limits)
 
     async def lock(
         self, connection: Connection, limit: int, only: Sequence[str] | None = None

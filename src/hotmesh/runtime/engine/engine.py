@@ -24,6 +24,7 @@ from hotmesh.runtime.engine.starts import Starts
 from hotmesh.runtime.engine.step_watch import StepWatch
 from hotmesh.runtime.engine.stream import EngineStream
 from hotmesh.runtime.engine.writer import CommitWriter
+from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.wake import HANDOVER, Wake
@@ -50,6 +51,7 @@ class Engine:
         *,
         readonly: bool = False,
         limits: EngineLimits,
+        frontier_limits: FrontierLimits,
     ) -> None:
         settings, telemetry = surroundings.settings, surroundings.telemetry
         self._watch = watch = StepWatch(limits.long_step, limits.longest_step)
@@ -87,7 +89,17 @@ class Engine:
             surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, watch, step_limits, limits
         )  # fmt: skip
         self.stream = EngineStream(
-            surroundings, cache, records, writer, after_commit, rate, wake, watch, step_limits, limits
+            surroundings,
+            cache,
+            records,
+            writer,
+            after_commit,
+            rate,
+            wake,
+            watch,
+            step_limits,
+            limits,
+            frontier_limits,
         )
 
     # -- lifetime ----------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from hotmesh.runtime.engine.rate import EngineRate
 from hotmesh.runtime.engine.step_watch import StepCutOffError, StepWatch
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.engine.writer import CommitWriter
+from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.pace import RELOOK
 from hotmesh.runtime.service import forever
 from hotmesh.runtime.surroundings import Surroundings
@@ -64,6 +65,7 @@ class EngineStream:
         watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
+        frontier_limits: FrontierLimits,
     ) -> None:
         self._database = surroundings.database
         self._plans = surroundings.plans
@@ -83,7 +85,7 @@ class EngineStream:
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = surroundings.database.link("stream")
-        self._due = DueEvents(surroundings.database, surroundings.settings.poll)
+        self._due = DueEvents(surroundings.database, surroundings.settings.poll, frontier_limits)
         self._refusals: OrderedDict[str, int] = OrderedDict()
         """Generation → how often in a row its step was refused for reasons that may be the database's own."""
         self._crash_loop = CrashLoop(self._database, self._settings.poison_threshold)

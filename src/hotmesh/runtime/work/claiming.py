@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import anyio
 
@@ -20,7 +21,7 @@ from hotmesh.postgres.database import Connection
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import Wanted, WorkQueue
 from hotmesh.runtime import ids
-from hotmesh.runtime.frontier import Frontier
+from hotmesh.runtime.frontier import Frontier, FrontierLimits
 from hotmesh.runtime.outage import current
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.answer_writer import AnswerWriter
@@ -43,6 +44,7 @@ class Claims:
         writer: AnswerWriter,
         lost_reservations: LostReservations,
         last: int,
+        limits: FrontierLimits,
     ) -> None:
         self._work = work
         self._member = member
@@ -52,7 +54,7 @@ class Claims:
         self._writer = writer
         self._lost_reservations = lost_reservations
         self._last = last
-        self._frontiers: defaultdict[WorkSelector, Frontier] = defaultdict(Frontier)
+        self._frontiers: defaultdict[WorkSelector, Frontier] = defaultdict(partial(Frontier, limits))
         self._link = work.database.link("claims")
         self.behind: Callable[[], bool] = _never
         """Whether many answers still wait for their commits."""

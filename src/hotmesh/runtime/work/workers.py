@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from hotmesh.core.duration import seconds
 from hotmesh.postgres.work import WorkQueue
+from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
@@ -55,6 +56,7 @@ class Workers:
         metrics: Metrics,
         telemetry: Telemetry | None = None,
         trial_limits: TrialLimits | None = None,
+        frontier_limits: FrontierLimits | None = None,
     ) -> None:
         self._settings = settings
         self._telemetry = telemetry
@@ -88,6 +90,7 @@ class Workers:
             self._writer,
             self._lost_reservations,
             self._trials.last,
+            frontier_limits or FrontierLimits(),
         )
         self.slots = Slots(self._served, self._callbacks.run, self._answers, leases, self._lost_reservations)
 

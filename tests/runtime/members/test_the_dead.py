@@ -12,12 +12,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import connected, eventually, one_worker
+from harness import connected, eventually, init_within, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.core.wire import dumps_text
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import give_back_gone, gone_members, leave_mesh, take_guid
+from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.members.listener import ListenerLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -157,6 +159,34 @@ async def test_who_comes_back_keeps_what_it_holds(any_database_url: str) -> None
             assert await give_back_gone(database, engine, [DEAD]) == []
             assert await gone_members(database, engine) == frozenset()
             assert await holder(url, job_id) == DEAD
+
+
+async def test_who_connects_anew_while_engines_look_keeps_what_it_holds(any_database_url: str) -> None:
+    """It has lost its connection and its lock: engines look again before they believe that it is dead."""
+    url = any_database_url
+    database = Database(ConnectionSource(url), "hotmesh", APP)
+    limits = MemberLimits(listener=ListenerLimits(look_period=0.1, confirm_after=2.0))
+    async with init_within(limits, APP, connection=url) as mesh, connected(url) as owner:
+        await mesh.deploy(one_worker(APP))
+        await mesh.activate("1")
+        async with member(url):
+            job_id = await mesh.pub("one", {"x": 1})
+            await hold(url, job_id)
+
+        async def gone() -> bool:
+            return DEAD in await gone_members(database, owner)
+
+        await eventually(gone, what="its death")
+        await asyncio.sleep(0.6)  # for several looks
+        assert await holder(url, job_id) == DEAD
+        async with member(url):
+            await asyncio.sleep(2.5)
+            assert await holder(url, job_id) == DEAD
+        await eventually(lambda: _free(url, job_id), within=8, what="its end")
+
+
+async def _free(url: str, job_id: str) -> bool:
+    return await holder(url, job_id) is None
 
 
 async def test_who_leaves_is_not_among_the_dead(any_database_url: str) -> None:

@@ -24,6 +24,9 @@ _UNITS = {
     "y": 31557600, "year": 31557600, "years": 31557600,
 }  # fmt: skip
 
+_LONGEST_TEXT: Final = 200
+"""Characters of a text that may be a duration."""
+
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -34,6 +37,10 @@ def seconds(value: Duration, *, name: str = "duration") -> float:
     elif isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ConfigError(f"{name} must be seconds, a timedelta or text such as '5 minutes', not {value!r}")
     elif isinstance(value, str):
+        if len(value) > _LONGEST_TEXT:
+            raise ConfigError(
+                f"{name} is a text of {len(value):,} characters, which is no duration; write seconds, or text such as '30s'"
+            )
         found = _parse(value, name)
     else:
         try:

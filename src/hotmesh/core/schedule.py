@@ -27,6 +27,9 @@ NICKNAMES: Final = {
     "@hourly": "0 * * * *",
 }
 
+_LONGEST_CRON: Final = 1_000
+"""Characters of a cron expression: all minutes and all hours, written out, are less than 300."""
+
 _FIELD: Final = re.compile(r"[\d*/,\-]+\Z")
 _EVERY: Final = re.compile(r"\*/([0-9]+)")
 _ANY_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -65,7 +68,7 @@ def read_rhythm(interval: Duration, delay: Duration | None = None) -> Rhythm:
 
 def is_cron(expression: str) -> bool:
     """Whether it is a cron expression of five fields of numbers, ranges, lists and steps, that can ever match."""
-    fields = expression.split()
+    fields = expression.split() if len(expression) <= _LONGEST_CRON else []
     if len(fields) != 5 or not all(map(_FIELD.match, fields)):
         return False
     try:
@@ -81,6 +84,10 @@ def next_occurrence(expression: str, after: datetime) -> datetime:
     Five fields, or six with seconds first, or a nickname. Raises ValueError, which says so, for an expression that
     is not valid or can never match.
     """
+    if len(expression) > _LONGEST_CRON:
+        raise ValueError(
+            f"is not a cron expression: it has {len(expression):,} characters, at most {_LONGEST_CRON:,} make sense"
+        )
     fields = NICKNAMES.get(expression.strip(), expression).upper().split()
     if not 5 <= len(fields) <= 6:
         raise ValueError(f"is not a cron expression: {expression!r} has {len(fields)} fields, not 5 or 6")

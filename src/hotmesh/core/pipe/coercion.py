@@ -30,7 +30,8 @@ ASCII_BLANKS: Final = "\t\n\v\f\r "
 NAN: Final = math.nan
 INFINITY: Final = math.inf
 
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Each digit can be read in one way only: with an optional point in the middle, text without one would be tried at every cut.
+_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SHORT_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,15}")
 _PREFIXED: Final = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

@@ -10,6 +10,9 @@ from hotmesh.core.pipe.coercion import is_number, to_number
 from hotmesh.core.pipe.function import BadArgumentError, kind
 from hotmesh.core.pipe.instant import as_date, clip, from_local, from_parts
 
+LONGEST_DATE: Final = 200
+"""Characters of a text that may be a date. What reads them looks at some characters again and again."""
+
 _STRICT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z)?")
 _GMT: Final = re.compile(r"\b(?:GMT|UTC)([+-][0-9]{4})\b")
 _COMMENT: Final = re.compile(r"\s*\([^()]*\)")
@@ -34,6 +37,10 @@ def date_argument(value: Any, zone: tzinfo) -> int | None:
     if isinstance(value, str):
         if _WHOLE.fullmatch(value):
             return clip(float(value))
+        if len(value) > LONGEST_DATE:
+            raise BadArgumentError(
+                f"Invalid date format: a date has at most {LONGEST_DATE} characters, not {len(value):,}"
+            )
         found = parse_date(value, zone)
         if found is None and not _STRICT.fullmatch(value):
             raise BadArgumentError(f"Invalid date format: {value!r}")
@@ -43,6 +50,8 @@ def date_argument(value: Any, zone: tzinfo) -> int | None:
 
 def parse_date(text: str, zone: tzinfo) -> int | None:
     """The instant that a text means: ISO text, with local time where it has no zone, or RFC 2822; None for none."""
+    if len(text) > LONGEST_DATE:
+        return None
     found = _ISO.fullmatch(text)
     if found is None:
         return _parse_mail_date(text, zone)

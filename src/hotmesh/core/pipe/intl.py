@@ -14,7 +14,7 @@ from babel import Locale, UnknownLocaleError
 from babel.dates import DateTimeFormat, tokenize_pattern
 
 from hotmesh.core.pipe.coercion import is_number, to_boolean, to_integer, to_text
-from hotmesh.core.pipe.function import BadArgumentError, kind
+from hotmesh.core.pipe.function import BadArgumentError, kind, short
 from hotmesh.core.pipe.instant import at, parts, to_local
 from hotmesh.core.pipe.property import has, read
 from hotmesh.core.pipe.zone import name_of_zone, offset_name
@@ -30,6 +30,9 @@ _TAG: Final = re.compile(
     r"(?P<extensions>(?:-[0-9a-wyz](?:-[a-z0-9]{2,8})+)*)(?:-x(?:-[a-z0-9]{1,8})+)?",
     re.IGNORECASE,
 )
+_LONGEST_NAME: Final = 200
+"""Characters of a name that is looked up, and remembered, and of a language tag."""
+
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?")
 _NUMERIC: Final = ("2-digit", "numeric")
 _TEXTUAL: Final = ("narrow", "short", "long")
@@ -111,8 +114,8 @@ def _tags(value: Any) -> list[str]:
     for tag in tags:
         if not isinstance(tag, str):
             raise BadArgumentError(f"must list language tags, not {kind(tag)}", 2)
-        if _TAG.fullmatch(tag) is None:
-            raise BadArgumentError(f"must be a language tag such as en-US, not {tag!r}", 2)
+        if len(tag) > _LONGEST_NAME or _TAG.fullmatch(tag) is None:
+            raise BadArgumentError(f"must be a language tag such as en-US, not {short(tag)}", 2)
     return tags
 
 
@@ -196,9 +199,9 @@ def _zone(options: Any) -> tzinfo | None:
     if fixed:
         shift = timedelta(hours=int(fixed[2]), minutes=int(fixed[3] or 0))
         return timezone(-shift if fixed[1] == "-" else shift)
-    found = _find_zone(name)
+    found = _find_zone(name) if len(name) <= _LONGEST_NAME else None
     if found is None:
-        raise BadArgumentError(f"has an unknown timeZone: {name!r}", 3)
+        raise BadArgumentError(f"has an unknown timeZone: {short(name)}", 3)
     return found
 
 

@@ -25,7 +25,7 @@ from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.math import maximum, minimum, pow_, round_
 from hotmesh.core.values import UNDEFINED
 
-_FLOAT_PREFIX: Final = re.compile(r"[+-]?(?:Infinity|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
+_FLOAT_PREFIX: Final = re.compile(r"[+-]?(?:Infinity|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _EXACT: Final = Context(prec=2000, rounding=ROUND_HALF_UP, Emax=MAX_PREC, Emin=-MAX_PREC)
 

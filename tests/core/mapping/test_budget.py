@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from hotmesh.core.mapping import compile_expression
+from hotmesh.core.pipe import array
+from hotmesh.core.pipe.pattern import _class_escape, _Translator
 from hotmesh.errors import MappingError
 
 LONG = list(range(100_000))
@@ -141,3 +144,57 @@ def test_honest_work_is_within_the_budget() -> None:
     assert evaluate({"@pipe": [["{a.long}", []], listed]}, long=LONG[:20_000]) == LONG[:20_000]
     text = evaluate({"@pipe": [["{a.long}", ""], joined]}, long=LONG[:10_000])
     assert text == "".join(map(str, LONG[:10_000]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "at"),
+    [
+        ("[" + "\\W" * 4_990 + "]", "abc-", 3),
+        ("[" + "\\W\\S\\D" * 1_660 + "]", "a", 0),
+        ("[^" + "\\s" * 4_990 + "]", "  a", 2),
+        ("\\s" * 250, " " * 251, 0),
+        ("\\b" * 1_000 + "b", "a b", 2),
+    ],
+)
+def test_a_class_that_is_named_often_is_written_once(pattern: str, text: str, at: int) -> None:
+    assert search(pattern, text) == at
+    assert len(_Translator(pattern).whole()) < 100_000
+    assert _class_escape.cache_info().misses <= 6, "one for each of the classes that there are"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("[\\S]" * 2_400, "more than 250 classes with characters beyond U"),
+        ("\\s" * 251, "more than 250 classes with characters beyond U"),
+        ("[ĀȀЀԀ]" * 1_500, "more than 250 classes with characters beyond U"),
+        ("\\b" * 1_001, "more than 1,000 times for the edge of a word"),
+    ],
+)
+def test_a_pattern_that_takes_long_to_compile_is_refused(pattern: str, why: str) -> None:
+    with pytest.raises(MappingError, match=why.replace("+", "\\+")):
+        search(pattern, "abc")
+
+
+def sort(items: list[Any]) -> Any:
+    return evaluate({"@pipe": [["{a.items}"], ["{@array.sort}"]]}, items=items)
+
+
+def test_a_sort_makes_one_key_of_each_element(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Counter[str] = Counter()
+
+    def counted(name: str, call: Any) -> None:
+        def counting(value: Any) -> Any:
+            made[name] += 1
+            return call(value)
+
+        monkeypatch.setattr(array, name, counting)
+
+    counted("text_order", array.text_order)
+    counted("to_text", array.to_text)
+    texts = [f"é{number * 7919 % 9_000}" for number in range(9_000)]
+    assert sort(texts) == sorted(texts)
+    assert made == {"text_order": 9_000}
+    lists = [[number * 7919 % 900] for number in range(900)]
+    assert sort([*lists, None])[1:] == sorted(lists, key=lambda item: str(item[0]))
+    assert made == {"text_order": 9_000, "to_text": 900}

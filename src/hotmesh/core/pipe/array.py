@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cmp_to_key
-from operator import itemgetter
 from typing import Any, Final
 
 from hotmesh.core.pipe import coercion
@@ -17,11 +16,14 @@ from hotmesh.core.pipe.coercion import (
     to_text,
     units,
 )
-from hotmesh.core.pipe.collation import text_order
+from hotmesh.core.pipe.collation import Order, text_order
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.meter import LONGEST
 from hotmesh.core.pipe.property import read
 from hotmesh.core.values import UNDEFINED
+
+_Sorted = tuple[Any, Any, Order | None]
+"""An element, what it compares as, and as a text by what order."""
 
 MOST_MIXED: Final = 20_000
 """Elements of several kinds that are put in order; each comparison of two takes a while."""
@@ -179,23 +181,29 @@ def sort(items: Any, order: Any = UNDEFINED) -> list[Any]:
     up = order is UNDEFINED or order is None or (isinstance(order, str) and order.upper() == "ASCENDING")
     if all(map(_is_plain_number, array)):
         return sorted(array, reverse=not up)
-    if len(array) > MOST_MIXED and not all(isinstance(item, str) for item in array):
+    if all(isinstance(item, str) for item in array):
+        return sorted(array, key=text_order, reverse=not up)
+    if len(array) > MOST_MIXED:
         raise BadArgumentError(
             f"has more than {MOST_MIXED:,} elements that are not all numbers or all texts", 1
         )
     present = [
-        (item, text_order(item) if isinstance(item, str) else None) for item in array if item is not UNDEFINED
+        # What holds others compares as its text, which is written once and not for each comparison.
+        (
+            item,
+            to_text(item) if isinstance(item, (list, dict)) else item,
+            text_order(item) if isinstance(item, str) else None,
+        )
+        for item in array
+        if item is not UNDEFINED
     ]
-    if len(present) == len(array) and all(order is not None for _, order in present):
-        present.sort(key=itemgetter(1), reverse=not up)
-        return [item for item, _ in present]
     sign = 1 if up else -1
 
-    def compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:
+    def compare(one: _Sorted, two: _Sorted) -> int:
         return sign * _compare(one, two)
 
     present.sort(key=cmp_to_key(compare))
-    return [item for item, _ in present] + [UNDEFINED] * (len(array) - len(present))
+    return [item for item, _, _ in present] + [UNDEFINED] * (len(array) - len(present))
 
 
 def splice(items: Any, start: Any = UNDEFINED, count: Any = UNDEFINED, *values: Any) -> list[Any]:
@@ -238,8 +246,8 @@ def _is_plain_number(item: Any) -> bool:
     return kind is int or (kind is float and item == item)
 
 
-def _compare(one: tuple[Any, Any], two: tuple[Any, Any]) -> int:
-    (a, a_order), (b, b_order) = one, two
+def _compare(one: _Sorted, two: _Sorted) -> int:
+    (_, a, a_order), (_, b, b_order) = one, two
     if a is None or b is None:
         return (a is not None) - (b is not None)
     if a_order is not None and b_order is not None:

@@ -6,7 +6,7 @@ Exact for Latin text and printable ASCII. Letters of other scripts come after La
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import Final, final
 
 _BLANKS: Final = "\t\n\v\f\r\u0085\u2028\u2029"
 _ASCII: Final = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$0123456789abcdefghijklmnopqrstuvwxyz"
@@ -45,37 +45,64 @@ _EXPANSIONS: Final = {
     "ı": "i\u0338", "ð": "d\u0338\u0338", "Ð": "D\u0338\u0338",
 }  # fmt: skip
 
-Order = tuple[list[tuple[float, ...]], list[tuple[int, ...]], list[bool], str]
+Order = tuple[str, str, str, str]
+"""Base letters, accents and case, each level as text that compares as its weights do; then the text itself."""
+
+_Weight = tuple[str, str, str]
+"""What a character adds to each of these levels."""
+
+_NEXT: Final = "\0"
+"""Begins the accents of each base letter, and is less than any accent: a letter with none precedes one with some."""
+
+_MOST_KNOWN: Final = 20_000
+"""Characters whose weights are remembered."""
+
+
+@final
+class _Weights(dict[str, _Weight]):
+    """The weights of characters, found out at their first use."""
+
+    def __missing__(self, character: str) -> _Weight:
+        weight = _weigh(character)
+        if len(self) < _MOST_KNOWN:
+            self[character] = weight
+        return weight
+
+
+_WEIGHTS: Final = _Weights()
 
 
 def text_order(text: str) -> Order:
     """A key that sorts texts: lower levels count only where all before are equal."""
-    bases: list[tuple[float, ...]] = []
-    accents: list[tuple[int, ...]] = []
-    upper: list[bool] = []
     characters = text
     if not text.isascii():
         expanded = "".join(_EXPANSIONS.get(character, character) for character in text)
         characters = unicodedata.normalize("NFKD", expanded)
         text = unicodedata.normalize("NFD", text)
-    for character in characters:
-        rank = _RANK.get(character)
-        if rank is None:
-            if unicodedata.combining(character):
-                if accents:
-                    accents[-1] = (*accents[-1], _ACCENTS.get(character, ord(character)))
-                continue
-            lower = character.lower()
-            category = unicodedata.category(character)
-            if category in {"Cc", "Cf"}:
-                continue
-            rank = _RANK.get(lower) or _other(lower, category)
-            upper.append(lower != character)
-        else:
-            upper.append(False)
-        bases.append(rank)
-        accents.append(())
+    weights = [_WEIGHTS[character] for character in characters]
+    if not weights:
+        return "", "", "", text
+    bases, accents, upper = map("".join, zip(*weights, strict=True))
+    if accents[:1] != _NEXT:  # accents without a letter before them
+        accents = accents[accents.find(_NEXT) :] if bases else ""
     return bases, accents, upper, text
+
+
+def _weigh(character: str) -> _Weight:
+    rank = _RANK.get(character)
+    upper = False
+    if rank is None:
+        if unicodedata.combining(character):
+            return "", chr(_ACCENTS.get(character, ord(character)) + 1), ""
+        lower = character.lower()
+        category = unicodedata.category(character)
+        if category in {"Cc", "Cf"}:
+            return "", "", ""
+        rank = _RANK.get(lower) or _other(lower, category)
+        upper = lower != character
+    # The first number alone tells how many follow, so a text of them compares as a list of ranks would. Some end in a half.
+    first, *rest = rank
+    return chr(int(2 * first)) + "".join(chr(int(code)) for code in rest), _NEXT, str(int(upper))
 
 
 def _other(character: str, category: str) -> tuple[float, ...]:

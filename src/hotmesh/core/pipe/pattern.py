@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import regex
@@ -19,6 +19,7 @@ _GROUP_NAME: Final = re.compile("(?![0-9])[\\w$\ud800-\udfff]+")
 _WORD_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?=[A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?![A-Za-z0-9_]))"
 _NO_EDGE: Final = "(?:(?<![A-Za-z0-9_])(?![A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[A-Za-z0-9_]))"
 _NEVER: Final = "(?!)"
+_WIDE: Final = re.compile(r"\\u(?!00)")
 
 
 LONGEST_PATTERN: Final = 10_000
@@ -26,6 +27,12 @@ LONGEST_PATTERN: Final = 10_000
 
 LONGEST_SEARCH: Final = 0.2
 """Seconds that a search may take. Such a pattern as `^(a+)+$` takes longer than the universe is old."""
+
+MOST_CLASSES: Final = 250
+"""Classes with characters beyond U+00FF, such as `\\s` and `[\\S]`: compiling one takes a millisecond or three."""
+
+MOST_EDGES: Final = 1_000
+"""Edges of words; each is written out as four looks around."""
 
 MOST_PARTS: Final = 20_000
 """Parts of a pattern, written out: `(a{1000}){1000}` has a million."""
@@ -110,6 +117,8 @@ class _Translator:
         self.captures = 0
         self.parts = 0
         """Of the whole, written out."""
+        self.classes = 0
+        self.edges = 0
 
     def whole(self) -> str:
         quantifiable = False
@@ -230,10 +239,13 @@ class _Translator:
         character = self.source[self.at]
         if character in "bB":
             self.at += 1
+            self.edges += 1
+            if self.edges > MOST_EDGES:
+                raise re.error(f"it asks more than {MOST_EDGES:,} times for the edge of a word")
             return (_WORD_EDGE if character == "b" else _NO_EDGE), False
         if character.lower() in _CLASSES:
             self.at += 1
-            return f"[{'^' if character.isupper() else ''}{_CLASSES[character.lower()]}]", True
+            return self._written_class(_CLASSES[character.lower()], negated=character.isupper()), True
         if character in "123456789":
             reference = re.match("[0-9]+", self.source[self.at :])
             if reference and int(reference[0]) <= self.groups:
@@ -317,7 +329,16 @@ class _Translator:
             members.append(f"{first}-{last}")
         if not members:
             return "[\\s\\S]" if negated else _NEVER
-        return f"[{'^' if negated else ''}{''.join(members)}]"
+        return self._written_class("".join(dict.fromkeys(members)), negated=negated)
+
+    def _written_class(self, members: str, *, negated: bool) -> str:
+        if _WIDE.search(members):
+            self.classes += 1
+            if self.classes > MOST_CLASSES:
+                raise re.error(
+                    f"it has more than {MOST_CLASSES} classes with characters beyond U+00FF, as \\s, [\\S] and [\\W] are"
+                )
+        return f"[{'^' if negated else ''}{members}]"
 
     def _class_member(self) -> tuple[str, str]:
         """One member as Python writes it, and the character if it is a single one."""
@@ -338,6 +359,7 @@ class _Translator:
         return f"\\u{ord(character):04x}", character
 
 
+@cache
 def _class_escape(letter: str) -> str:
     if letter.islower():
         return _CLASSES[letter]

@@ -8,7 +8,7 @@ from hotmesh.core.lengths import LONGEST_NAME, excess
 from hotmesh.core.mapping import to_text
 from hotmesh.core.pipe.stored import whole_text
 from hotmesh.core.values import Json
-from hotmesh.core.wire import dumps_text
+from hotmesh.core.wire import dumps, dumps_text
 from hotmesh.errors import MappingError
 
 LEAST_CODE = -(2**31)
@@ -35,6 +35,23 @@ def column_text(value: Any, what: str, longest: int | None = None, *, most: int 
     if found:
         raise MappingError(f"{what} has {found} bytes; it may have at most {most}", expression=text[:80])
     return text
+
+
+def size_of(value: Json) -> int:
+    """Bytes of the value as JSON. Raises MappingError where it is nested too deeply to be written."""
+    try:
+        return len(dumps(value))
+    except RecursionError:
+        raise MappingError("the value is nested too deeply to be stored") from None
+
+
+def check_size(size: int, most: int, what: str) -> None:
+    """Raises MappingError, naming `what` it is, where it has more than `most` bytes."""
+    if size > most:
+        raise MappingError(
+            f"{what} has {size:,} bytes of JSON, more than the limit of {most:,} (max_payload): map less of it, or pass on a "
+            "reference that its reader follows"
+        )
 
 
 def column_json(value: Json, what: str) -> Json:

@@ -190,7 +190,7 @@ def _trigger(
         view["output"]["metadata"] = trigger_metadata(graph, draft.created_at)
     context = draft.context(trigger, (0,), view, builder.environment)
     if trigger.job_maps is not None:
-        draft.write(trigger.job_maps.evaluate(context))
+        draft.write(trigger.job_maps.evaluate(context), builder.limits.max_payload, trigger.id)
         if trigger.uses_job:
             context = draft.context(trigger, (0,), view, builder.environment)
     fired = fired_edges(trigger.edges, context, 200)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from hotmesh.core.advance.job_draft import View, record_view
+from hotmesh.core.column import check_size, size_of
 from hotmesh.core.duration import LONGEST_TIME, seconds
 from hotmesh.core.mapping import to_json_value, to_number
 from hotmesh.core.plan.compile import ActivityPlan, Edge
@@ -37,13 +38,28 @@ def scalar(activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Any
     return UNDEFINED if compiled is None else compiled.evaluate(context)
 
 
-def maps(activity: ActivityPlan, name: str, context: Mapping[Any, Any]) -> Json:
-    """One of the activity's map trees as JSON, `{}` if it has none of this name."""
+def maps(
+    activity: ActivityPlan, name: str, context: Mapping[Any, Any], max_payload: int | None = None
+) -> Json:
+    """One of the activity's map trees as JSON, `{}` if it has none of this name.
+
+    Raises MappingError for more than `max_payload` bytes.
+    """
     compiled = activity.maps.get(name)
     if compiled is None:
         return {}
     value = to_json_value(compiled.evaluate(context))
-    return {} if value is UNDEFINED else value
+    if value is UNDEFINED:
+        return {}
+    if max_payload is not None:
+        check_size(size_of(value), max_payload, f"{_MADE[name]} of {activity.type} {activity.id}")
+    return value
+
+
+_MADE: Final = {
+    "input_maps": "the input", "output_maps": "the output", "signal_maps": "the signal", "resolver_maps": "the resolver",
+}  # fmt: skip
+"""What becomes of the maps of an activity, in the words of an error."""
 
 
 def fired_edges(edges: Sequence[Edge], context: Mapping[Any, Any], code: int) -> list[Edge]:

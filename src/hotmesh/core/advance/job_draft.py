@@ -8,7 +8,7 @@ from typing import Any
 
 from hotmesh.core.advance.join_state import JoinState
 from hotmesh.core.advance.metadata import job_metadata, record_metadata, trigger_metadata
-from hotmesh.core.column import column_json
+from hotmesh.core.column import check_size, column_json, size_of
 from hotmesh.core.mapping import ENVIRONMENT, Environment, apply_writes, to_json_value
 from hotmesh.core.plan.compile import ActivityPlan, GraphPlan
 from hotmesh.core.state.job import (
@@ -199,17 +199,26 @@ class JobDraft:
                     found = rank
         return None if found is None else (found[1], passes[found[1]])
 
-    def write(self, writes: list[tuple[tuple[str, ...], Any]]) -> None:
-        """Promote values to the job's data; names that begin with `-` or `_` are search fields of the job instead."""
+    def write(self, writes: list[tuple[tuple[str, ...], Any]], max_payload: int, activity_id: str) -> None:
+        """Promote values to the job's data; names that begin with `-` or `_` are search fields of the job instead.
+
+        Raises MappingError, and writes nothing, if they have more than `max_payload` bytes together.
+        """
         data = []
+        search: dict[str, Any] = {}
+        size = 0
         for path, value in writes:
             stored = to_json_value(value)
             if path[0][:1] in _SEARCHABLE:
                 name = "/".join(path)
                 column_json([name, stored], f"search field or marker {path[0]}")
-                self.search = {**(self.search or {}), name: stored}
+                search[name] = stored
             else:
                 data.append((path, stored))
+            size += size_of(stored)
+        check_size(size, max_payload, f"what {activity_id} writes to its job")
+        if search:
+            self.search = {**(self.search or {}), **search}
         if data:
             self.data = apply_writes(self.data, data)
 

@@ -17,6 +17,7 @@ SEEN_LIMIT: Final = 1_000
 
 DEFAULT_EXPIRE: Final = 1.0
 DEFAULT_MAX_CYCLES: Final = 10_000
+DEFAULT_MAX_PAYLOAD: Final = 1_048_576
 
 
 def never() -> bool:
@@ -34,6 +35,8 @@ class Limits(Struct, frozen=True):
     """Seconds to keep a job that has ended."""
     enough: Callable[[], bool] = never
     """Whether the step has taken so long that what is left of it is for another one."""
+    max_payload: int = DEFAULT_MAX_PAYLOAD
+    """Bytes of JSON that a mapping may make for one thing: an input, a signal, what an activity writes to its job."""
     trace: TraceMode | None = None
     """Which spans are told of jobs that have a trace; None: none."""
 

@@ -160,7 +160,7 @@ def conclude(
     try:
         fired = fired_edges(activity.edges, context, record.code or 200)
         if activity.job_maps is not None:
-            draft.write(activity.job_maps.evaluate(context))
+            draft.write(activity.job_maps.evaluate(context), builder.limits.max_payload, activity.id)
         if activity.announces:
             if activity.job_maps is not None and activity.uses_job:
                 context = draft.context(activity, dimension, view, builder.environment)

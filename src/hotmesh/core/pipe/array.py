@@ -18,7 +18,7 @@ from hotmesh.core.pipe.coercion import (
 )
 from hotmesh.core.pipe.collation import Order, text_order
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
-from hotmesh.core.pipe.meter import LONGEST
+from hotmesh.core.pipe.meter import LONGEST, checked
 from hotmesh.core.pipe.property import read
 from hotmesh.core.values import UNDEFINED
 
@@ -64,7 +64,7 @@ def concat(items: Any, other: Any = UNDEFINED) -> Any:
     """
     if isinstance(items, str):
         return from_units(items + to_text(other))
-    return [*_array(items), *(other if isinstance(other, list) else [other])]
+    return checked([*_array(items), *(other if isinstance(other, list) else [other])])
 
 
 def index_of(items: Any, value: Any = UNDEFINED, start: Any = UNDEFINED) -> int:

@@ -55,11 +55,12 @@ class GuardedObject(dict[str, Any]):
         return self.flags.get(name, OPEN)
 
     def put(self, name: str, value: Any, flags: Flags) -> None:
+        known = name in self.order
         self.order[name] = None
         self.flags[name] = flags
         if flags.enumerable:
             self.hidden.pop(name, None)
-            moved = name not in self
+            moved = known and name not in self
             self[name] = value
             if moved:
                 self._restore_order()

@@ -50,6 +50,7 @@ class _Writer:
 
     def __init__(self, only: list[str] | None, indent: str) -> None:
         self.only = only
+        self.places = {key: place for place, key in enumerate(only or ())}
         self.indent = indent
         self.colon = ": " if indent else ":"
 
@@ -74,11 +75,19 @@ class _Writer:
     def _object(self, value: dict[str, Any], margin: str) -> str:
         inner = margin + self.indent
         members = []
-        for key in ordered_keys(value) if self.only is None else self.only:
+        for key in self._keys(value):
             text = self.write(member(value, key), inner)
             if text is not None:
                 members.append(f"{_quoted(key)}{self.colon}{text}")
         return self._enclosed("{", members, "}", margin)
+
+    def _keys(self, value: dict[str, Any]) -> list[str]:
+        only = self.only
+        if only is None:
+            return ordered_keys(value)
+        if type(value) is dict and len(value) < len(only):  # many objects, and many keys to keep
+            return sorted(self.places.keys() & value.keys(), key=self.places.__getitem__)
+        return only
 
     def _array(self, value: list[Any], margin: str) -> str:
         inner = margin + self.indent

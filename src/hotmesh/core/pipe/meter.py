@@ -8,9 +8,12 @@ costs one for some hundred bytes.
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from collections.abc import Sized as _HasLength
+from typing import Any, Final, TypeVar, final
 
 from hotmesh.core.pipe.function import BadArgumentError
+
+Sized = TypeVar("Sized", bound=_HasLength)
 
 MOST_WORK: Final = 2_000_000
 """Units of one outermost reduce: one or two seconds."""
@@ -19,6 +22,7 @@ LONGEST: Final = 2**22
 """Characters of a text that a reduce makes of shorter ones: four times the largest payload by default."""
 
 MOST_ELEMENTS: Final = 2**20
+"""Of an array that an expression makes of something that is none, or makes longer: about two for each byte of a payload."""
 
 _COPIED: Final = 8
 """Powers of two of elements that are copied in one go for one unit."""
@@ -59,11 +63,15 @@ class Meter:
                 raise BadArgumentError(f"makes the text too long (more than {LONGEST:,} characters)", None)
             self.spend(len(value) >> _TEXT)
         elif isinstance(value, (list, dict)):
-            if len(value) > MOST_ELEMENTS:
-                raise BadArgumentError(
-                    f"makes the array too long (more than {MOST_ELEMENTS:,} elements)", None
-                )
+            checked(value)
             self.spend(len(value) >> shift)
+
+
+def checked(items: Sized) -> Sized:
+    """What an array is made of, or the array. Raises BadArgumentError where that has more than `MOST_ELEMENTS`."""
+    if len(items) > MOST_ELEMENTS:
+        raise BadArgumentError(f"makes the array too long (more than {MOST_ELEMENTS:,} elements)", None)
+    return items
 
 
 def call_cost(name: str) -> int:

@@ -10,10 +10,8 @@ from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
 from hotmesh.core.pipe.guarded import Flags, GuardedArray, GuardedObject
 from hotmesh.core.pipe.instant import as_date
 from hotmesh.core.pipe.keys import is_index
+from hotmesh.core.pipe.meter import MOST_ELEMENTS
 from hotmesh.core.values import UNDEFINED
-
-LONGEST_ARRAY: Final = 10_000_000
-"""How far setting an element may make an array grow."""
 
 
 def get(target: Any = UNDEFINED, key: Any = UNDEFINED) -> Any:
@@ -32,8 +30,7 @@ def set_(target: Any = UNDEFINED, key: Any = UNDEFINED, value: Any = UNDEFINED) 
     Example: (null, "k", "v") → {"k": "v"}
     Example: (["p"], 2, "r") → ["p", undefined, "r"]
     """
-    container = _container(target)
-    return _with_member(container, to_text(key), value)
+    return _set(_own(_container(target)), to_text(key), value)
 
 
 def create(*pairs: Any) -> dict[str, Any]:
@@ -97,15 +94,16 @@ def assign(target: Any = UNDEFINED, *sources: Any) -> Any:
     Example: ({"a": 1}, {"b": 2}, {"a": 3}) → {"a": 3, "b": 2}
     Example: (null, {"k": 1}) → {"k": 1}
     """
-    result = _container(target) if any(map(property.keys, sources)) or not to_boolean(target) else target
-    if type(result) is dict:
-        result = result.copy()
-        for source in sources:
-            result.update(zip(property.keys(source), property.values(source), strict=True))
-        return result
+    if not any(map(property.keys, sources)):
+        return target if to_boolean(target) else {}
+    result = _own(_container(target))
     for source in sources:
-        for key, value in zip(property.keys(source), property.values(source), strict=True):
-            result = _with_member(result, key, value)
+        members = zip(property.keys(source), property.values(source), strict=True)
+        if type(result) is dict:
+            result.update(members)
+            continue
+        for key, value in members:
+            result = _set(result, key, value)
     return result
 
 
@@ -152,7 +150,7 @@ def define_property(target: Any, key: Any, descriptor: Any) -> Any:
     container = _object(target)
     if not isinstance(descriptor, (dict, list)):
         raise BadArgumentError(f"must be a descriptor object, not {kind(descriptor)}", 3)
-    return _defined(container, to_text(key), descriptor, 3)
+    return _define(_own(container, guarded=True), to_text(key), descriptor, 3)
 
 
 def define_properties(target: Any, descriptors: Any) -> Any:
@@ -163,11 +161,14 @@ def define_properties(target: Any, descriptors: Any) -> Any:
     container = _object(target)
     if descriptors is None or descriptors is UNDEFINED:
         raise BadArgumentError(f"must be an object of descriptors, not {kind(descriptors)}", 2)
-    for name in property.keys(descriptors):
+    names = property.keys(descriptors)
+    if names:
+        container = _own(container, guarded=True)
+    for name in names:
         descriptor = property.read(descriptors, name)
         if not isinstance(descriptor, (dict, list)):
             raise BadArgumentError(f"holds {kind(descriptor)} as the descriptor of {name!r}", 2)
-        container = _defined(container, name, descriptor, 2)
+        container = _define(container, name, descriptor, 2)
     return container
 
 
@@ -307,16 +308,26 @@ def _closed(target: Any, *, configurable: bool, writable: bool) -> Any:
     return target
 
 
-def _with_member(container: Any, name: str, value: Any) -> Any:
-    if type(container) is dict:
-        return {**container, name: value}
+def _own(container: Any, *, guarded: bool = False) -> Any:
+    """A copy, which the functions below change; an object that keeps flags of its members, if it has some or `guarded`."""
+    if isinstance(container, GuardedArray):
+        return GuardedArray(container)
     if isinstance(container, list):
-        return _with_element(container, name, value)
-    return _put(container, name, value)
+        return container.copy()
+    return container.copy() if type(container) is dict and not guarded else GuardedObject(container)
 
 
-def _put(container: dict[str, Any], name: str, value: Any) -> GuardedObject:
-    result = GuardedObject(container)
+def _set(own: Any, name: str, value: Any) -> Any:
+    """The container with the member set: the very same one, unless a list has to become one with named members."""
+    if isinstance(own, list):
+        return _set_element(own, name, value)
+    if type(own) is dict:
+        own[name] = value
+        return own
+    return _put(own, name, value)
+
+
+def _put(result: GuardedObject, name: str, value: Any) -> GuardedObject:
     if not result.has(name):
         if not result.extensible:
             raise BadArgumentError(f"is closed: the key {name!r} cannot be added")
@@ -328,23 +339,24 @@ def _put(container: dict[str, Any], name: str, value: Any) -> GuardedObject:
     return result
 
 
-def _with_element(container: list[Any], name: str, value: Any) -> list[Any]:
-    result = list(container)
-    if isinstance(container, GuardedArray):
-        if not _may_set(container, name):
-            raise BadArgumentError(f"is closed: the element {name!r} cannot be set")
-        result = GuardedArray(container)
+def _set_element(result: list[Any], name: str, value: Any) -> list[Any]:
+    if isinstance(result, GuardedArray) and not _may_set(result, name):
+        raise BadArgumentError(f"is closed: the element {name!r} cannot be set")
     if is_index(name) or name == "length":
         size = value if name == "length" else int(name) + 1
-        if not isinstance(size, int) or not 0 <= size <= LONGEST_ARRAY:
-            raise BadArgumentError(f"would grow to {kind(size)} elements")
+        most = max(MOST_ELEMENTS, len(result))
+        if not isinstance(size, int) or not 0 <= size <= most:
+            asked = f"{size:,}" if isinstance(size, int) else kind(size)
+            raise BadArgumentError(
+                f"would be an array of {asked} elements: it may have {MOST_ELEMENTS:,} at most", None
+            )
         result.extend([UNDEFINED] * (size - len(result)))
         if name == "length":
             del result[size:]
         else:
             result[int(name)] = value
         return result
-    named = GuardedArray(result)
+    named = result if isinstance(result, GuardedArray) else GuardedArray(result)
     named.named[name] = value
     return named
 
@@ -355,7 +367,7 @@ def _may_set(container: GuardedArray, name: str) -> bool:
     return container.extensible or property.has(container, name)
 
 
-def _defined(container: Any, name: str, descriptor: Any, argument: int) -> Any:
+def _define(container: Any, name: str, descriptor: Any, argument: int) -> Any:
     if isinstance(container, list):
         if any(property.has(descriptor, part) for part in ("get", "set")):
             raise BadArgumentError("must not have accessors", argument)
@@ -370,11 +382,11 @@ def _defined(container: Any, name: str, descriptor: Any, argument: int) -> Any:
             and strict_equals(value, property.read(container, name))
         ):
             return container
-        return _with_element(container, name, value)
+        return _set_element(container, name, value)
     for part in ("get", "set"):
         if property.read(descriptor, part) is not UNDEFINED or property.has(descriptor, part):
             raise BadArgumentError("must not have accessors", argument)
-    result = GuardedObject(container)
+    result: GuardedObject = container
     stated = {
         flag: to_boolean(property.read(descriptor, flag))
         for flag in Flags._fields

@@ -7,6 +7,7 @@ from typing import Any
 from hotmesh.core.pipe.coercion import text_length, units
 from hotmesh.core.pipe.guarded import GuardedArray, GuardedObject
 from hotmesh.core.pipe.keys import is_index, ordered_keys
+from hotmesh.core.pipe.meter import checked
 from hotmesh.core.pipe.path import member
 from hotmesh.core.values import UNDEFINED
 
@@ -47,7 +48,7 @@ def keys(value: Any) -> list[str]:
         named = list(value.named) if isinstance(value, GuardedArray) else []
         return [*map(str, range(len(value))), *named]
     if isinstance(value, str):
-        return [*map(str, range(text_length(value)))]
+        return [*map(str, range(len(checked(units(value)))))]
     return []
 
 
@@ -57,4 +58,4 @@ def values(value: Any) -> list[Any]:
         return [value[name] for name in ordered_keys(value)]
     if isinstance(value, list):
         return [*value, *(value.named.values() if isinstance(value, GuardedArray) else ())]
-    return [*units(value)] if isinstance(value, str) else []
+    return [*checked(units(value))] if isinstance(value, str) else []

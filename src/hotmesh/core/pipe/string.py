@@ -20,7 +20,7 @@ from hotmesh.core.pipe.coercion import (
     units,
 )
 from hotmesh.core.pipe.function import BadArgumentError, Functions, kind
-from hotmesh.core.pipe.meter import LONGEST
+from hotmesh.core.pipe.meter import LONGEST, MOST_ELEMENTS, checked
 from hotmesh.core.pipe.pattern import find
 from hotmesh.core.values import UNDEFINED
 
@@ -38,8 +38,9 @@ def split(text: Any, delimiter: Any = UNDEFINED) -> list[str]:
         return [whole]
     separator = to_text(delimiter)
     if separator:
-        return [from_units(part) for part in units(whole).split(units(separator))]
-    return [*units(whole)]
+        # One more than may be, if there are so many: enough to tell.
+        return checked([from_units(part) for part in units(whole).split(units(separator), MOST_ELEMENTS)])
+    return [*checked(units(whole))]
 
 
 def char_at(text: Any, index: Any = UNDEFINED) -> str:

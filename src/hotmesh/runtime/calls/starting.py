@@ -25,7 +25,7 @@ async def start_within(surroundings: Surroundings, connection: Any, request: Sta
     Raises AppNotFoundError, TopicNotFoundError, MappingError, DuplicateJobError, ConfigError, SchemaError.
     """
     database, plans, settings = surroundings.database, surroundings.plans, surroundings.settings
-    limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire)
+    limits = Limits(max_cycles=settings.max_cycles, expire=settings.expire, max_payload=settings.max_payload)
     if surroundings.telemetry is not None:
         request = surroundings.telemetry.carried(request)
     for current in (True, True, False):

@@ -59,6 +59,7 @@ class Engine:
             seen=limits.seen_answers,
             max_cycles=settings.max_cycles,
             expire=settings.expire,
+            max_payload=settings.max_payload,
             trace=None if telemetry is None else telemetry.mode,
             enough=watch.enough,
         )

@@ -20,7 +20,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     if not isinstance(topic, str) or not topic:
         message = f"the topic of await {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
-    data = maps(activity, "input_maps", context)
+    data = maps(activity, "input_maps", context, builder.limits.max_payload)
     severed = scalar(activity, "wait", context) is False
     if activity.records_entry:
         draft.put(activity.id, dimension, waiting(builder, activity))

@@ -16,7 +16,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     if ancestor is None:
         raise AssertionError(f"cycle {activity.id} was compiled without its ancestor")
     context = draft.context(activity, dimension, {"output": {}}, builder.environment)
-    data = maps(activity, "input_maps", context)
+    data = maps(activity, "input_maps", context, builder.limits.max_payload)
     depth = _depth(draft, activity, ancestor, dimension)
     parent = dimension[: depth - 1]
     # The trigger's first pass is not on record.

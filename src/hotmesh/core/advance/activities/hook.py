@@ -10,7 +10,7 @@ from hotmesh.core.advance.builder import StepBuilder
 from hotmesh.core.advance.expressions import computed_seconds, maps, scalar, self_view
 from hotmesh.core.advance.job_draft import JobDraft
 from hotmesh.core.advance.outcomes import conclude, passed, waiting
-from hotmesh.core.column import column_text
+from hotmesh.core.column import check_size, column_text, size_of
 from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.plan.compile import ActivityPlan
 from hotmesh.core.state.job import Dimension
@@ -26,7 +26,8 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     """Register what the hook waits for, or pass through."""
     context = draft.context(activity, dimension, {"output": {}}, builder.environment)
     delay = _delay(activity, context)
-    output = maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
+    most = builder.limits.max_payload
+    output = maps(activity, "output_maps", context, most) if "output_maps" in activity.maps else UNDEFINED
     if activity.hook is None and delay is None:
         conclude(builder, draft, activity, dimension, passed(builder, activity, output))
         return
@@ -36,7 +37,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
     before = draft.data, draft.search
     try:
         if activity.job_maps is not None:
-            draft.write(activity.job_maps.evaluate(context))
+            draft.write(activity.job_maps.evaluate(context), most, activity.id)
             if activity.uses_job:
                 context = draft.context(activity, dimension, view, builder.environment)
         if activity.hook is not None:
@@ -61,6 +62,8 @@ def _listen(
         return
     key = signal_key(hook.expected.evaluate(context), f"the expected value of hook {activity.id}")
     item = None if activity.escalation is None else escalation(draft, activity, dimension, context, key)
+    if item is not None:
+        check_size(size_of(item.fields), builder.limits.max_payload, f"the escalation of hook {activity.id}")
     builder.waits.append(Wait(draft.job_id, draft.generation, activity.id, dimension, hook.topic, key))
     if item is not None:
         if builder.trace is not None:

@@ -30,14 +30,15 @@ KEEP_EARLY = 600.0
 def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimension: Dimension) -> None:
     """Map, send, close."""
     context = draft.context(activity, dimension, {"output": {}}, builder.environment)
-    output = maps(activity, "output_maps", context) if "output_maps" in activity.maps else UNDEFINED
+    most = builder.limits.max_payload
+    output = maps(activity, "output_maps", context, most) if "output_maps" in activity.maps else UNDEFINED
     record = passed(builder, activity, output)
     view = self_view(activity, dimension, record, builder.now)
     context = draft.context(activity, dimension, view, builder.environment)
     fired = fired_edges(activity.edges, context, 200)
     writes = [] if activity.job_maps is None else activity.job_maps.evaluate(context)
     before = draft.data, draft.search
-    draft.write(writes)
+    draft.write(writes, most, activity.id)
     signal: Signal | Broadcast
     try:
         if writes and activity.uses_job:
@@ -102,7 +103,7 @@ def _signal(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, Any
     if not isinstance(topic, str) or not topic:
         message = f"the topic of signal {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
-    data = maps(activity, "signal_maps", context)
+    data = maps(activity, "signal_maps", context, builder.limits.max_payload)
     status = scalar(activity, "status", context)
     if status in (None, UNDEFINED, ""):
         status = MessageStatus.SUCCESS.value
@@ -125,13 +126,13 @@ def _broadcast(builder: StepBuilder, activity: ActivityPlan, context: dict[Any, 
         raise MappingError(
             f"key_name and key_value of signal {activity.id} resolved to {name!r} and {value!r}"
         )
-    query = maps(activity, "resolver_maps", context)
+    query = maps(activity, "resolver_maps", context, builder.limits.max_payload)
     if not isinstance(query, dict):
         raise MappingError(
             f"resolver.maps of signal {activity.id} resolved to {query!r}; it must be an object"
         )
     if activity.spec.scrub:
         query = {**query, "scrub": True}
-    data = maps(activity, "signal_maps", context)
+    data = maps(activity, "signal_maps", context, builder.limits.max_payload)
     facet = column_text(f"{to_text(name)}:{to_text(value)}", f"the facet of signal {activity.id}", most=None)
     return Broadcast(topic, facet, query, data)

@@ -29,7 +29,7 @@ def enter(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan, dimensi
         message = f"the topic of worker {activity.id} resolved to {topic!r}; it must be a non-empty text"
         raise MappingError(message, expression=activity.spec.topic)
     topic = column_text(topic, f"the topic of worker {activity.id}", most=LONGEST_TOPIC)
-    data = maps(activity, "input_maps", context)
+    data = maps(activity, "input_maps", context, builder.limits.max_payload)
     policy = activity.spec.retry_policy
     name = None
     if isinstance(data, dict) and not _RESERVED.isdisjoint(data):

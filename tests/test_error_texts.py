@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,21 @@ async def test_no_connection_says_where_it_led_as_whom_and_who_said_so(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        "jobs", "status j", "timeline j", "explain j --app a", "doctor", "members", "pause", "dead-letters list --app a",
+        "dead-letters requeue 1 --app a", "prune --app a", "migrate", "migrate --dry-run", "role list", "role revoke r",
+        "demo",
+    ],
+)  # fmt: skip
+def test_commands_say_that_their_option_led_there(command: str) -> None:
+    refused = CliRunner().invoke(main, [*command.split(), "--connection", "postgresql://x@127.0.0.1:1/db"])
+
+    assert refused.exit_code
+    assert "(from --connection)" in refused.output
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"dsn": "postgresql://u:p@h:1/db"}, "h:1 as u"),
@@ -80,6 +96,30 @@ async def test_a_name_that_cannot_be_used_is_told_with_one_that_can() -> None:
         with pytest.raises(ConfigError) as caught:
             HotMesh.init(**options)
         says(caught.value, option, repr(name), repr(better), "letters, digits and hyphens")
+
+
+async def test_the_name_of_an_app_in_a_graph_is_told_likewise(database_url: str) -> None:
+    async with HotMesh.init("shop", connection=database_url) as mesh:
+        with pytest.raises(CompileError) as caught:
+            await mesh.plan(one_worker("my_shop"))
+    says(
+        caught.value,
+        "V16: app.id 'my_shop' cannot be used, letters, digits and hyphens only; how about 'my-shop'?",
+    )
+
+
+async def test_a_file_without_anything_is_named(database_url: str, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.yaml"
+    for content in ("", "\n", "# nothing\n", "---\n"):
+        empty.write_text(content)
+        told = CliRunner().invoke(main, ["check", str(empty)])
+        assert told.exit_code == 1
+        assert re.match(rf"{empty}(:\d:1)?: error shape: the file is empty: ", told.output)
+        async with HotMesh.init("shop", connection=database_url) as mesh:
+            for call in (mesh.plan, mesh.deploy):
+                with pytest.raises(CompileError) as caught:
+                    await call(str(empty))
+                says(caught.value, str(empty), "the file is empty")
 
 
 async def test_an_app_without_a_version_names_the_others(database_url: str) -> None:

@@ -74,7 +74,12 @@ class Problem:
     severity: str = "error"
 
     def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.file or '<text>'}:{self.line}:{self.column}"
+        if self.line is not None:
+            place = f"{self.file or '<text>'}:{self.line}:{self.column}"
+        elif self.file is not None and self.file not in self.message:
+            place = self.file
+        else:
+            place = self.path
         hint = f" ({self.suggestion})" if self.suggestion else ""
         return f"{place}{place and ': '}{self.rule}: {self.message}{hint}"
 
@@ -136,8 +141,12 @@ class AppNotFoundError(HotMeshError):
             )
         else:
             near = nearest(app_id, others)
-            hint = f", did you mean {near[0]}?" if near else ""
-            text = f"there is no app {app_id}; {here}{hint}"
+            if near:
+                rest = ", ".join(app for app in others if app != near[0])
+                here = f"did you mean {near[0]}?" + (f" (other apps here: {rest})" if rest else "")
+            elif not others:
+                here = "there is none here"
+            text = f"there is no app {app_id}; {here}"
         super().__init__(text)
         self.app_id = app_id
         self.apps = tuple(others)

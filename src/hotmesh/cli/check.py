@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hotmesh.errors import Problem
+from hotmesh.observe.explain.text import plural
 from hotmesh.runtime.definitions.graph_files import inspect
 from hotmesh.schema import graph_schema_text
 
@@ -52,8 +53,4 @@ def _line(problem: Problem) -> str:
 
 
 def _summary(files: int, errors: int, warnings: int) -> str:
-    return f"{_count(files, 'file')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{plural(files, 'file')}: {plural(errors, 'error')}, {plural(warnings, 'warning')}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 import click
 
+from hotmesh.core.arguments import given_as, unusable_name
 from hotmesh.errors import HotMeshError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ T = TypeVar("T")
 connection_option = click.option(
     "--connection",
     metavar="URL",
+    callback=lambda _context, _option, value: _given(value),
     help="The database, as postgresql://…; by default HOTMESH_DATABASE_URL, else the variables of libpq (PGHOST …), "
     "else the embedded Postgres.",
 )
@@ -72,7 +73,13 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
+def _given(url: str | None) -> str | None:
+    """The URL, of which errors say that it was given as this option."""
+    return None if url is None else given_as(url, "--connection")
+
+
 def _checked(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
-        raise click.BadParameter(f"{name!r}: letters, digits and hyphens only")
+    why = unusable_name("namespace", name)
+    if why is not None:
+        raise click.BadParameter(why)
     return name

@@ -11,10 +11,12 @@ import anyio
 import click
 
 from hotmesh.cli.common import connection_option, json_option, namespace_option
-from hotmesh.errors import ConfigError, ConnectionFailedError, ConnectionLostError, HotMeshError
+from hotmesh.errors import ConnectionFailedError, ConnectionLostError, HotMeshError
+from hotmesh.observe.apps import check_app
 from hotmesh.observe.doctor.facts import Facts
 from hotmesh.observe.doctor.findings import Finding, examine, exit_code
 from hotmesh.observe.doctor.reading import read
+from hotmesh.observe.explain.text import plural
 from hotmesh.observe.observer import observing
 
 
@@ -33,8 +35,15 @@ def doctor(app_id: str | None, connection: str | None, namespace: str, as_json: 
         todo = "see whether Postgres runs, and whether --connection leads to it"
         findings = [Finding("no-connection", "error", str(error), todo)]
     except HotMeshError as error:
-        # Not 1, which says that there are warnings.
-        raise click.UsageError(str(error)) from error
+        # As every other command: what is wrong is on stderr; a monitor that reads JSON gets that.
+        if as_json:
+            click.echo(
+                json.dumps(
+                    {"exit_code": 1, "error": str(error), "findings": []}, indent=2, ensure_ascii=False
+                )
+            )
+            sys.exit(1)
+        raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(_as_dict(facts, findings), indent=2, ensure_ascii=False))
     else:
@@ -45,9 +54,8 @@ def doctor(app_id: str | None, connection: str | None, namespace: str, as_json: 
 async def _facts(connection: str | None, namespace: str, app_id: str | None) -> Facts:
     async with observing(connection, namespace, application_name="hotmesh doctor") as observer:
         facts = await read(observer, namespace, app_id)
-        if app_id is not None and not facts.apps and facts.schema_problem is None:
-            here = [app.app_id for app in (await read(observer, namespace)).apps]
-            raise ConfigError(f"there is no app {app_id}; apps here: {', '.join(here) or 'none'}")
+        if not facts.apps and facts.schema_problem is None:
+            await check_app(observer, app_id)
         return facts
 
 
@@ -73,5 +81,6 @@ def _print(facts: Facts | None, findings: list[Finding]) -> None:
         where = "" if one.app_id is None else f"app {one.app_id}: "
         word = click.style(one.severity, fg="red" if one.severity == "error" else "yellow")
         click.echo(f"{word} {one.code}: {where}{one.what}\n    {one.todo}")
-    if not findings:
-        click.echo("nothing is wrong")
+    errors = sum(one.severity == "error" for one in findings)
+    told = f"{plural(errors, 'error')}, {plural(len(findings) - errors, 'warning')}"
+    click.echo(told if findings else "nothing is wrong")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hotmesh.core.lengths import excess
@@ -46,6 +47,35 @@ def checked_mapping(value: Any, name: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ConfigError(f"the keys of {name} must be texts, not {key!r}")
     return dict(value)
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+\Z")
+
+RESERVED_APP: Final = "a"
+"""An app may not be called so."""
+
+
+def unusable_name(what: str, value: Any) -> str | None:
+    """Why `value` cannot be the name of an app or a namespace, and how about which one; None if it can."""
+    if isinstance(value, str) and _NAME.match(value):
+        return None
+    near = re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-") if isinstance(value, str) else ""
+    hint = f"; how about {near!r}?" if near else ""
+    return f"{what} {value!r} cannot be used, letters, digits and hyphens only{hint}"
+
+
+class GivenUrl(str):
+    """A URL that somebody gave under another name than `connection=`, such as `--connection`: errors call it so."""
+
+    __slots__ = ("origin",)
+    origin: str
+
+
+def given_as(url: str, origin: str) -> GivenUrl:
+    """The URL, with the name under which it was given."""
+    found = GivenUrl(url)
+    found.origin = origin
+    return found
 
 
 def is_storable(text: str) -> bool:

@@ -234,10 +234,10 @@ async def no_tables(connection: Driver, schema: str) -> SchemaError | None:
         row = await connection.fetchrow(sql.query("namespaces", schema))
     if row is None or schema in row["namespaces"]:
         return None
-    others = ", ".join(row["namespaces"]) or "none"
+    others = ", ".join(row["namespaces"])
+    there = f"namespaces that have: {others}; name one of these, or run" if others else "run"
     return SchemaError(
-        f"there are no hotmesh tables in namespace {schema} of database {row['database']}; namespaces that have: "
-        f"{others}; name one of these, or run `hotmesh migrate`"
+        f"there are no hotmesh tables in namespace {schema} of database {row['database']}; {there} `hotmesh migrate`"
     )
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text, is_storable
+from hotmesh.core.arguments import (
+    RESERVED_APP,
+    checked_flag,
+    checked_mapping,
+    checked_text,
+    is_storable,
+    unusable_name,
+)
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import seconds
 from hotmesh.core.lengths import LONGEST_APP, LONGEST_MEMBER
@@ -31,8 +37,6 @@ LONGEST_NAMESPACE: Final = 63
 DURATIONS: Final = ("lease", "retention")
 NUMBERS: Final = ("max_concurrency", "max_payload")
 """Settings that are options of `HotMesh.init` by themselves; what they mean is said at `Settings`."""
-
-_NAME = re.compile(r"[A-Za-z0-9-]+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,7 @@ def check_topics(login: WorkerLogin, *workers: Worker) -> None:
 
 def _check_identity(wanted: Any) -> None:
     _check_name("appId", wanted.app_id)
-    if wanted.app_id == "a":
+    if wanted.app_id == RESERVED_APP:
         raise ConfigError("config.appId [a] is reserved")
     _check_name("namespace", wanted.namespace)
     if len(wanted.namespace) > LONGEST_NAMESPACE:
@@ -165,13 +169,9 @@ def _check_identity(wanted: Any) -> None:
 
 
 def _check_name(option: str, value: Any) -> None:
-    if not isinstance(value, str) or not _NAME.match(value):
-        word = "app_id" if option == "appId" else option
-        near = re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-") if isinstance(value, str) else ""
-        hint = f"; how about {near!r}?" if near else ""
-        raise ConfigError(
-            f"config.{option} [{value}] is invalid: {word} {value!r} cannot be used, letters, digits and hyphens only{hint}"
-        )
+    why = unusable_name("app_id" if option == "appId" else option, value)
+    if why is not None:
+        raise ConfigError(f"config.{option} [{value}] is invalid: {why}")
 
 
 def _check_role(wanted: Any) -> None:

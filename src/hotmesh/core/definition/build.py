@@ -37,7 +37,8 @@ def build_app(document: Document) -> tuple[App | None, list[Problem]]:
     root = document.data
     if not isinstance(root, Mapping) or "app" not in root:
         if root is None:
-            report.error(SHAPE, "the file is empty: a graph document is a mapping with the key app", "")
+            what = "text" if document.location("").file is None else "file"
+            report.error(SHAPE, f"the {what} is empty: a graph document is a mapping with the key app", "")
             return None, report.problems
         report.error(
             SHAPE, "a graph document is a mapping with the key app", "", suggestion=_misspelled_app(root)

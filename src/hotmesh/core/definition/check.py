@@ -6,11 +6,11 @@ broken (the ancestor of an unknown activity, say) it passes over, so that each m
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from hotmesh.core.arguments import RESERVED_APP, unusable_name
 from hotmesh.core.definition import grammar
 from hotmesh.core.definition.check_flow import (
     conditions_can_be_met,
@@ -33,9 +33,6 @@ from hotmesh.core.definition.graph import Activity, App, Graph
 from hotmesh.core.definition.report import Report, did_you_mean, one_of
 from hotmesh.core.values import UNDEFINED
 from hotmesh.errors import Problem
-
-_APP_ID: Final = re.compile(r"[A-Za-z0-9-]+")
-_RESERVED_ID: Final = "a"
 
 
 def check_app(app: App) -> list[Problem]:
@@ -63,9 +60,10 @@ def app_is_named(app: App, report: Report) -> None:
     """V16: the app has an id that can be used, and a version."""
     if not app.id:
         _missing(report, "V16", "app has no id", "/app", "/app/id")
-    elif not _APP_ID.fullmatch(app.id) or app.id == _RESERVED_ID:
-        what = f'"{app.id}" is reserved' if app.id == _RESERVED_ID else "letters, digits and hyphens only"
-        report.error("V16", f"app.id cannot be used: {what}", "/app/id")
+    elif app.id == RESERVED_APP:
+        report.error("V16", f"app.id {app.id!r} cannot be used: it is reserved", "/app/id")
+    elif (why := unusable_name("app.id", app.id)) is not None:
+        report.error("V16", why, "/app/id")
     if not app.version:
         _missing(report, "V16", "app has no version", "/app", "/app/version", "version: '1'")
 

@@ -68,6 +68,8 @@ def _document(source: _Source, read: Read | None) -> tuple[Document | None, list
         data = writer.value(source.root, source, "", 0)
     except _TooLargeError as error:
         return None, [*writer.problems, error.problem]
+    # What has no place of its own, as nothing at all, stands in the source all the same.
+    writer.locations.setdefault("", SourceLocation(source.name))
     return Document(data, writer.locations, writer.keys), writer.problems
 
 

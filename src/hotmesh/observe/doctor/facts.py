@@ -103,12 +103,13 @@ class AppState:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All of it. `schema_problem`: why the tables do not fit this release; `denied`: what could not be asked."""
+    """All of it. `schema_problem`: why the tables do not fit this release, or that there are none (`no_tables`); `denied`: what could not be asked."""
 
     namespace: str = "hotmesh"
     library: str = ""
     server: Server = field(default_factory=Server)
     schema_problem: str | None = None
+    no_tables: bool = False
     missing_rights: tuple[str, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     tables: tuple[TableState, ...] = ()

@@ -5,16 +5,21 @@ The page `docs/operations.md` says of each finding, by its code, what it means a
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from hotmesh.observe.doctor.facts import AppState, Facts, Snapshot
+from hotmesh.observe.explain.text import plural
 
 Severity = Literal["warning", "error"]
 
 OLDEST_POSTGRES: Final = 140000
 MINUTE: Final = 60.0
+
+MOST_STUCK: Final = 20
+"""Stuck jobs that are looked for."""
 
 SUSPICIOUS: Final = 5_000
 """Transactions that have begun since a snapshot was taken whose age in time is not shown."""
@@ -122,13 +127,13 @@ def held_snapshots(facts: Facts) -> Iterator[Finding]:
         harm = (
             "no row of the catalog that was deleted since is removed, and the log grows"
             if logical
-            else "no row that was deleted since is removed, and throughput falls"
+            else "no row that was deleted since is removed, and the tables grow"
         )
         yield Finding(
             "held-snapshot",
             severity,
             f"{one.kind} {one.name}{' ' + whose if whose else ''}{state} holds a snapshot{since}, "
-            f"{one.transactions:,} transactions old{asked}: {harm}",
+            f"{plural(one.transactions, 'transaction')} old{asked}: {harm}",
             {
                 "session": f"let it end its transaction, or end it: select pg_terminate_backend({one.name})",
                 "prepared transaction": f"commit it, or roll it back: rollback prepared '{one.name}'",
@@ -187,7 +192,7 @@ def bloat(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "bloat",
                 "warning",
-                f"table {table.name} takes {table.bytes / 2**20:,.0f} MB for {table.live:,} rows",
+                f"table {table.name} takes {table.bytes / 2**20:,.0f} MB for {plural(table.live, 'row')}",
                 f"in a quiet hour: vacuum full {facts.namespace}.{table.name} (it locks the table), or pg_repack",
             )
 
@@ -197,7 +202,9 @@ def bloat(facts: Facts) -> Iterator[Finding]:
 
 def schema_state(facts: Facts) -> Iterator[Finding]:
     if facts.schema_problem is not None:
-        todo = "run `hotmesh migrate` with a role that may, or use the release that the schema is of"
+        todo = "run `hotmesh migrate` with a role that may"
+        if not facts.no_tables:
+            todo += ", or use the release that the schema is of"
         yield Finding("schema", "error", f"{facts.schema_problem} (hotmesh {facts.library})", todo)
 
 
@@ -209,7 +216,7 @@ def missing_grants(facts: Facts) -> Iterator[Finding]:
             "missing-grants",
             "error",
             f"role {facts.server.role} lacks {some}{more}",
-            f"as the owner of the schema: hotmesh migrate --grant {facts.server.role}",
+            f"as the owner of the schema: `hotmesh migrate --grant {shlex.quote(facts.server.role)}`",
         )
     for query in facts.denied:
         what = f"role {facts.server.role} may not ask for {query}: what it would tell is not known"
@@ -228,18 +235,19 @@ def nothing_active(app: AppState) -> Iterator[Finding]:
 def no_engine(app: AppState) -> Iterator[Finding]:
     if app.engines == 0:
         waiting = app.has_open_jobs or app.due_events > 0
-        what = "no engine is there" + (", and jobs are open: none of them goes on" if waiting else "")
-        todo = "start a process with HotMesh.init (engine=True)"
-        yield Finding("no-engine", "error" if waiting else "warning", what, todo, app.app_id)
+        if waiting:
+            what = "no engine is there, and jobs are open: none of them goes on"
+            todo = "start a process with HotMesh.init (engine=True)"
+            yield Finding("no-engine", "error", what, todo, app.app_id)
 
 
 def events_behind(app: AppState) -> Iterator[Finding]:
     if app.engines and app.oldest_event >= 30:
-        many = f"{app.due_events:,}{' or more' if app.due_events >= 100_000 else ''}"
+        events = _number(app.due_events, "event")
         yield Finding(
             "events-behind",
             "error" if app.oldest_event >= 5 * MINUTE else "warning",
-            f"{many} events wait for {app.engines} engines, the oldest for {_length(app.oldest_event)}",
+            f"{events} {_wait(app.due_events)} for {plural(app.engines, 'engine')}, the oldest for {_length(app.oldest_event)}",
             "start more engines, and look at their logs (hotmesh.engine); `hotmesh members` shows rates and duress",
             app.app_id,
         )
@@ -252,7 +260,7 @@ def topics_without_workers(app: AppState) -> Iterator[Finding]:
             yield Finding(
                 "no-worker",
                 "error" if topic.oldest >= 5 * MINUTE else "warning",
-                f"{topic.ready:,} pieces of work of topic {topic.topic} wait, for {_length(topic.oldest)}, and nobody takes any",
+                f"{_work(topic.ready)} of topic {topic.topic} {_wait(topic.ready)}, for {_length(topic.oldest)}, and nobody takes any",
                 f'start a worker: Worker("{topic.topic}", callback); `hotmesh members` shows those that are there',
                 app.app_id,
             )
@@ -264,9 +272,10 @@ def dead_members(app: AppState) -> Iterator[Finding]:
             yield Finding(
                 "dead-member",
                 "warning",
-                f"member {holder.member} is gone, or has lost its connection, and holds {holder.held:,} pieces of work "
+                f"member {holder.member} is gone, or has lost its connection, and holds {_work(holder.held)} "
                 f"for {_length(holder.seconds)} more",
-                "others get them when the lease is over, if there are workers of these topics",
+                "an engine gives back what the dead hold within seconds; if this is still said then, start an engine, "
+                "or wait until the lease is over",
                 app.app_id,
             )
 
@@ -274,24 +283,23 @@ def dead_members(app: AppState) -> Iterator[Finding]:
 def stuck_jobs(app: AppState) -> Iterator[Finding]:
     if app.stuck:
         some = ", ".join(job.job_id for job in app.stuck[:5])
-        many = f"{len(app.stuck)}{' or more' if len(app.stuck) >= 20 else ''}"
+        jobs = _number(len(app.stuck), "job", most=MOST_STUCK)
         yield Finding(
             "stuck-job",
             "error",
-            f"{many} jobs run, and nothing is waiting that could let them go on: {some}",
-            f"hotmesh explain {next(iter(app.stuck)).job_id} --app {app.app_id}; interrupt them, and report it",
+            f"{jobs} {'runs' if len(app.stuck) == 1 else 'run'}, and nothing is waiting that could let {'it' if len(app.stuck) == 1 else 'them'} go on: {some}",
+            f"`hotmesh explain {shlex.quote(app.stuck[0].job_id)} --app {app.app_id}`; interrupt what is stuck, and report it",
             app.app_id,
         )
 
 
 def given_up(app: AppState) -> Iterator[Finding]:
     if app.dead_letters:
-        many = f"{app.dead_letters:,}{' or more' if app.dead_letters >= 100_000 else ''}"
         yield Finding(
             "dead-letters",
             "warning",
-            f"{many} dead letters: work or jobs that were given up",
-            f"hotmesh dead-letters --app {app.app_id}; requeue or discard them",
+            f"{_number(app.dead_letters, 'dead letter')}: work or jobs that were given up",
+            f"`hotmesh dead-letters list --app {app.app_id}`; requeue or discard them",
             app.app_id,
         )
 
@@ -299,21 +307,47 @@ def given_up(app: AppState) -> Iterator[Finding]:
 def consumers_paused(app: AppState) -> Iterator[Finding]:
     for what in app.paused:
         yield Finding(
-            "paused", "warning", f"{what} are paused", f"hotmesh resume --app {app.app_id}", app.app_id
+            "paused",
+            "warning",
+            f"{what} are paused",
+            f"`hotmesh resume{_whom(what)} --app {app.app_id}`",
+            app.app_id,
         )
 
 
 def retention_off(app: AppState) -> Iterator[Finding]:
     alive = app.retention_late is not None and app.retention_late < 60 * MINUTE
     if app.expired_jobs >= 10_000 and not alive:
-        many = f"{app.expired_jobs:,}{' or more' if app.expired_jobs >= 100_000 else ''}"
         yield Finding(
             "retention-off",
             "warning",
-            f"{many} jobs are over since more than an hour, and nobody deletes them",
-            f'HotMesh.init(retention="7 days") in one process or all, or: hotmesh prune --app {app.app_id}',
+            f"{_number(app.expired_jobs, 'job')} are over since more than an hour, and nobody deletes them",
+            f'HotMesh.init(retention="7 days") in one process or all, or: `hotmesh prune --app {app.app_id}`',
             app.app_id,
         )
+
+
+MOST_COUNTED: Final = 100_000
+"""Rows of a kind that are counted."""
+
+
+def _number(count: int, noun: str, most: int = MOST_COUNTED) -> str:
+    """`1 event`, `20 or more events`: only so many are counted."""
+    return plural(count, noun) if count < most else f"{count:,} or more {noun}s"
+
+
+def _work(count: int) -> str:
+    return plural(count, "piece of work", "pieces of work")
+
+
+def _wait(count: int) -> str:
+    return "waits" if count == 1 else "wait"
+
+
+def _whom(paused: str) -> str:
+    """The options of `hotmesh resume` for what is paused: `engines`, `workers`, or `workers of charge`."""
+    scope, _, topic = paused.partition(" of ")
+    return f" --topic {shlex.quote(topic)}" if topic else f" --scope {scope}"
 
 
 def _of_apps(check: Callable[[AppState], Iterator[Finding]]) -> Callable[[Facts], Iterator[Finding]]:

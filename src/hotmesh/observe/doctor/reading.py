@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from hotmesh.errors import NotAuthorizedError, SchemaError
 from hotmesh.observe.doctor.facts import (
@@ -17,12 +17,10 @@ from hotmesh.observe.doctor.facts import (
     TableState,
     TopicState,
 )
+from hotmesh.observe.doctor.findings import MOST_STUCK
 from hotmesh.observe.observer import Observer
 from hotmesh.postgres.migrate import FUNCTIONS, functions_checksum, migrations
 from hotmesh.version import __version__
-
-MOST_STUCK: Final = 20
-"""Stuck jobs that are named."""
 
 
 @dataclass(slots=True)
@@ -48,7 +46,8 @@ async def read(observer: Observer, namespace: str, app_id: str | None = None) ->
     given = dict(row)
     now: datetime = given.pop("now")
     server = Server(**given, clock_difference=_difference(now, before, after))
-    problem = await _schema_problem(reader, namespace)
+    (ledger,) = await observer.rows("has_ledger", namespace)
+    problem = await _schema_problem(reader, namespace, there_are_tables=ledger["exists"])
     snapshots = [
         Snapshot(seconds=_seconds(now, row.pop("since")), asked=_seconds(now, row.pop("asked_at")), **row)
         for row in await reader.rows("doctor_snapshots")
@@ -73,6 +72,7 @@ async def read(observer: Observer, namespace: str, app_id: str | None = None) ->
         __version__,
         server,
         problem,
+        not ledger["exists"],
         tuple(missing),
         tuple(snapshots),
         tuple(tables),
@@ -104,10 +104,9 @@ async def _app(reader: _Reader, app_id: str) -> AppState | None:
     )
 
 
-async def _schema_problem(reader: _Reader, namespace: str) -> str | None:
+async def _schema_problem(reader: _Reader, namespace: str, *, there_are_tables: bool) -> str | None:
     """Why the tables are not those of this release; None if they are, or if the login may not read the ledger."""
-    (row,) = await reader.observer.rows("has_ledger", namespace)
-    if not row["exists"]:
+    if not there_are_tables:
         return f"there are no hotmesh tables in namespace {namespace}"
     try:
         applied = {row["version"]: row["checksum"] for row in await reader.rows("list_migrations")}

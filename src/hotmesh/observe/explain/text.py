@@ -37,9 +37,9 @@ def address(dimension: Dimension) -> str:
     return "/".join(map(str, dimension))
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 obligation`, `2 obligations`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """`1 obligation`, `2,000 obligations`; `many`: the noun where it takes more than an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def shortened(text: str) -> str:

@@ -11,13 +11,21 @@ from typing import Any, Literal, cast
 import anyio
 import asyncpg
 
+from hotmesh.core.arguments import GivenUrl
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
 from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.connect.address import address, reason
 from hotmesh.postgres.connect.belonging import check_driver
 from hotmesh.postgres.connect.driver import Driver, is_closed, keep_alive, statement_cache, terminate
 from hotmesh.postgres.connect.failures import DRIVER_ERRORS, translated
-from hotmesh.postgres.connect.options import ConnectionLike, Factory, driver_dsn, flatten, pool_in, split
+from hotmesh.postgres.connect.options import (
+    ConnectionLike,
+    Factory,
+    driver_dsn,
+    flatten,
+    pool_in,
+    split,
+)
 from hotmesh.postgres.connect.pooler import LONGEST_WAY, hears, is_behind_pooler, keeps_statements
 from hotmesh.postgres.connect.session import check_encoding, settle, take_codecs_off
 
@@ -46,7 +54,7 @@ class ConnectionSource:
         application_name: str = "hotmesh",
         origin: str = "connection=",
     ) -> None:
-        self._origin = origin
+        self._origin = connection.origin if isinstance(connection, GivenUrl) else origin
         self._pool: asyncpg.Pool | None = None
         self._factory: Factory | None = None
         self._options: dict[str, Any] = {}
@@ -195,7 +203,7 @@ class ConnectionSource:
             return
         if self.direct is self:
             raise ConfigError(
-                "connection= leads through a pooler that keeps no sessions (PgBouncer in transaction mode?), where "
+                f"{self._origin} leads through a pooler that keeps no sessions (PgBouncer in transaction mode?), where "
                 "notifications get lost: give a direct one as well, as direct_connection= or HOTMESH_DIRECT_URL; or "
                 "say direct_connection=False to do without, at the price that docs/connections.md names"
             )

@@ -11,7 +11,6 @@ still listed; revoking it again does the rest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from hotmesh.core.arguments import checked_text
+from hotmesh.core.arguments import checked_text, unusable_name
 from hotmesh.core.duration import Duration
 from hotmesh.errors import ConfigError, NotAuthorizedError, SchemaError, WorkerRoleNotFoundError
 from hotmesh.postgres import sql
@@ -75,8 +74,9 @@ async def provision_worker_role(
     """
     topics = checked_topics(stream_names)
     for option, value in (("app_id", app_id), ("namespace", namespace)):
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9-]+", value):
-            raise ConfigError(f"{option} {value!r}: letters, digits and hyphens only")
+        why = unusable_name(option, value)
+        if why is not None:
+            raise ConfigError(why)
     bounds = [
         checked_whole("max_held", max_held),
         checked_seconds("max_lease", max_lease),

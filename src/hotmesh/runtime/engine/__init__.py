@@ -1,7 +1,7 @@
 """Advances the jobs of an app: decides by their programs, and commits what they decide.
 
-Nothing in memory is needed for correctness. A process that dies leaves rows: work whose lease lapses, messages that
-become visible to others within `HANDOVER` seconds, timers and waits.
+Nothing in memory is needed for correctness. A process that dies leaves rows: work that another engine gives
+back within seconds (at the latest, its lease lapses), messages that become visible to others within `HANDOVER` seconds, timers and waits.
 
 Two ways in. What happens in this process to a job (an answer of a worker here, a message of a job here) becomes a step at
 once, which goes out with the next group commit; a job that is not in memory is loaded for it. Anything else arrives on the engine stream or as a due timer: the

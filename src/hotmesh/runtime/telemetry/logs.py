@@ -1,8 +1,8 @@
 """Log records: an event and facts (`extra`), on loggers `hotmesh.*`. The library sets up no handlers.
 
 The message of a record says its facts, too, so that an ordinary formatter shows them: `events could not be handled (job H…,
-activity charge): KeyError: 'x'`. The event alone stands in `event`. Every record of an instance's own tasks has its `app_id` and `guid`, so that the lines of several instances in one
-process can be told apart. An instance may have a logger and a level of its own.
+activity charge): KeyError: 'x'`. The event alone stands in `event`. Every record of an instance's own tasks has its `app_id` and
+`guid`, so that the lines of several instances in one process can be told apart. An instance may have a logger and a level of its own.
 
 Handlers, filters and formatters are code of users: what they raise loses the record, and ends nothing of ours.
 """

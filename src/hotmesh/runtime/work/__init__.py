@@ -8,7 +8,7 @@ In reading order:
 - `claiming`: claims what is on the stream for slots that are free.
 - `alone`: tries work alone that may be the reason why processes die.
 - `company`: who else runs work in this process, and stands still meanwhile.
-- `running`: runs the callbacks, one task for each that may run at once, and cuts off those that take too long.
+- `running`: runs the callbacks, one task for each call, and cuts off those that take too long.
 - `outcome`: what a callback is given, and what is made of what it returns or raises.
 - `answers`: where an outcome goes: to the engine of this process, to the stream, to a later try.
 - `answer_writer`: writes answers, retries and dead letters.

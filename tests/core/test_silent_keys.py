@@ -24,7 +24,13 @@ def problems_of(text: str) -> list[Problem]:
     return problems + shape + check_app(app)
 
 
-def graph(*, head: str = "", activity: str = "{type: worker, topic: x}", transition: str = "") -> list[str]:
+def graph(
+    *,
+    head: str = "",
+    activity: str = "{type: worker, topic: x}",
+    transition: str = "",
+    trigger: str = "{type: trigger}",
+) -> list[str]:
     """The problems of a graph of a trigger and one activity, as `line severity: message (suggestion)`."""
     text = f"""\
         app:
@@ -34,7 +40,7 @@ def graph(*, head: str = "", activity: str = "{type: worker, topic: x}", transit
             - subscribes: start.here
               {head or "x-nothing: here"}
               activities:
-                t1: {{type: trigger}}
+                t1: {trigger}
                 x1: {activity}
               transitions:
                 t1:
@@ -153,6 +159,14 @@ def test_a_key_without_effect_is_told_with_its_line_and_what_to_write(
         ),
         ({"activity": "{type: worker, topic: x, retryPolcy: {}}"}, '9 error V17: unknown key "retryPolcy"'),
         ({"head": "expires: 60"}, '6 error V17: unknown key "expires" in a graph (did you mean "expire"?)'),
+        (
+            {"head": "subscribe: other"},
+            '6 error V17: unknown key "subscribe" in a graph, beside subscribes: what it says',
+        ),
+        (
+            {"head": "transition: {t1: []}"},
+            '6 error V17: unknown key "transition" in a graph, beside transitions',
+        ),
         ({"head": "hook: {}"}, '6 error V17: unknown key "hook" in a graph'),
     ],
 )
@@ -160,6 +174,71 @@ def test_a_misspelling_that_changes_the_meaning_is_an_error(given: dict[str, str
     (found,) = [text for text in graph(**given) if "V17" in text]
 
     assert found.startswith(said)
+
+
+def test_the_id_of_jobs_that_is_misspelt_is_an_error() -> None:
+    (found,) = graph(
+        activity="{type: worker, topic: x}", trigger="{type: trigger, stats: {ids: '{$self.input.data.id}'}}"
+    )
+
+    assert found == '8 error V17: unknown key "ids" in stats (did you mean "id"?)'
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {
+                "transition": "conditions: {match: [{expected: '{t1.output.data.y}', actual: '{t1.output.data.x}'}]}"
+            },
+            "13 warning V20: expected of a transition is taken literally",
+        ),
+        (
+            {"activity": "{type: worker, topic: x, input: {maps: {a: '{t1.output.data.x'}}}"},
+            "9 warning V20: {t1.output.data.x has no closing brace: it is a text, no path (write '{t1.output.data.x}')",
+        ),
+        (
+            {"activity": "{type: worker, topic: x, input: {maps: {a: ['$self.output.data.x}']}}}"},
+            "9 warning V20: $self.output.data.x} has no opening brace",
+        ),
+        (
+            {"activity": "{type: worker, topic: x, input: {maps: {a: {'@pip': [[1]]}}}}"},
+            '9 warning V20: @pip is taken for the name of a member (did you mean "@pipe"?)',
+        ),
+        (
+            {"activity": "{type: worker, topic: x, input: {maps: {a: '{t1.outptu.data.x}'}}}"},
+            '9 warning V20: {t1.outptu.data.x} is always undefined: t1 has no outptu (did you mean "output"?)',
+        ),
+        (
+            {"activity": "{type: worker, topic: x, input: {maps: {a: '{$job.state.x}'}}}"},
+            "9 warning V20: {$job.state.x} is always undefined: $job has no state",
+        ),
+        (
+            {"activity": "{type: worker, topic: x, job: {maps: {'n[x]': '{$self.output.data.x}'}}}"},
+            "9 warning V20: [x] is part of the name n[x]",
+        ),
+        ({"activity": "{type: hook, sleep: -5}"}, "9 warning V20: a sleep below 0 does not wait"),
+        ({"activity": "{type: hook, sleep: '-5'}"}, "9 warning V20: a sleep below 0 does not wait"),
+    ],
+)
+def test_what_looks_like_something_else_is_a_warning(given: dict[str, str], said: str) -> None:
+    (found,) = graph(**given)
+
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "activity",
+    [
+        "{type: worker, topic: x, input: {maps: {a: '{json', b: 'json}', c: '{nobody.x', d: '{ t1.x', e: '@pip'}}}",
+        "{type: worker, topic: x, input: {maps: {a: '{t1.output}', b: '{$job.metadata.jid}', c: '{$self.hook.data.x}'}}}",
+        "{type: worker, topic: x, job: {maps: {'n[25]': {}, 'n[-]': {}, 'n[_]': {}, 'n]': 1, '[x': 1}}}",
+        "{type: worker, topic: x, input: {maps: {a: {'@pipe': [[[1], 0], {'@reduce': [['{$output}', '{$item}'], ['{@math.add}']]}]}}}}",
+        "{type: hook, sleep: 0}",
+    ],
+)
+def test_what_is_what_it_looks_like_is_not_complained_about(activity: str) -> None:
+    assert graph(activity=activity) == []
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ class _Builder:
         members = self._mapping(node, pointer, "stats")
         if members is None:
             return None
-        self._unknown(members, grammar.STATS, pointer, "stats")
+        self._unknown(members, grammar.STATS, pointer, "stats", grammar.HARMLESS - {"id"})
         measures: list[tuple[str, str]] = []
         for index, item in enumerate(self._list(members.get("measures"), f"{pointer}/measures", "measures")):
             place = f"{pointer}/measures/{index}"
@@ -437,11 +437,20 @@ class _Builder:
         self._report.error(SHAPE, f"{what} is {one_of(words)}", pointer, suggestion=hint)
         return None
 
-    def _unknown(self, members: Mapping[str, Any], known: frozenset[str], pointer: str, what: str) -> None:
+    def _unknown(
+        self,
+        members: Mapping[str, Any],
+        known: frozenset[str],
+        pointer: str,
+        what: str,
+        harmless: frozenset[str] = grammar.HARMLESS,
+    ) -> None:
         for name in members:
             if name not in known and not name.startswith(grammar.EXTENSION):
                 message = f'unknown key "{name}" in {what}'
-                unknown_key(self._report, members, name, known, message, f"{pointer}/{escape(name)}")
+                unknown_key(
+                    self._report, members, name, known, message, f"{pointer}/{escape(name)}", harmless
+                )
 
 
 def _first_match(conditions: Any) -> Match | None:

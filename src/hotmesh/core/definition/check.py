@@ -21,6 +21,7 @@ from hotmesh.core.definition.check_flow import (
 )
 from hotmesh.core.definition.check_keys import keys_have_an_effect
 from hotmesh.core.definition.check_lengths import names_fit_into_the_indexes
+from hotmesh.core.definition.check_literals import values_are_what_they_look_like
 from hotmesh.core.definition.check_values import (
     expressions_can_be_resolved,
     expressions_stay_in_their_graph,
@@ -255,5 +256,6 @@ RULES: Final[tuple[Callable[[App, Report], None], ...]] = (
     literals_have_the_right_kind,
     statistics_are_known,
     keys_have_an_effect,
+    values_are_what_they_look_like,
     names_fit_into_the_indexes,
 )

@@ -87,6 +87,9 @@ HARMLESS: Final = frozenset(
 )  # fmt: skip
 """Keys whose absence changes nothing, or is reported by itself: who misspells one of these needs a hint and no more."""
 
+FLOW: Final = frozenset({"subscribes", "publishes", "expire", "activities", "transitions", "hooks", "graphs"})
+"""Keys that are no longer what they were meant to be, if a part of it stands under a misspelt one beside."""
+
 MAPS: Final[Mapping[str, frozenset[str]]] = {
     "input": frozenset({"worker", "await", "cycle"}),
     "output": frozenset({"hook", "signal", "interrupt"}),

@@ -11,12 +11,21 @@ from hotmesh.core.definition.yaml_document import escape
 
 
 def unknown_key(
-    report: Report, members: Mapping[str, Any], name: str, known: frozenset[str], message: str, place: str
+    report: Report,
+    members: Mapping[str, Any],
+    name: str,
+    known: frozenset[str],
+    message: str,
+    place: str,
+    harmless: frozenset[str] = grammar.HARMLESS,
 ) -> None:
-    """A warning; an error where a key is missing for it, without which the graph means something else."""
+    """A warning; an error where a key is missing for it, without which the graph means something else, or a part of it is lost."""
     hint = did_you_mean(name, known)
     word = meant(name, known)
-    if word is not None and word not in members and word not in grammar.HARMLESS:
+    lost = word is not None and word in members and word in grammar.FLOW and bool(members[name])
+    if lost:
+        message += f", beside {word}: what it says would be lost"
+    if lost or (word is not None and word not in members and word not in harmless):
         report.error("V17", message, place, name=True, suggestion=hint)
     else:
         report.warning("V17", message, place, name=True, suggestion=hint)

@@ -10,7 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from harness import one_worker
-from hotmesh import AppNotFoundError, CompileError, ConfigError, ConnectionFailedError, HotMesh, SchemaError
+from hotmesh import (
+    AppNotFoundError,
+    CompileError,
+    ConfigError,
+    ConnectionFailedError,
+    HotMesh,
+    SchemaError,
+    VersionNotFoundError,
+)
 from hotmesh.cli import main
 from hotmesh.core.schedule import read_rhythm
 from hotmesh.errors import JobCompletedError, JobNotFoundError, TopicNotFoundError
@@ -120,6 +128,33 @@ async def test_a_file_without_anything_is_named(database_url: str, tmp_path: Pat
                 with pytest.raises(CompileError) as caught:
                     await call(str(empty))
                 says(caught.value, str(empty), "the file is empty")
+
+
+async def test_what_there_is_is_named_once(database_url: str) -> None:
+    assert str(AppNotFoundError("rne", ["rone"], deployed=False)) == "there is no app rne; did you mean rone?"
+    text = str(AppNotFoundError("rne", ["rone", "shop"], deployed=False))
+    assert text == "there is no app rne; did you mean rone? (other apps here: shop)"
+    assert str(AppNotFoundError("rne", [], deployed=False)) == "there is no app rne; there is none here"
+
+    async with HotMesh.init("shop", connection=database_url) as mesh:
+        with pytest.raises(VersionNotFoundError) as none:
+            await mesh.activate("9")
+        for version in ("10", "2", "1"):
+            await mesh.deploy(one_worker("shop").replace("version: '1'", f"version: '{version}'"))
+        with pytest.raises(VersionNotFoundError) as some:
+            await mesh.activate("9")
+        with pytest.raises(JobNotFoundError) as job:
+            await mesh.get_state("one", "nope")
+        with pytest.raises(CompileError) as path:
+            await mesh.plan(
+                one_worker("shop")
+                .replace("x1", "x1")
+                .replace("{type: trigger}", "{type: trigger, entity: '{zz.y}'}")
+            )
+    assert str(none.value) == "Version 9 does not exist for app shop; none was deployed"
+    assert str(some.value) == "Version 9 does not exist for app shop; there are: 1, 2, 10"
+    assert str(job.value) == "Job nope not found in app shop"
+    says(path.value, "{zz.y}", "a path begins with one of $self, $job, ")
 
 
 async def test_an_app_without_a_version_names_the_others(database_url: str) -> None:

@@ -153,12 +153,19 @@ class AppNotFoundError(HotMeshError):
 
 
 class VersionNotFoundError(HotMeshError):
-    """The version was never deployed."""
+    """The version was never deployed. `versions` are those that were."""
 
-    def __init__(self, app_id: str, version: str) -> None:
-        super().__init__(f"Version {version} does not exist for app {app_id}")
+    def __init__(self, app_id: str, version: str, versions: Collection[str] = ()) -> None:
+        there = ", ".join(sorted(versions, key=_by_number)[-MOST_NAMES:])
+        what = f"there are: {there}" if there else "none was deployed"
+        super().__init__(f"Version {version} does not exist for app {app_id}; {what}")
         self.app_id = app_id
         self.version = version
+        self.versions = tuple(versions)
+
+
+def _by_number(version: str) -> tuple[int, int, str]:
+    return (0, int(version), "") if version.isdecimal() else (1, 0, version)
 
 
 class ActivationError(HotMeshError):
@@ -271,18 +278,28 @@ class JobError(HotMeshError):
         self.topic: str | None = error.get("topic")
         self.attempt: int | None = error.get("attempt")
         self.attempts: int | None = error.get("attempts")
-        super().__init__(in_words(error, job_id) if words is None else words)
+        super().__init__(in_full(error, job_id) if words is None else words)
         if self.type is not None:
             self.__cause__ = CallbackError(self.type, self.message, error.get("stack"))
 
 
-def in_words(error: Mapping[str, Any], job_id: str | None = None) -> str:
+def in_short(error: Mapping[str, Any]) -> str:
+    """What an error object is and says, as one line: `KeyError: 'sku'`; the type alone if it says nothing else."""
+    kind, message = error.get("type"), str(error.get("message") or "unknown")
+    if kind is not None:
+        return str(kind) if message in ("unknown", kind) else f"{kind}: {message}"
+    return (
+        f"an error without a message, code {error.get('code', Code.UNKNOWN.value)}"
+        if message == "unknown"
+        else message
+    )
+
+
+def in_full(error: Mapping[str, Any], job_id: str | None = None) -> str:
     """An error object in a sentence: `KeyError: 'sku' in worker charge (job H…, attempt 1 of 1)`.
 
     `job_id`: whose error it is. It may have arisen in another job that this one awaits.
     """
-    message, kind = str(error.get("message", "unknown")), error.get("type")
-    text = message if kind is None else f"{kind}: {message}"
     where = place(error)
     origin = error.get("job_id") or job_id
     facts = [] if origin is None else [f"job {origin}"]
@@ -290,15 +307,15 @@ def in_words(error: Mapping[str, Any], job_id: str | None = None) -> str:
         facts.append(f"on which job {job_id} depends")
     if error.get("attempt") is not None:
         facts.append(f"attempt {error['attempt']} of {error.get('attempts', error['attempt'])}")
-    return text + (f" in {where}" if where else "") + (f" ({', '.join(facts)})" if facts else "")
+    return in_short(error) + (f" in {where}" if where else "") + (f" ({', '.join(facts)})" if facts else "")
 
 
 def place(error: Mapping[str, Any]) -> str:
-    """Where an error arose: `worker charge`, or `activity a1 (worker charge)` if their names differ; or nothing."""
+    """Where an error arose: `worker charge`, or `worker charge of activity a1` if their names differ; or nothing."""
     activity, topic = error.get("activity"), error.get("topic")
     if not topic:
         return f"activity {activity}" if activity else ""
-    return f"worker {topic}" if activity in (None, topic) else f"activity {activity} (worker {topic})"
+    return f"worker {topic}" if activity in (None, topic) else f"worker {topic} of activity {activity}"
 
 
 class JobTimeoutError(JobError, TimeoutError):
@@ -350,7 +367,7 @@ class InactiveJobError(JobError):
 class JobNotFoundError(JobError):
     """There is no live job of this id: it never existed, has expired, or was scrubbed.
 
-    `fate` says what is known of it; `ended_at` is when it ended, if it has expired and its row is still there.
+    `where` says where it was looked for, `fate` what is known of it; `ended_at` is when it ended, if it has expired and its row is still there.
     """
 
     def __init__(
@@ -358,11 +375,12 @@ class JobNotFoundError(JobError):
         job_id: str,
         message: str | None = None,
         *,
+        where: str = "",
         fate: str = "",
         ended_at: datetime | None = None,
     ) -> None:
         message = message or f"Job {job_id} not found"
-        words = f"{message}: {fate}" if fate else message
+        words = message + (f" in {where}" if where else "") + (f": {fate}" if fate else "")
         super().__init__({"message": message, "code": Code.NOT_FOUND.value}, job_id, words=words)
         self.ended_at = ended_at
 

@@ -84,7 +84,7 @@ async def test_an_id_is_free_again_after_its_job_has_expired(mesh: HotMesh) -> N
 
 @pytest.mark.row(54)
 async def test_the_status_of_nobody(mesh: HotMesh) -> None:
-    with pytest.raises(JobNotFoundError, match=r"^Job nope not found: app [a-z]+ has no such job"):
+    with pytest.raises(JobNotFoundError, match=r"^Job nope not found in app [a-z]+$"):
         await mesh.get_status("nope")
 
 

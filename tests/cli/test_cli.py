@@ -171,6 +171,32 @@ def test_lists_are_shortened_for_a_terminal_only(
     assert [len(line) for line in capsys.readouterr().out.splitlines()] == [200, 100, 100]
 
 
+def test_in_a_pipe_nothing_of_a_job_is_shortened_or_broken(
+    shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        async with connected(shop) as database:
+            await database.execute(
+                "update hotmesh.worker_stream set attempt = 1, last_error = $1, visible_at = now() - interval '1 minute'",
+                "psycopg.errors.ConnectionError: " + "a long way " * 30 + "to the end",
+            )
+
+    asyncio.run(fail())
+    monkeypatch.delenv("COLUMNS", raising=False)
+    (row,) = (
+        line for line in run("status", "queued", "--connection", shop).stdout.splitlines() if "nobody" in line
+    )
+    assert "psycopg.errors.ConnectionError: a long way" in row
+    assert "to the end" in row
+    assert "due since 1 min" in row or "due since 60" in row
+    assert " now " not in row
+
+    monkeypatch.setenv("COLUMNS", "80")
+    words = run("status", "queued", "--connection", shop).stdout.split()
+    assert {"psycopg.errors.ConnectionError:", "nobody", "work", "ship"} <= set(words)
+    assert "…" in "".join(words)
+
+
 def test_jobs_of_an_empty_namespace(database_url: str) -> None:
     assert run("jobs", "--connection", database_url).stdout == "no jobs\n"
 
@@ -210,7 +236,7 @@ def test_a_job_that_is_not_there_is_one_line_on_stderr(shop: str) -> None:
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: Job nobody not found: app shop has no such job, or has it no more\n",
+        "Error: Job nobody not found in app shop\n",
     )
 
 

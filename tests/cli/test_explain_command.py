@@ -47,5 +47,5 @@ def test_a_stuck_job_is_explained(database_url: str) -> None:
     assert (found["job_id"], found["unblock"]) == ("A1", ["start a worker on topic payments"])
     assert (unknown.exit_code, unknown.stderr) == (
         1,
-        "Error: Job nope not found: app shop has no such job, or has it no more\n",
+        "Error: Job nope not found in app shop\n",
     )

@@ -137,7 +137,7 @@ async def test_commands_show_a_traceback_as_text(database_url: str) -> None:
     assert "KeyError: 'sku'" in " ".join(shown.split())
     assert "\\n" not in shown
     assert any(line.strip().startswith("Traceback (most recent") for line in shown.splitlines())
-    assert "activity call (worker charge) failed at attempt 1 of 1: KeyError: 'sku'" in explained
+    assert "worker charge of activity call failed at attempt 1 of 1: KeyError: 'sku'" in explained
     assert (stored["type"], stored["activity"], stored["attempt"]) == ("KeyError", "call", 1)
 
 
@@ -166,3 +166,99 @@ async def test_a_callback_that_is_cut_off_has_failed_by_a_time_out(database_url:
 
     assert (caught.value.type, caught.value.code, caught.value.attempt) == ("TimeoutError", 504, 1)
     assert "0.1 s" in str(caught.value)
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def a_local_class() -> BaseException:
+    class Local(Exception):
+        pass
+
+    return Local("b")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: KeyError("sku"), "KeyError: 'sku'"),
+        (ValueError, "ValueError"),
+        (lambda: SystemExit(3), "SystemExit: the callback raised SystemExit(3)"),
+        (a_local_class, "Local: b"),
+        (Odd, "Odd"),
+        (lambda: ValueError("half \ud800"), "ValueError: half ?"),
+    ],
+)
+async def test_log_and_error_say_the_same(
+    database_url: str, caplog: pytest.LogCaptureFixture, make: Any, words: str
+) -> None:
+    async def fail(_: Any) -> None:
+        raise make()
+
+    async with shop(database_url, Worker("charge", fail)) as mesh:
+        with pytest.raises(JobError) as caught:
+            await mesh.pubsub("one", {"x": 1}, timeout=20)
+
+    assert (
+        str(caught.value)
+        == f"{words} in worker charge of activity call (job {caught.value.job_id}, attempt 1 of 1)"
+    )
+    (record,) = (one for one in caplog.records if "failed, attempt" in str(one.__dict__.get("event")))
+    assert record.getMessage().endswith(f"attempt 1 of 1, the last: {words} (activity call)")
+
+
+async def test_an_error_that_is_returned_without_a_message_says_where_and_is_tried_again(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def decline(_: Any) -> Response:
+        return Response(status="error", code=402)
+
+    async with shop(database_url, Worker("charge", decline, retry=THRICE)) as mesh:
+        with pytest.raises(JobError) as caught:
+            await mesh.pubsub("one", {"x": 1}, timeout=20)
+
+    error = caught.value
+    assert (error.message, error.code, error.activity, error.topic) == ("unknown", 402, "call", "charge")
+    words = "an error without a message, code 402"
+    assert str(error) == f"{words} in worker charge of activity call (job {error.job_id})"
+    logged = [one for one in caplog.records if "failed, attempt" in str(one.__dict__.get("event"))]
+    assert [
+        (one.levelname, f"attempt {number} of 3" in one.getMessage()) for number, one in enumerate(logged, 1)
+    ] == [("WARNING", True)] * 3
+    assert all(words in one.getMessage() and one.exc_info is None for one in logged)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_coroutine_that_nobody_awaited_is_said_to_be_one(
+    database_url: str, nested: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def later() -> dict[str, Any]:
+        return {"y": 1}
+
+    async def forgetful(_: Any) -> Any:
+        return {"y": [later()]} if nested else later()
+
+    async with shop(database_url, Worker("charge", forgetful)) as mesh:
+        with pytest.raises(JobError) as caught:
+            await mesh.pubsub("one", {"x": 1}, timeout=20)
+
+    assert caught.value.type == "PayloadError"
+    assert "coroutine that was not awaited" in caught.value.message
+    assert ("$.y[0]" in caught.value.message) is nested
+
+
+async def test_what_is_no_json_is_named_with_its_place_and_nothing_else(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def odd(_: Any) -> Any:
+        return {"y": {"z": object()}}
+
+    async with shop(database_url, Worker("charge", odd)) as mesh:
+        with pytest.raises(JobError) as caught:
+            await mesh.pubsub("one", {"x": 1}, timeout=20)
+
+    assert "a value of type object at $.y.z" in caught.value.message
+    assert "is not a JSON type" not in caught.value.error["stack"] + caplog.text

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from hotmesh.runtime.tracebacks import LONGEST_WORDS, in_words, kind_of, loggable, stack_of, users_only
+from hotmesh.runtime.tracebacks import LONGEST_WORDS, in_short, kind_of, loggable, stack_of, users_only
 from odd_errors import ODD_ERRORS, FrozenError, odd
 
 
@@ -17,7 +17,7 @@ def test_it_can_be_asked_and_logged(name: str, caplog: pytest.LogCaptureFixture)
     except BaseException as error:
         found = loggable(error)
         logging.getLogger("hotmesh.worker").error("it failed", exc_info=found)
-        kind, words = kind_of(error), in_words(error)
+        kind, words = kind_of(error), in_short(error)
 
     assert "in test_it_can_be_asked_and_logged" in stack_of(found)
     assert "in test_it_can_be_asked_and_logged" in caplog.text

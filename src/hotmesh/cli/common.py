@@ -46,8 +46,12 @@ def listing() -> Console:
     """Where lists are printed: as wide as the terminal, and as wide as they are where there is none, as in a pipe."""
     from rich.console import Console
 
-    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console() if narrow else Console(width=WIDEST)
+    return Console() if narrow() else Console(width=WIDEST)
+
+
+def narrow() -> bool:
+    """Whether what is printed has to fit into the width of something."""
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 WIDEST: Final = 10_000

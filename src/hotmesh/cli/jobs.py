@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
 import click
 from rich import box
-from rich.console import Console
 from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
@@ -20,10 +20,11 @@ from hotmesh.cli.common import (
     json_option,
     listing,
     namespace_option,
+    narrow,
     run,
 )
 from hotmesh.cli.looking import looking, warn_of_unused
-from hotmesh.errors import ConfigError, JobNotFoundError, in_words
+from hotmesh.errors import ConfigError, JobNotFoundError, in_full
 from hotmesh.observe.activities import ActivitySummary, list_activities
 from hotmesh.observe.apps import list_apps
 from hotmesh.observe.explain.text import shortened, times
@@ -78,7 +79,7 @@ def status(job_id: str, app_id: str | None, connection: str | None, namespace: s
             json.dumps(_plain({**asdict(job), "open": [_shown(one) for one in obligations]}), indent=2)
         )
         return
-    console = Console()
+    console = listing()
     console.print(drawing.headline(job))
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
@@ -91,13 +92,18 @@ def status(job_id: str, app_id: str | None, connection: str | None, namespace: s
         if value is not None:
             facts.add_row(name, Pretty(value))
     if job.error is not None:
-        facts.add_row("error", Text(in_words(job.error, job.job_id)))
+        facts.add_row("error", Text(in_full(job.error, job.job_id)))
         if job.error.get("stack"):
             # As it is, and not as a text within a dict: a traceback is to be read.
             facts.add_row("", Text(str(job.error["stack"]).rstrip()))
     console.print(facts)
     if obligations:
         console.print(_obligations(obligations))
+        if narrow():
+            # A column of a table would be too narrow for it.
+            for one in obligations:
+                if one.error:
+                    console.print(Text(f"{one.activity_id}, last error: {shortened(one.error)}"))
 
 
 @click.command()
@@ -114,7 +120,7 @@ def timeline(job_id: str, app_id: str | None, connection: str | None, namespace:
         data = {"job": asdict(job), "activities": [asdict(activity) for activity in activities]}
         click.echo(json.dumps(_plain(data), indent=2))
         return
-    console = Console()
+    console = listing()
     console.print(drawing.headline(job))
     console.print(drawing.timeline(job, activities, datetime.now(UTC)))
 
@@ -159,9 +165,8 @@ async def _not_found(observer: Observer, app_id: str | None, job_id: str) -> Job
     known = next((error for error in told if error.ended_at is not None), None)
     if known is None and len(told) == 1:
         known = told[0]
-    return known or JobNotFoundError(
-        job_id, fate=f"no app here has such a job ({', '.join(apps) or 'there is none'})"
-    )
+    where = f"any app here ({', '.join(apps)})" if apps else "this namespace, which has no apps"
+    return known or JobNotFoundError(job_id, where=where)
 
 
 def _listed(found: list[JobSummary]) -> Table:
@@ -228,16 +233,18 @@ def _obligations(obligations: list[Obligation]) -> Table:
             f"{drawing.duration(max((now - one.since).total_seconds(), 0))} ago" for one in obligations
         ],
         "until": [
-            "" if one.until is None else _ahead((one.until - now).total_seconds()) for one in obligations
+            "" if one.until is None else _moment_of((one.until - now).total_seconds()) for one in obligations
         ],
         "held by": [one.held_by or "" for one in obligations],
         "failed": [times(one.attempt) if one.attempt else "" for one in obligations],
-        "last error": [shortened(one.error) if one.error else "" for one in obligations],
     }
+    if not narrow():
+        columns["last error"] = [" ".join((one.error or "").split()) for one in obligations]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     shown = {name: values for name, values in columns.items() if any(values)}
-    for name in shown:
-        table.add_column(name, overflow="fold", no_wrap=name in ("since", "until", "failed"))
+    for name, values in shown.items():
+        fixed = name in ("since", "until", "failed")
+        table.add_column(name, overflow="fold", no_wrap=fixed, min_width=_widest([name, *values]))
     for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(value) for value in row))
     return table
@@ -251,8 +258,24 @@ def _shown(one: Obligation) -> dict[str, Any]:
     return {name: getattr(one, name) for name in SHOWN}
 
 
-def _ahead(seconds: float) -> str:
-    return f"in {drawing.duration(seconds)}" if seconds > 0 else "now"
+def _moment_of(seconds: float) -> str:
+    """When something happens by itself; or for how long it could have, and nobody has come."""
+    if seconds > 0:
+        return f"in {drawing.duration(seconds)}"
+    return "now" if seconds > -LATE else f"due since {drawing.duration(-seconds)}"
+
+
+LATE: Final = 1.0
+"""Seconds after which something is not said to be due now."""
+
+
+def _widest(values: Iterable[str]) -> int:
+    """The length of the longest word, so that a narrow column breaks between words; one that is very long is broken after all."""
+    return min(max((len(word) for value in values for word in value.split()), default=1), LONGEST_WORD)
+
+
+LONGEST_WORD: Final = 24
+"""Characters of a word that is not broken on a narrow terminal."""
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hotmesh.core.pipe.coercion import strict_equals, to_boolean, to_number, to_text
 from hotmesh.core.pipe.compiler import VARIABLE_STARTS, Compiler, escape
@@ -168,9 +168,18 @@ def _check_names(value: Any, pointer: str, known_roots: Collection[str]) -> Iter
         yield Problem("V2", message, pointer, suggestion=_closest(root, known_roots))
 
 
-def _closest(root: str, known_roots: Collection[str]) -> str | None:
+def _closest(root: str, known_roots: Collection[str]) -> str:
+    """The root that may have been meant, else those that there are."""
     found = nearest(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 0.5)
-    return f"did you mean {{{found[0]}}}?" if found else None
+    if found:
+        return f"did you mean {{{found[0]}}}?"
+    there = ["$self", "$job", *sorted(known_roots)]
+    more = f" and {len(there) - MOST_ROOTS} more" if len(there) > MOST_ROOTS else ""
+    return f"a path begins with one of {', '.join(there[:MOST_ROOTS])}{more}"
+
+
+MOST_ROOTS: Final = 20
+"""Names that a message lists at most."""
 
 
 def _roots(compiler: Compiler) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -46,12 +47,13 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
     try:
         encoded = _payload_encoder.encode(value)
         encoded.decode()
-    except Exception as error:
-        # Conversions are code of users, and may raise anything.
+    except Exception as error:  # noqa: BLE001 - conversions are code of users, and may raise anything
         path, problem = _looked_for(value)
+        # Of our own refusal nothing is left to tell.
+        cause = None if isinstance(error, _NoJsonError) and problem is not None else error
         raise PayloadError(
             f"{what} cannot be stored as JSON: {problem or _words(error)} at {path or '$'}"
-        ) from error
+        ) from cause
     if len(encoded) > limit:
         message = f"{what} has {len(encoded):,} bytes of JSON, more than the limit of {limit:,} (max_payload)"
         raise MessageTooLargeError(message)
@@ -113,7 +115,11 @@ def _to_json(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if dump is not None and not isinstance(value, type):
         return dump(mode="json")
-    raise TypeError(f"{type(value).__name__} is not a JSON type")
+    raise _NoJsonError(f"{type(value).__name__} is not a JSON type")
+
+
+class _NoJsonError(TypeError):
+    """A value of a type that JSON has no form for."""
 
 
 _payload_encoder = msgspec.json.Encoder(enc_hook=_to_json)
@@ -206,6 +212,9 @@ def _find_in_members(value: dict[Any, Any], path: str, depth: int) -> tuple[str,
 
 def _find_in_object(value: Any, path: str, depth: int) -> tuple[str, str | None]:
     """What an object is made of: a dataclass may well have a number that JSON cannot hold."""
+    if isinstance(value, CoroutineType):
+        value.close()  # nobody will ever await it
+        return path, "a coroutine that was not awaited"
     if is_dataclass(value) and not isinstance(value, type):
         for part in fields(value):
             found = _find_problem(getattr(value, part.name, None), path + _step(part.name), depth + 1)

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from hotmesh.core.state.job import Dimension
-from hotmesh.observe.jobs import error, value
+from hotmesh.observe.jobs import error
 from hotmesh.observe.observer import Observer
+from hotmesh.postgres.rows import value
 
 
 @dataclass(frozen=True, slots=True)

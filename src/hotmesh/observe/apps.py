@@ -54,5 +54,6 @@ def deployed(observer: Observer, app_id: str) -> PlanOf:
 async def _deployed(observer: Observer, app_id: str, version: str) -> Plan:
     row = await observer.row("stored_graph", app_id, version)
     if row is None:
-        raise VersionNotFoundError(app_id, version)
+        there = [row["version"] for row in await observer.rows("checksums", app_id)]
+        raise VersionNotFoundError(app_id, version, there)
     return compile_app(app_from_json(json.loads(row["graph"])))

@@ -13,7 +13,7 @@ async def not_found(observer: Observer, app_id: str, job_id: str) -> JobNotFound
     """The error that says that an app has no such job, or that it has ended and expired."""
     row = await _row(observer, app_id, job_id)
     if row is None or not row["expired"]:
-        return JobNotFoundError(job_id, fate=f"app {app_id} has no such job, or has it no more")
+        return JobNotFoundError(job_id, where=f"app {app_id}")
     if row["ended_at"] is None:
         fate = f"it was never resumed, and has expired at {_moment(row['expires_at'])}"
         return JobNotFoundError(job_id, fate=fate)

@@ -17,7 +17,7 @@ from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ConfigError
 from hotmesh.observe.fate import not_found
 from hotmesh.observe.observer import Observer
-from hotmesh.postgres.rows import HeldWork, job_from, records_from, work_from
+from hotmesh.postgres.rows import HeldWork, job_from, records_from, value, work_from
 
 State = Literal["running", "pending", "complete", "failed", "interrupted"]
 """What the status and the error of a job amount to, as `mesh.job_state` says it."""
@@ -186,11 +186,6 @@ def _summary(row: Any, payload: Payload) -> JobSummary:
         error(row["error"], payload),
         row["expired"],
     )
-
-
-def value(text: str | None, payload: Payload) -> Json:
-    """What a column holds, or None. Raises CodecError."""
-    return None if text is None else payload.loads(text)
 
 
 def error(text: str | None, payload: Payload) -> Any:

@@ -101,11 +101,11 @@ def job_from(row: Row, payload: Payload = CLEAR) -> Job:
         topic=row["topic"],
         seq=row["seq"],
         status=row["status"],
-        input=_value(row["input"], payload),
-        data=_value(row["data"], payload) or {},
+        input=value(row["input"], payload),
+        data=value(row["data"], payload) or {},
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        error=_value(row["error"], payload),
+        error=value(row["error"], payload),
         key=row["job_key"],
         entity=row["entity"],
         reply_to=row["reply_to"],
@@ -128,7 +128,7 @@ def records_from(
             row["state"],
             UNDEFINED if row["output"] is None else payload.loads(row["output"]),
             UNDEFINED if row["hook"] is None else payload.loads(row["hook"]),
-            _value(row["error"], payload),
+            value(row["error"], payload),
             row["code"],
             row["type"],
             row["started_at"],
@@ -204,7 +204,8 @@ class AnswerNotice(Struct):
     """Tries that failed before the answer."""
 
 
-def _value(text: str | None, payload: Payload) -> Json:
+def value(text: str | None, payload: Payload) -> Json:
+    """What a column with JSON holds, or None. Raises CodecError."""
     return None if text is None else payload.loads(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, is_dataclass
@@ -11,7 +12,7 @@ from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.definition.grammar import STATUSES
 from hotmesh.enums import STATUS_CODES
 from hotmesh.errors import ConfigError, PayloadError
-from hotmesh.runtime.tracebacks import in_words
+from hotmesh.runtime.tracebacks import in_short
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -155,6 +156,12 @@ def answer_to(message: StreamData, result: Any) -> Response:
 
 
 def _no_answer(result: Any) -> PayloadError:
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # nobody will ever await it
+        return PayloadError(
+            f"the callback returned a {type(result).__name__} that was not awaited: await it, in an `async def`"
+        )
     return PayloadError(
         f"the callback returned {type(result).__name__}; it must return a dict, a Response or nothing"
     )
@@ -170,7 +177,7 @@ def _plain(result: Any) -> Any:
     except Exception as error:
         raise PayloadError(
             f"the callback returned {type(result).__name__}, which cannot be converted at $: "
-            f"{in_words(error)}"
+            f"{in_short(error)}"
         ) from error
 
 

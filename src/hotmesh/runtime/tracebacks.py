@@ -14,16 +14,18 @@ from typing import Any, Final
 
 import anyio
 
+from hotmesh.errors import in_short as error_in_short
+
 _OURS: Final = f"{Path(__file__).parents[1]}/"
 _NOT_USERS: Final = (_OURS, f"{Path(anyio.__file__).parent}/")
 _EXAMPLES: Final = _OURS + "demo/"
 """Callbacks that come with the package are written as those of users are."""
 
-LONGEST_CHAIN: Final = 50
-"""Causes of causes that are looked at."""
-
 LONGEST_WORDS: Final = 2_000
 """Characters of what an exception says in the log."""
+
+LONGEST_CHAIN: Final = 50
+"""Causes of causes that are looked at."""
 
 
 def is_users(filename: str) -> bool:
@@ -88,10 +90,9 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def in_words(error: BaseException) -> str:
-    """What an exception is and says, as one line: `KeyError: 'sku'`."""
-    name, words = kind_of(error), words_of(error)
-    return f"{name}: {words}" if words else name
+def in_short(error: BaseException) -> str:
+    """What an exception is and says, as one line: `KeyError: 'sku'`; that of its error object."""
+    return error_in_short({"type": kind_of(error), "message": words_of(error)})
 
 
 def _can_be_written(error: BaseException) -> bool:

@@ -51,7 +51,7 @@ def test_the_place_of_a_condition_is_named() -> None:
         ("{t2.x}", "V2", "Mapping statement references non-existent activity: {t2.x}", "/m", "did you mean {t1}?"),
         ("{$jbo.data.x}", "V2", "non-existent activity: {$jbo.data.x}", "/m", "did you mean {$job}?"),
         ("{$items.x}", "V2", "non-existent activity: {$items.x}", "/m", "did you mean {$item}?"),
-        ("{}", "V2", "non-existent activity: {}", "/m", None),
+        ("{}", "V2", "non-existent activity: {}", "/m", "a path begins with one of $self, $job, t1, w1"),
         ("{@strng.trim}", "V3", "Unknown domain name [{@strng.trim}]: strng", "/m", "did you mean {@string.trim}?"),
         ("{@trim}", "V3", "Unknown domain name [{@trim}]: trim", "/m", "did you mean {@string.trim}?"),
         ("{@string.toupper}", "V4", "Unknown domain function [{@string.toupper}]: string.toupper", "/m", "did you mean {@string.toUpperCase}?"),

@@ -268,7 +268,9 @@ def error_of(event: Event) -> dict[str, Any]:
         error["stack"] = to_text(given["stack"])
     if isinstance(given.get("error"), dict):
         error["error"] = given["error"]
-    if event.kind in ("answer", "result") and isinstance(given.get("type"), str):
+    if event.kind in ("answer", "result") and (
+        isinstance(given.get("type"), str) or given.get("message") == "unknown"
+    ):
         # A callback raised it, of this activity or of one of the job that is awaited.
         error |= {name: given[name] for name, kind in RAISED.items() if isinstance(given.get(name), kind)}
     return error

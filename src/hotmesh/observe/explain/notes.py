@@ -7,7 +7,7 @@ from typing import Any
 
 from hotmesh.core.state.job import INTERRUPTED
 from hotmesh.enums import Code
-from hotmesh.errors import place
+from hotmesh.errors import in_short, place
 from hotmesh.observe.explain.situation import Situation, StoredRate
 
 
@@ -39,11 +39,10 @@ def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
 
 def _words(error: Mapping[str, Any]) -> str:
     """What went wrong, and where: `worker w failed at attempt 3 of 3: ValueError: boom (code 500)`."""
-    kind, where = error.get("type"), place(error)
-    said = f"{kind}: {error.get('message')}" if kind else f"{error.get('message')}"
+    where = place(error)
     if where and error.get("attempt") is not None:
         where += f" failed at attempt {error['attempt']} of {error.get('attempts', error['attempt'])}"
-    return f"{where}{where and ': '}{said} (code {error.get('code')})"
+    return f"{where}{where and ': '}{in_short(error)} (code {error.get('code')})"
 
 
 def _rate(one: StoredRate) -> str:

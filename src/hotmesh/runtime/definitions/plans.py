@@ -144,7 +144,8 @@ class Plans:
                 return known[1]
             stored = await definitions.graph(self._database, version)
             if stored is None:
-                raise VersionNotFoundError(self._database.app_id, version)
+                there = await definitions.checksums(self._database)
+                raise VersionNotFoundError(self._database.app_id, version, there)
             text, checksum = stored
             program = self.make_program(compile_app(app_from_json(json.loads(text))))
             self._programs[version] = (checksum, program)

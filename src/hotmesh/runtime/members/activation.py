@@ -21,6 +21,7 @@ import anyio
 
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import ActivationError, DatabaseError, VersionNotFoundError
+from hotmesh.postgres import definitions
 from hotmesh.postgres.activation import activating, switch
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.members import live_members, stored_answers
@@ -87,7 +88,8 @@ class Activations:
                     logger.info("version activated", extra={"version": version})
                     return
                 case "missing":
-                    raise VersionNotFoundError(self._database.app_id, version)
+                    there = await definitions.checksums(self._database)
+                    raise VersionNotFoundError(self._database.app_id, version, there)
         raise _refusal(version, "it was deployed anew again and again meanwhile")
 
     async def _attempt(self, version: str, delay: float) -> str:

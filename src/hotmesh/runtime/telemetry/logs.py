@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
 from hotmesh.interrupts import is_interrupt
-from hotmesh.runtime.tracebacks import in_words, words_of
+from hotmesh.runtime.tracebacks import in_short, storable, words_of
 
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 
@@ -113,7 +113,7 @@ def _lost(name: str, error: BaseException) -> None:
     with suppress(Exception):
         print(
             f"hotmesh: a log record of {name} was lost, or is incomplete: a handler, filter or record factory raised "
-            f"{in_words(error)}; this is said once",
+            f"{in_short(error)}; this is said once",
             file=sys.stderr,
         )
 
@@ -181,11 +181,11 @@ def tell_facts(record: logging.LogRecord) -> None:
     if not record.args:
         error = facts.pop("error", None)
         if error is None and record.exc_info and record.exc_info[1] is not None:
-            error = in_words(record.exc_info[1])
+            error = in_short(record.exc_info[1])
         told = [f"{_WORDS.get(name, name.replace('_', ' '))} {value}" for name, value in facts.items()]
         text += (f" ({', '.join(told)})" if told else "") + (f": {error}" if error else "")
     # As text and not as a format: what the facts say may have percent signs. Half of a surrogate pair could not be written.
-    record.msg, record.args = "%s", (text.encode("utf-8", "replace").decode(),)
+    record.msg, record.args = "%s", (storable(text),)
 
 
 _WORDS: Final = {"job_id": "job", "activity_id": "activity"}

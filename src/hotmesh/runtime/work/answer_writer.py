@@ -17,6 +17,7 @@ from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
+from hotmesh.runtime.tracebacks import storable
 from hotmesh.runtime.wake import EVENTS, work_hint
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.served import Served
@@ -86,7 +87,7 @@ class AnswerWriter:
 
     def _stored(self, error: str) -> str | None:
         """The error as its row keeps it: bounded, and like all that users' code says, encoded if the app has a codec."""
-        text = error[:LONGEST_ERROR].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        text = storable(error[:LONGEST_ERROR].replace("\0", "\ufffd"))
         try:
             return str(self._work.database.payload.conceal(text))
         except CodecError:

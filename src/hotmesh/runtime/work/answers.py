@@ -9,15 +9,15 @@ from typing import Any
 from hotmesh.core.advance.advance import LOST
 from hotmesh.core.state.job import Event, WorkReceipt
 from hotmesh.core.wire import normalise
-from hotmesh.errors import CodecError, PayloadError
+from hotmesh.errors import CodecError, PayloadError, in_short
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
-from hotmesh.runtime.tracebacks import in_words, loggable
+from hotmesh.runtime.tracebacks import LONGEST_WORDS, loggable
 from hotmesh.runtime.work.answer_writer import AnswerWriter
-from hotmesh.runtime.work.outcome import Failure, error_object, in_short
+from hotmesh.runtime.work.outcome import Failure, error_object
 from hotmesh.runtime.work.served import ServedWorker
 from hotmesh.runtime.work.worker import most_attempts, retry_delay
 
@@ -68,8 +68,7 @@ class Answers:
                 self._writer.postpone(work, delay, in_short(data))
             else:
                 self._answer(served, work, status, code, data)
-            if error is not None:
-                _log_failure(error, work, most_attempts(served.retry, work, code), delay)
+            _log_failure(data, error, work, most_attempts(served.retry, work, code), delay)
         else:
             self._answer(served, work, status, code, data)
 
@@ -98,40 +97,49 @@ class Answers:
         )
 
 
-def _log_failure(error: BaseException, work: HeldWork, most: int, delay: float | None) -> None:
-    """Say that an attempt has failed, by what, and what follows."""
+def _log_failure(
+    told: dict[str, Any], error: BaseException | None, work: HeldWork, most: int, delay: float | None
+) -> None:
+    """Say that an attempt has failed, by what, as the job's error has it, and what follows.
+
+    What was returned (no `error`) is an answer, which transitions may be meant for: never more than a warning.
+    """
+    attempt = work.attempt + 1
+    most = max(most, attempt)
     facts = {
         "job_id": work.job_id,
         "activity_id": work.activity_id,
         "topic": work.topic,
-        "attempt": work.attempt + 1,
+        "attempt": attempt,
         "attempts": most,
     }
-    words = in_words(error)
+    words = in_short(told)[:LONGEST_WORDS]
+    cause = None if error is None else loggable(error)
     if delay is None:
-        logger.error(
+        logger.log(
+            logging.WARNING if error is None else logging.ERROR,
             "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)",
             work.topic,
             work.job_id,
-            work.attempt + 1,
-            max(most, work.attempt + 1),
+            attempt,
+            most,
             words,
             work.activity_id,
             extra=facts,
-            exc_info=loggable(error),
+            exc_info=cause,
         )
     else:
         logger.warning(
             "worker %s of job %s failed, attempt %s of %s, next in %s s: %s (activity %s)",
             work.topic,
             work.job_id,
-            work.attempt + 1,
+            attempt,
             most,
             f"{delay:g}",
             words,
             work.activity_id,
             extra={**facts, "delay": delay},
-            exc_info=loggable(error),
+            exc_info=cause,
         )
 
 

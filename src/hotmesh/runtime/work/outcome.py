@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -54,7 +53,8 @@ def message_from(work: HeldWork, app_id: str) -> StreamData:
 def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPolicy | None) -> dict[str, Any]:
     """The error as the engine keeps it: message, code, stack, error; other fields of the data are dropped.
 
-    What was raised also says its type, and where and at which attempt it was. `policy`: that of the worker.
+    What was raised also says its type, and where and at which attempt it was; what was returned without a message, where it was.
+    `policy`: that of the worker.
     """
     given = data if isinstance(data, dict) else {}
     code = response.code if response.code != 200 else given.get("code", 500)
@@ -78,6 +78,8 @@ def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPol
             "attempt": work.attempt + 1,
             "attempts": max(work.attempt + 1, most_attempts(policy, work, code)),
         }
+    elif not given.get("message"):
+        found |= {"activity": work.activity_id, "topic": work.topic}
     if isinstance(given.get("error"), dict):
         found["error"] = given["error"]
     return found
@@ -96,9 +98,8 @@ class Failure(Response):
 def raised(error: BaseException) -> Response:
     """The answer of a callback that has raised this; its traceback has the frames of users from now on, and no others."""
     kind = kind_of(error)[:LONGEST_TYPE]
-    message = words_of(error, LONGEST_MESSAGE) or kind
-    if type(error) is SystemExit:
-        message = f"the callback raised SystemExit({message})"
+    words = words_of(error, LONGEST_MESSAGE)
+    message = f"the callback raised SystemExit({words})" if type(error) is SystemExit else words or kind
     stack = storable(stack_of(users_only(error)))[-LONGEST_STACK:]
     return Failure(message, _code_of(error), kind, stack)
 
@@ -112,12 +113,6 @@ def _code_of(error: BaseException) -> int:
         if type(code) is int and LEAST_CODE <= code <= MOST_CODE:
             return code
     return 500
-
-
-def in_short(error: Mapping[str, Any]) -> str:
-    """An error object as `type: message`."""
-    kind = error.get("type")
-    return f"{kind}: {error['message']}" if kind else str(error["message"])
 
 
 def timed_out(worker: Worker, limit: float, error: BaseException | None) -> tuple[Response, TimeoutError]:

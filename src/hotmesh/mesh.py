@@ -348,11 +348,11 @@ class HotMesh(Face):
         Of everybody; or `scope="engines"` or `"workers"`; or the workers of a `topic`; or one instance (`guid`). It
         holds within a second, also in processes that are yet to start, until it is changed; that of one instance as
         long as the instance. One of all workers replaces those of topics. Jobs that callers start are never slowed:
-        what they need an engine for afterwards is. Raises ConfigError.
+        what they need an engine for afterwards is. False, and a warning, if no member has the `guid`; a `topic` that no graph has a
+        worker on is a warning, and its rate is stored. Raises ConfigError.
         """
         with logging_as(self._member.log_context):
-            await self._member.quorum.throttles.throttle(throttle, guid, topic, scope)
-        return True
+            return await self._member.quorum.throttle(throttle, guid, topic, scope)
 
     async def pause(self, guid: str | None = None, topic: str | None = None, scope: Scope = "all") -> bool:
         """Start nothing new until `resume()`; `throttle(-1)` in plain words. What runs is finished."""

@@ -103,7 +103,10 @@ async def test_the_state_of_a_job_in_a_word(database_url: str) -> None:
     assert complete["idle"] is None
     assert running["open_obligations"] == 2
     assert timedelta() <= running["idle"] <= running["duration"]
-    assert (failed["error_code"], failed["error_message"]) == ("422", "failed")
+    assert (failed["error_code"], failed["error_message"]) == ("422", "Declined: failed")
+    assert (failed["error_activity"], failed["error_attempt"]) == ("w3", 1)
+    assert (found["nul"]["error_activity"], found["nul"]["error_attempt"]) == (None, None)
+    assert (found["interrupted"]["error_activity"], found["interrupted"]["error_attempt"]) == (None, None)
     assert (found["interrupted"]["error_code"], found["interrupted"]["error_message"]) == ("410", "enough")
     assert "\\u0000" in found["nul"]["error_message"]
 

@@ -112,8 +112,7 @@ async def _throttle(rate: int, target: dict[str, Any]) -> str:
     scope: Scope = target["scope"]
     app_id = await _app(target["connection"], target["namespace"], target["app_id"], topic)
     async with _member(target["connection"], target["namespace"], app_id) as mesh:
-        await mesh.throttle(rate, guid=guid, topic=topic, scope=scope)
-        if guid is not None and guid not in {profile.engine_id for profile in await mesh.roll_call(1)}:
+        if not await mesh.throttle(rate, guid=guid, topic=topic, scope=scope):
             raise ConfigError(f"no member answers to the guid {guid}: `hotmesh members` shows who is there")
     who: str = "engines and workers" if scope == "all" else scope
     if topic is not None:
@@ -129,9 +128,9 @@ def _words(rate: int) -> str:
 
 @asynccontextmanager
 async def _member(connection: str | None, namespace: str, app_id: str) -> AsyncIterator[HotMesh]:
-    """A member without an engine, that takes no part in anything else."""
+    """A member without an engine, that takes no part in anything else. Of what it would warn the command itself warns."""
     async with HotMesh.init(
-        app_id, connection=connection, namespace=namespace, engine=False, migrate="verify"
+        app_id, connection=connection, namespace=namespace, engine=False, migrate="verify", log_level="error"
     ) as mesh:
         yield mesh
 

@@ -169,6 +169,23 @@ async def test_one_member_or_all(
         assert len(heard) == 2
 
 
+async def test_a_rate_for_nobody_is_spoken_of(
+    mesh: HotMesh, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with HotMesh.init(APP, connection=database_url) as other:
+        assert await mesh.pause(guid=other.guid_) is True
+        assert await mesh.resume(guid=mesh.guid_) is True
+        assert await mesh.throttle(5, topic="w") is True
+    assert [one.getMessage() for one in caplog.records if "a rate was set" in one.getMessage()] == []
+
+    assert await mesh.pause(guid="nope") is False
+    assert await mesh.resume(guid="nope") is False
+    assert await mesh.pause(topic="nope") is True
+    told = [one.getMessage() for one in caplog.records if "a rate was set" in one.getMessage()]
+    assert ["that is not there" in text for text in told] == [True, True, False]
+    assert "topic nope" in told[2]
+
+
 @pytest.mark.row(223, 224)
 async def test_a_pause_is_stored_and_told_until_it_is_lifted(
     mesh: HotMesh, heard: list[tuple[str, dict[str, Any]]]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+import logging
+from typing import Any, Final, assert_never
 
 from anyio.abc import TaskGroup
 
+from hotmesh.errors import DatabaseError
+from hotmesh.observe.apps import unused
+from hotmesh.observe.observer import Observer
 from hotmesh.postgres.database import Database
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.engine.duress import Level
@@ -20,6 +24,11 @@ from hotmesh.runtime.members.rates import Throttles
 from hotmesh.runtime.members.roll_call import RollCalls
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.work.workers import Workers
+
+logger = logging.getLogger("hotmesh.quorum")
+
+ANSWER_DELAY: Final = 1.0
+"""Seconds for which the answer of a member is waited for that is given a rate of its own."""
 
 
 class Quorum:
@@ -36,8 +45,10 @@ class Quorum:
         workers: Workers,
         limits: ActivationLimits,
     ) -> None:
+        self._database = database
         self._guid = guid
         self._engine = engine
+        self._workers = workers
         self.bus = Bus(database, guid, settings, listener, self._handle)
         self._ballots = Ballots(self.bus, listener, guid)
         profiles = Profiles(database.schema, database.app_id, guid, settings, engine, workers)
@@ -53,6 +64,32 @@ class Quorum:
         """Read the rates, so that nothing is consumed before, and start the loops."""
         await self.bus.run(tasks)
         await self.throttles.run(tasks)
+
+    async def throttle(self, rate: int, guid: str | None, topic: str | None, scope: str) -> bool:
+        """Set a rate, as `Throttles.throttle`; whether the member that is meant is there. A topic that nothing uses is a warning."""
+        await self.throttles.throttle(rate, guid, topic, scope)
+        if guid is not None and guid != self._guid and not await self._is_there(guid):
+            logger.warning(
+                "a rate was set for a member that is not there", extra={"member": guid, "rate": rate}
+            )
+            return False
+        if topic is not None and guid is None and topic not in self._workers.topics:
+            await self._warn_of_unused(topic, rate)
+        return True
+
+    async def _is_there(self, guid: str) -> bool:
+        return any(profile.engine_id == guid for profile in await self.roll_calls.roll_call(ANSWER_DELAY))
+
+    async def _warn_of_unused(self, topic: str, rate: int) -> None:
+        try:
+            missing = await unused(Observer(self._database), self._database.app_id, "work", [topic])
+        except DatabaseError:
+            return  # a worker login may not look
+        for _, near in missing:
+            logger.warning(
+                "a rate was set for a topic that no graph has a worker on",
+                extra={"topic": topic, "rate": rate, "nearest": near or None},
+            )
 
     def connected(self) -> None:
         """Listening (again): look at what may have changed meanwhile."""

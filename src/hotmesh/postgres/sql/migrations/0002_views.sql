@@ -13,6 +13,16 @@ create function mesh.error_field(p_error json, p_field text) returns text langua
 $$;
 comment on function mesh.error_field is 'A member of an error as text; the whole error, if it cannot be taken apart.';
 
+-- As `hotmesh status` has it.
+create function mesh.error_words(p_error json) returns text language sql immutable as $$
+    select case when mesh.error_field(p_error, 'message') = p_error::text then p_error::text
+                when mesh.error_field(p_error, 'type') is null then mesh.error_field(p_error, 'message')
+                when mesh.error_field(p_error, 'message') in ('unknown', mesh.error_field(p_error, 'type'))
+                    then mesh.error_field(p_error, 'type')
+                else mesh.error_field(p_error, 'type') || ': ' || mesh.error_field(p_error, 'message') end
+$$;
+comment on function mesh.error_words is 'What an error is and says: its type, if it has one, and its message.';
+
 -- A part of the queries as well, for which it is inlined.
 create function mesh.job_state(p_status integer, p_error json) returns text language sql immutable as $$
     select case when p_status > 0 then 'running'
@@ -33,7 +43,9 @@ select j.app_id, j.job_id, j.topic, j.version,
        case when j.expires_at <= mesh.clock() then 'expired'
             else mesh.job_state(j.status, j.error) end as state,
        greatest(j.status, 0) as open_obligations,
-       mesh.error_field(j.error, 'code') as error_code, mesh.error_field(j.error, 'message') as error_message,
+       mesh.error_field(j.error, 'code') as error_code, mesh.error_words(j.error) as error_message,
+       nullif(mesh.error_field(j.error, 'activity'), j.error::text) as error_activity,
+       substring(mesh.error_field(j.error, 'attempt') from '^[0-9]{1,9}$')::integer as error_attempt,
        j.job_key, j.entity, j.cancelled, j.seq as steps,
        j.created_at, j.updated_at, j.ended_at, j.expires_at,
        coalesce(j.ended_at, mesh.clock()) - j.created_at as duration,

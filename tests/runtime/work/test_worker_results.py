@@ -148,7 +148,7 @@ RAISED: dict[str, tuple[Callable[[], BaseException], int, str]] = {
     "no message": (KeyError, 500, "KeyError"),
     "a message that cannot be stored": (lambda: ValueError("half \ud800"), 500, "half ?"),
     "no words": (_Unspeakable, 500, "_Unspeakable"),
-    "a message over the limit": (lambda: RuntimeError("x" * 3_000_000), 500, "limit of 1,048,576"),
+    "a very long message": (lambda: RuntimeError("x" * 3_000_000), 500, "x" * 20_000),
     "recursion": (lambda: RecursionError("deep"), 500, "deep"),
     "StopIteration": (lambda: StopIteration("over"), 500, "StopIteration"),
     "SystemExit": (lambda: SystemExit(3), 500, "SystemExit(3)"),

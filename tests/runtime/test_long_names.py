@@ -241,7 +241,7 @@ async def test_sql_refuses_by_name(any_database_url: str) -> None:
         await mesh.activate("1")
         with pytest.raises(asyncpg.PostgresError, match="at most 1000 bytes") as raised:
             await connection.fetchval("select hotmesh.start_job($1, 'go', entity => $2)", APP, text(1001))
-        assert raised.value.sqlstate == "22023"
+        assert raised.value.sqlstate == "MS400"
 
 
 def test_bytes_are_counted_and_not_characters() -> None:

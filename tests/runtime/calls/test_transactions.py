@@ -580,21 +580,21 @@ async def test_a_job_is_started_from_plain_sql(database_url: str) -> None:
 @pytest.mark.parametrize(
     ("call", "sqlstate", "message"),
     [
-        ("'shop', 'order', job_id => 'taken'", "23505", "Duplicate job: taken: a live job has this id"),
+        ("'shop', 'order', job_id => 'taken'", "MS409", "Duplicate job: taken: a live job has this id"),
         (
             "'shop', 'nowhere'",
-            "42704",
+            "MS404",
             "for topic nowhere in app shop for app version 1; no graph is started by it, there are: .*order",
         ),
         (
             "'none', 'order'",
-            "42704",
+            "MS404",
             "no app found for id none: nothing is active under app none.*apps here: .*shop",
         ),
-        ("'shop', 'named'", "22023", "the graph on topic named computes the ids of its jobs"),
-        ("'shop', 'order', job_id => ''", "22023", "a job id is a text of 1 to 512 characters"),
-        ("'shop', 'order', search => '[1]'", "22023", "search is an object"),
-        ("'shop', 'order', pending => '-1 s'", "22023", "pending must not be negative"),
+        ("'shop', 'named'", "MS400", "the graph on topic named computes the ids of its jobs"),
+        ("'shop', 'order', job_id => ''", "MS400", "a job id is a text of 1 to 512 characters"),
+        ("'shop', 'order', search => '[1]'", "MS400", "search is an object"),
+        ("'shop', 'order', pending => '-1 s'", "MS400", "pending must not be negative"),
     ],
 )
 async def test_sql_is_told_what_is_wrong(
@@ -608,7 +608,6 @@ async def test_sql_is_told_what_is_wrong(
         with pytest.raises(asyncpg.PostgresError, match=message) as caught:
             await connection.execute(f"select hotmesh.start_job({call})")
         assert caught.value.sqlstate == sqlstate
-        assert type(caught.value) is not asyncpg.exceptions.UnknownPostgresError
 
 
 async def test_a_role_needs_a_grant_and_no_table(database_url: str) -> None:

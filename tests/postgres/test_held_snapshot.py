@@ -13,7 +13,7 @@ from tables import APP, NONE, Tables, created, everything, make_job, moved
 
 from harness import connected
 from hotmesh.core.state.job import MessageReceipt, TimerReceipt, WorkReceipt
-from hotmesh.core.state.step import Consumed, Step
+from hotmesh.core.state.step import ActivityInstance, Consumed, Step
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,8 @@ GONE = 5_000
 
 FEW = 40
 """Buffers that a statement may read which finds what it looks for by an index, beyond what its first plan takes."""
+
+QUEUES = ["worker_stream", "worker_pending", "engine_stream", "timer", "wait"]
 
 FILL = f"""
 insert into hotmesh.job (app_id, job_id, generation, version, topic, seq, token, status, created_at, updated_at)
@@ -36,6 +38,8 @@ select 'app', 'job-' || i, gen_random_uuid(), 'm', 'answer', 'a', '{{0,0}}', 'su
 insert into hotmesh.timer (app_id, job_id, generation, activity_id, dimension, due_at, set_at)
 select 'app', 'job-' || i, gen_random_uuid(), 'a', '{{0,0}}', now() - interval '1 s' - i * interval '1 ms', now()
   from generate_series(1, {GONE}) as i;
+insert into hotmesh.worker_pending (app_id, role_name, topic, job_id, generation, activity_id, dimension, created_at)
+select 'app', 'r', 't', 'job-' || i, gen_random_uuid(), 'a', '{{0,0}}', now() from generate_series(1, {GONE}) as i;
 insert into hotmesh.wait (app_id, job_id, generation, activity_id, dimension, topic, key, created_at)
 select 'app', 'job-' || i, gen_random_uuid(), 'a', '{{0,0}}', 't', 'k' || i, now() from generate_series(1, {GONE}) as i;
 """  # fmt: skip
@@ -50,6 +54,7 @@ STATEMENTS = {
     "claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{null}', '{null}', null, array[$1::timestamptz])",
     "named claim_work": "select * from hotmesh.claim_work('app', 'me', '{t}', '{100}', 30, 1, '{n}', '{null}', null, array[$1::timestamptz])",
     "next_work_at": "select hotmesh.next_work_at('app', '{t}', '{null}', '{null}', array[$1::timestamptz], 1)",
+    "named next_work_at": "select hotmesh.next_work_at('app', '{t}', '{n}', '{null}', array[$1::timestamptz], 1)",
     "lock_due_jobs": "select * from hotmesh.lock_due_jobs('app', 100, null, $1)",
     "next_event_at": "select hotmesh.next_event_at('app', $1, 1)",
     "answer_work": "select hotmesh.answer_work('app', 'me', " + KEYS + ", '{success}', '{200}', '{1}', '{}')",
@@ -69,7 +74,7 @@ async def held(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         )
         await holder.execute("begin isolation level repeatable read; select from hotmesh.app")
         await connection.execute(FILL)
-        for table in ("worker_stream", "engine_stream", "timer", "wait"):
+        for table in QUEUES:
             await connection.execute(f"delete from hotmesh.{table}")
             # As autovacuum would: nothing can be removed, and the planner hears that the table is empty.
             await connection.execute(f"vacuum analyze hotmesh.{table}")
@@ -123,11 +128,30 @@ async def test_a_commit_reads_nothing_that_is_gone(held: asyncpg.Connection, dat
     assert await read(held) - before <= 2 * FEW
 
 
+async def test_the_end_of_an_activity_reads_nothing_that_is_gone(
+    held: asyncpg.Connection, database_url: str
+) -> None:
+    await held.execute("insert into hotmesh.app (app_id) values ($1)", APP)
+    tables = Tables(held, database_url)
+    job = make_job("new")
+    await tables.commit(everything(created(job)), local=True)
+    await held.execute("select pg_stat_force_next_flush()")
+    before = await read(held)
+    ended = ActivityInstance(job.generation, "a", (0, job.seq))
+    committed = await tables.commit(Step((moved(job),), released=(ended,)))
+    await held.execute("select pg_stat_force_next_flush()")
+
+    assert committed.refused == {}
+    assert await tables.rows(job.generation) == {**NONE, "activity": 1, "engine_stream": 1}
+    assert await read(held) - before <= 2 * FEW
+
+
 async def read(connection: asyncpg.Connection) -> int:
     """Buffers of the queues that have been read so far."""
     return int(
         await connection.fetchval(
             "select sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read) from pg_statio_user_tables "
-            "where relname in ('worker_stream', 'engine_stream', 'timer', 'wait')"
+            "where relname = any ($1)",
+            QUEUES,
         )
     )

@@ -10,6 +10,7 @@ import pytest
 from harness import eventually
 from hotmesh import StreamData
 from hotmesh.core.state.job import Event
+from hotmesh.errors import ConnectionLostError
 from hotmesh.runtime.work.alone import TrialLimits
 from hotmesh.runtime.work.company import Company
 from memory_queue import Workshop, row, work
@@ -106,6 +107,97 @@ async def test_who_stops_gives_back_what_waits(steps: Steps) -> None:
         shop.served.stopping = True
         shop.trials.give_back()
         await eventually(lambda: shop.queue.postponed == [("2", 0.0, False)])
+
+
+async def test_who_stops_while_it_notes_that_work_is_alone_does_not_run_it(
+    steps: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Workshop(steps, settings={"poison_threshold": 2})
+    note = shop.queue.set_beside
+
+    async def stop_meanwhile(*arguments: Any) -> bool:
+        shop.served.stopping = True
+        shop.trials.give_back()
+        return await note(*arguments)
+
+    shop.queue.set_beside = stop_meanwhile  # type: ignore[method-assign]
+    async with shop.working():
+        shop.take(row(1, delivery=2))
+        await eventually(lambda: shop.queue.postponed == [("1", 0.0, False)])
+        await eventually(lambda: not shop.served.closed)
+    assert (steps.seen, shop.worker().used, caplog.text) == ([], 0, "")
+
+
+async def test_what_comes_when_the_instance_stops_is_given_back(steps: Steps) -> None:
+    shop = Workshop(steps, settings={"poison_threshold": 2})
+    async with shop.working():
+        shop.served.stopping = True
+        shop.take(row(1, delivery=2), row(2, delivery=3, beside=False))
+        await eventually(lambda: sorted(shop.queue.postponed) == [("1", 0.0, False), ("2", 0.0, False)])
+    assert (steps.seen, shop.queue.buried) == ([], [])
+
+
+async def test_work_whose_answer_is_on_its_way_is_neither_tried_nor_given_up(steps: Steps) -> None:
+    """Its lease had lapsed before that could be written."""
+    shop = Workshop(steps, settings={"poison_threshold": 2})
+    steps.may_end = {1, 2}
+    async with shop.working():
+        shop.take(row(1), row(2))
+        await shop.idle()
+        assert shop.leases.is_answered(row(1))
+        shop.take(row(1, delivery=2), row(2, delivery=3, beside=False))
+        await shop.idle()
+    assert (len(steps.seen), shop.queue.buried, shop.queue.beside) == (2, [], [])
+
+
+async def test_what_came_through_many_trials_is_alone_until_it_is_over(steps: Steps) -> None:
+    limits = TrialLimits(longest_trial=0.1, most_trials=1)
+    shop = Workshop(steps, settings={"poison_threshold": 2, "lease": 1.0}, trial_limits=limits)
+    answered(shop)
+    async with shop.working():
+        shop.take(row(1, delivery=4, beside=True))
+        await eventually(lambda: steps.running == {1})
+        await anyio.sleep(2.5)  # twice the lease, and more
+        assert (shop.served.closed, shop.queue.beside) == (True, [("job-1", False)])
+        steps.may_end.add(1)
+        await shop.idle()
+
+
+async def test_others_start_again_only_once_it_is_written_down_and_work_to_be_tried_waits_longer(
+    steps: Steps,
+) -> None:
+    shop = Workshop(
+        steps, settings={"poison_threshold": 2, "lease": 1.0}, trial_limits=TrialLimits(longest_trial=0.1)
+    )
+    answered(shop)
+    async with shop.working():
+        shop.take(row(1, delivery=2))
+        await eventually(lambda: steps.running == {1})
+        shop.queue.failing = [ConnectionLostError("gone"), ConnectionLostError("gone")]
+        await eventually(lambda: not shop.served.closed)
+        assert (shop.queue.failing, shop.queue.beside) == ([], [("job-1", False), ("job-1", True)])
+        shop.take(row(2, delivery=2))
+        for _ in range(10):
+            await anyio.sleep(0.02)
+            assert (shop.served.closed, steps.running) == (False, {1})
+        steps.may_end |= {1, 2}
+        await eventually(lambda: steps.seen == [{1}, {2}])
+
+
+async def test_who_has_ended_is_no_company(steps: Steps) -> None:
+    """Whatever it has left behind."""
+    company = Company()
+    one = Workshop(steps, settings={"poison_threshold": 2}, company=company)
+    other = Workshop(steps, settings={"poison_threshold": 2}, company=company)
+    answered(other)
+    steps.may_end = {1}
+    async with one.working():
+        pass
+    one.worker().used = 1
+    async with other.working():
+        other.take(row(1, delivery=2))
+        await other.idle()
+    assert steps.seen == [{1}]
 
 
 async def test_being_alone_has_an_end(steps: Steps) -> None:

@@ -120,7 +120,7 @@ async def test_who_stops_while_it_notes_that_work_is_alone_does_not_run_it(
         shop.trials.give_back()
         return await note(*arguments)
 
-    shop.queue.set_beside = stop_meanwhile  # type: ignore[method-assign]
+    shop.queue.set_beside = stop_meanwhile  # type: ignore[assignment, method-assign]
     async with shop.working():
         shop.take(row(1, delivery=2))
         await eventually(lambda: shop.queue.postponed == [("1", 0.0, False)])

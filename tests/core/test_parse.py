@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from hotmesh.core.definition.graph import Document, SourceLocation
@@ -173,7 +175,48 @@ def test_aliases_that_expand_without_end_are_refused() -> None:
     document, problems = parse(bomb)
 
     assert document is None
-    assert "more than 200,000 values" in str(problems[-1])
+    assert "more than 200,000 values, with aliases and references written out" in str(problems[-1])
+
+
+def test_a_text_of_too_many_values_is_not_composed() -> None:
+    """It is left at the first value that is too much, and says nothing of aliases, of which it has none."""
+    document, problems = parse("app: [" + "{a: b}, " * 200_000 + "]\n")
+    assert document is None
+    assert [problem.message for problem in problems] == ["more than 200,000 values"]
+    document, problems = parse("[" + "1, " * 199_999 + "]")
+    assert (document and len(document.data), problems) == (199_999, [])
+    document, problems = parse("[" + "1, " * 200_000 + "]")
+    assert (document, problems[0].message) == (None, "more than 200,000 values")
+
+
+def test_data_with_parts_in_many_places_is_counted_while_it_is_walked() -> None:
+    """Lists of lists of the same list: a billion values in thirty lists. What is counted ends at the limit."""
+    wide: list[Any] = [1]
+    for _ in range(30):
+        wide = [wide, wide]
+    tall: dict[str, Any] = {"x": 1}
+    for _ in range(100):
+        tall = {"a": tall, "b": tall}
+    for part in (wide, tall):
+        document, [problem] = parse_data({"app": part})
+        assert document is None
+        assert problem.message == (
+            "the document has more than 200,000 values, where one that stands in several places counts in each"
+        )
+    document, problems = parse_data({"app": [[1, 2]] * 60_000})
+    assert (document and len(document.data["app"]), problems) == (60_000, [])
+
+
+def test_long_names_of_many_values_are_counted() -> None:
+    """The place of a value has the names of all that it stands in."""
+    name = "k" * 1_000_000
+    document, problems = parse(f"{name}: [{'1, ' * 1_000}]".replace(name, f'? "{name}"\n', 1))
+    assert document is None
+    assert "names that are too long for so many values" in problems[-1].message
+    assert len(str(problems[-1])) < 1_000
+    document, problems = parse_data({name: [1] * 1_000})
+    assert document is None
+    assert "names that are too long for so many values" in problems[-1].message
 
 
 @pytest.mark.parametrize(

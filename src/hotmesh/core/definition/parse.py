@@ -18,6 +18,7 @@ from hotmesh.core.definition.graph import NOWHERE, Document, SourceLocation
 from hotmesh.core.definition.yaml_document import (
     MAX_DEPTH,
     PLAIN,
+    Budget,
     compose,
     escape,
     from_data,
@@ -29,9 +30,6 @@ from hotmesh.errors import Problem
 
 Read = Callable[[str, str | None], tuple[str, str]]
 """(reference, name of the file it stands in) → (resolved name, text). Raises OSError or ValueError."""
-
-MAX_NODES: Final = 200_000
-"""Values a document may hold once its aliases and references are written out."""
 
 _SPECIAL: Final = frozenset({"$ref", "<<"})
 _ACTIVITIES: Final = re.compile(r"/app/graphs/[0-9]+/activities")
@@ -114,18 +112,15 @@ class _Writer:
         self._opened: dict[tuple[str, str], _Source | str] = {}
         self._open: set[int] = set()
         self._members: dict[int, dict[str, _Member]] = {}
-        self._count = 0
+        self._budget = Budget()
 
     def value(self, node: Node, source: _Source, pointer: str, depth: int) -> Any:
         """The plain value of a node that will stand at `pointer` of the result."""
-        self._count += 1
-        if self._count > MAX_NODES or depth > MAX_DEPTH:
-            what = (
-                f"more than {MAX_NODES:,} values" if self._count > MAX_NODES else f"over {MAX_DEPTH} levels"
-            )
-            problem = self._problem(
-                "syntax", f"aliases and references expand to {what}", node, source, pointer
-            )
+        excess = self._budget.spend(pointer)
+        if excess or depth > MAX_DEPTH:
+            what = excess or f"over {MAX_DEPTH} levels"
+            message = f"the document has {what}, with aliases and references written out"
+            problem = self._problem("syntax", message, node, source, pointer[:200])
             raise _TooLargeError(problem)
         place = _location(node, source)
         if place is not NOWHERE:

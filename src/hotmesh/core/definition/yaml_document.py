@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -47,6 +47,9 @@ else:
 MAX_DEPTH: Final = 150
 """Levels of nesting. libyaml recurses on the C stack and would overflow it; no graph comes near."""
 
+MAX_VALUES: Final = 200_000
+"""Values of a document, as it is written and once its aliases and references are written out: a few seconds of work."""
+
 PLAIN: Final = "plain"
 TEXT: Final = "tag:yaml.org,2002:str"
 LITERAL: Final = "literal"
@@ -56,8 +59,37 @@ _SEQUENCE: Final = "tag:yaml.org,2002:seq"
 _MAPPING: Final = "tag:yaml.org,2002:map"
 
 
+_MOST_CHARACTERS: Final = 500 * MAX_VALUES
+"""Characters of the pointers of all values together: each has the names of all that it stands in."""
+
+
+@final
+class Budget:
+    """What is left of the values that one document may have."""
+
+    __slots__ = ("_characters", "_values")
+
+    def __init__(self) -> None:
+        self._values = MAX_VALUES
+        self._characters = _MOST_CHARACTERS
+
+    def spend(self, pointer: str) -> str | None:
+        """Count a value; what there is too much of, if there is."""
+        self._values -= 1
+        self._characters -= len(pointer)
+        if self._values < 0:
+            return f"more than {MAX_VALUES:,} values"
+        if self._characters < 0:
+            return f"names that are too long for so many values (over {_MOST_CHARACTERS:,} characters)"
+        return None
+
+
 class _TooDeepError(yaml.MarkedYAMLError):
     """A text has more than `MAX_DEPTH` levels."""
+
+
+class _TooLargeError(yaml.MarkedYAMLError):
+    """A text has more than `MAX_VALUES` values."""
 
 
 class _Composer(_Parser):
@@ -66,8 +98,17 @@ class _Composer(_Parser):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
+        self._values = 0
 
-    def descend_resolver(self, current_node: Node | None, _index: Any) -> None:
+    def descend_resolver(self, current_node: Node | None, index: Any) -> None:
+        """Called before each node is composed; `index` is None for the key of a mapping."""
+        if index is not None:
+            self._values += 1
+            if self._values >= MAX_VALUES:  # the root is one, too
+                raise _TooLargeError(
+                    problem=f"more than {MAX_VALUES:,} values",
+                    problem_mark=None if current_node is None else current_node.start_mark,
+                )
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _TooDeepError(
@@ -111,11 +152,11 @@ def compose(text: str, file: str | None) -> Node | Problem:
 def _deeper_reason(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLError:
     """The parser reads ahead, and some releases of it have a limit of their own: what precedes it may be too deep already."""
     mark = error.problem_mark
-    if mark is None or isinstance(error, _TooDeepError):
+    if mark is None or isinstance(error, (_TooDeepError, _TooLargeError)):
         return error
     try:
         _Composer(text[: mark.index]).get_single_node()
-    except _TooDeepError as deeper:
+    except (_TooDeepError, _TooLargeError) as deeper:
         return deeper
     except (yaml.YAMLError, UnicodeEncodeError):
         pass
@@ -123,22 +164,29 @@ def _deeper_reason(error: yaml.MarkedYAMLError, text: str) -> yaml.MarkedYAMLErr
 
 
 def from_data(value: Any) -> Node:
-    """Plain data as a tree of nodes without locations. Raises ValueError for what JSON cannot hold."""
-    return _from_data(value, "", 0)
+    """Plain data as a tree of nodes without locations. Raises ValueError for what JSON cannot hold, and for too much of it.
+
+    A list or an object that stands in several places counts in each: it is written out.
+    """
+    return _from_data(value, "", 0, Budget())
 
 
-def _from_data(value: Any, pointer: str, depth: int) -> Node:
+def _from_data(value: Any, pointer: str, depth: int, budget: Budget) -> Node:
+    if excess := budget.spend(pointer):
+        raise ValueError(f"the document has {excess}, where one that stands in several places counts in each")
     if depth > MAX_DEPTH:
         raise ValueError(f"{pointer[:200]} is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
         pairs: list[tuple[Node, Node]] = []
         for key, member in value.items():
             name = _key_of_data(key, pointer)
-            below = _from_data(member, f"{pointer}/{escape(name)}", depth + 1)
+            below = _from_data(member, f"{pointer}/{escape(name)}", depth + 1, budget)
             pairs.append((ScalarNode(TEXT, name), below))
         return MappingNode(_MAPPING, pairs)
     if isinstance(value, (list, tuple)):
-        items = [_from_data(item, f"{pointer}/{index}", depth + 1) for index, item in enumerate(value)]
+        items = [
+            _from_data(item, f"{pointer}/{index}", depth + 1, budget) for index, item in enumerate(value)
+        ]
         return SequenceNode(_SEQUENCE, items)
     if value is None or isinstance(value, (str, bool, int)):
         return ScalarNode(LITERAL, value)

@@ -72,6 +72,12 @@ def normalise(value: Any, *, limit: int, what: str) -> Json:
         found = _decoder.decode(encoded)
     except RecursionError:
         raise PayloadError(f"{what} cannot be stored as JSON: {_TOO_DEEP} at $") from None
+    except ValueError as error:
+        # Only a msgspec.Raw is written as it is.
+        path, problem = _looked_for(value)
+        raise PayloadError(
+            f"{what} cannot be stored as JSON: {problem or _words(error)} at {path}"
+        ) from error
     # A member that was written under the name of another is not there any more.
     if len(_encoder.encode(found)) != len(encoded):
         path, problem = _find_problem(value)
@@ -179,6 +185,11 @@ def _find_problem(value: Any, path: str = "$", depth: int = 0) -> tuple[str, str
             return path, None
         case dict():
             return _find_in_members(value, path, depth)
+        case msgspec.Raw():
+            try:
+                return _find_problem(_decoder.decode(value), path, depth)
+            except ValueError:
+                return path, "a msgspec.Raw that is not JSON"
         case list() | tuple():
             for index, item in enumerate(value):
                 found = _find_problem(item, f"{path}[{index}]", depth + 1)

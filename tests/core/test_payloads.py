@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from hotmesh.core.mapping import compile_expression, compile_job_maps, to_json_value
@@ -137,3 +138,23 @@ def test_what_functions_compute_is_whole_where_it_has_no_fraction(pipe: Any, tex
     result = to_json_value(compile_expression({"@pipe": pipe}).evaluate({"a": {"n": 1.0}}))
 
     assert dumps_text(result) in {text, f"{text}.0"[: len(text) + 2 * (text == "0")]}
+
+
+@pytest.mark.parametrize("raw", [b"{nope", b"NaN", b"", b'"open', b"1 2", b"\xff"])
+def test_raw_json_that_is_none_is_refused_by_its_path(raw: bytes) -> None:
+    with pytest.raises(PayloadError) as error:
+        normalise({"a": [1], "x": {"y": msgspec.Raw(raw)}}, limit=1_000, what="data for go")
+    text = str(error.value)
+    assert text.startswith("data for go cannot be stored as JSON: a msgspec.Raw that is not JSON at $.x.y")
+
+
+def test_raw_json_is_what_it_says() -> None:
+    data = {"x": [msgspec.Raw(b'{"a": [1, null]}')], "y": msgspec.Raw(b" 2.0 ")}
+    assert normalise(data, limit=1_000, what="data") == {"x": [{"a": [1, None]}], "y": 2.0}
+
+
+def test_minus_zero_is_kept_all_the_way() -> None:
+    """Read, mapped, written and read again; `0.0 == -0.0`, so its text is what is compared."""
+    data = normalise({"y": -0.0, "z": [-0.0, 0.0, 0]}, limit=1_000, what="data")
+    mapped = to_json_value(compile_expression({"m": "{a.y}", "l": "{a.z}"}).evaluate({"a": data}))
+    assert repr(loads(dumps(mapped))) == "{'m': -0.0, 'l': [-0.0, 0.0, 0]}"

@@ -100,7 +100,7 @@ def test_a_deeper_write_never_changes_the_value_written_before_it() -> None:
     [
         (UNDEFINED, None),
         ({"a": UNDEFINED, "b": [UNDEFINED, {"c": UNDEFINED}]}, {"b": [None, {}]}),
-        ([math.nan, math.inf, -math.inf, 3.0, -0.0, 1.5], [None, None, None, 3.0, 0.0, 1.5]),
+        ([math.nan, math.inf, -math.inf, 3.0, -0.0, 1.5], [None, None, None, 3.0, -0.0, 1.5]),
         (1e20, 1e20),
         (1e21, 1e21),
         (2**53 + 1, 2**53 + 1),

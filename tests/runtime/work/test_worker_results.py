@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import anyio
+import msgspec
 import pytest
 
 from harness import connected, eventually, one_worker, settled
@@ -81,6 +82,7 @@ def _nested(levels: int) -> dict[str, Any]:
 UNSTORABLE: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "NaN": (lambda: {"y": float("nan")}, ["the number nan", "$.y"]),
     "infinity": (lambda: {"y": [1, float("-inf")]}, ["the number -inf", "$.y[1]"]),
+    "raw": (lambda: {"y": msgspec.Raw(b"{nope")}, ["a msgspec.Raw that is not JSON at $.y"]),
     "200 MB": (lambda: {"y": "x" * 200_000_000}, ["200,000,008 bytes", "limit of 1,048,576"]),
     "a type that is not JSON": (lambda: {"y": _Opaque()}, ["type _Opaque", "$.y"]),
     "a function": (lambda: {"y": {1, 2}, "z": lambda: 0}, ["type function", "$.z"]),
@@ -127,6 +129,7 @@ async def test_what_is_odd_but_json_comes_through_whole(database_url: str, split
             output = await mesh.pubsub("one", {"x": value}, timeout=10)
             stored = await mesh.get_state("one", output.metadata.jid)
             assert output.data == stored.data == {"y": value}
+            assert repr(output.data) == repr(stored.data) == repr({"y": value}), "-0.0 equals 0.0"
 
 
 class _Coded(Exception):

@@ -18,7 +18,7 @@ def to_json_value(value: Any) -> Json:
     """The value as it is stored: plain JSON. The very same object, if nothing in it has to change.
 
     Undefined members of objects are left out, in arrays (and alone) they are null, as are NaN and infinities. Dates
-    become ISO text in UTC, an invalid one null. A float stays one, -0 is 0. Half of a surrogate
+    become ISO text in UTC, an invalid one null. A float stays one, and -0.0 what it is. Half of a surrogate
     pair, where a text was cut, is U+FFFD, the replacement character. Raises MappingError for hundreds of levels.
     """
     kind = type(value)
@@ -72,9 +72,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _number(value: float) -> float | None:
-    if not math.isfinite(value):
-        return None
-    return value or abs(value)
+    return value if math.isfinite(value) else None
 
 
 def _other(value: Any) -> Json:

@@ -130,9 +130,9 @@ async def test_events_that_another_engine_has_just_consumed_are_not_handed_out_a
     source: str = await tables.connection.fetchval(
         "select pg_get_functiondef('hotmesh.lock_due_jobs'::regproc)"
     )
-    assert "from due order by job_id" in source
+    assert "from due order by due_at" in source
     await tables.connection.execute(
-        source.replace("from due order by job_id", "from due where hotmesh.wait_here() order by job_id")
+        source.replace("from due order by due_at", "from due where hotmesh.wait_here() order by job_id")
     )
     async with connected(tables.url) as holder, connected(tables.url) as engine:
         held = holder.transaction()

@@ -1,7 +1,9 @@
 -- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these; only of p_only, if that is given.
 -- p_since: only what became due then or later; null: all. See claim_work.
 -- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
--- Locks    job rows, skipping those another engine is working on; for 5 seconds of standing still at most.
+-- Locks    job rows in the order in which they are due, skipping those another engine is working on; for 5 seconds of
+--          standing still at most. What others hold does not count: the look goes on behind it, in larger and larger windows,
+--          until p_limit jobs are locked, nothing is left, or 60 times as many messages and timers were looked at.
 -- Writes   removes messages and timers whose job is gone.
 -- Returns  the job rows, each with the moment since when it is due and its events as a JSON array in the order in which they became due, at most 500 of
 --          them: what a parent hears from thousands of children is more than one step should handle.
@@ -13,41 +15,66 @@ create or replace function mesh.lock_due_jobs(
 declare
     v_now         constant timestamptz := mesh.clock();
     v_since       constant timestamptz := coalesce(p_since, '-infinity');
-    v_job_ids     text[];
-    v_generations uuid[];
+    v_job_ids     text[] := '{}';
+    v_generations uuid[] := '{}';
+    v_from        timestamptz := v_since;
+    v_window      integer := p_limit;
+    v_rows        integer := p_limit * 4;
+    v_locked      record;
 begin
-    with message as materialized (
-        select s.job_id, s.generation, s.visible_at as due_at from mesh.engine_stream as s
-         where s.app_id = p_app and s.visible_at <= v_now and s.visible_at >= v_since
-           and (p_only is null or s.generation = any (p_only))
-         order by s.visible_at limit p_limit * 4
-    ), sleeper as materialized (
-        select t.job_id, t.generation, t.due_at from mesh.timer as t
-         where t.app_id = p_app and t.due_at <= v_now and t.due_at >= v_since
-           and (p_only is null or t.generation = any (p_only))
-         order by t.due_at limit p_limit * 4
-    ), due as materialized (
-        select d.job_id, d.generation, min(d.due_at) as due_at
-          from (select * from message union all select * from sleeper) as d
-         group by d.job_id, d.generation
-         order by min(d.due_at) limit p_limit
-    ), orphan as (
-        select d.generation from due as d
-         where (select j.generation from mesh.job as j
-                 where j.app_id = p_app and j.job_id = d.job_id) is distinct from d.generation
-    ), no_message as (
-        delete from mesh.engine_stream as s using orphan as o where s.generation = any (array[o.generation])
-    ), no_timer as (
-        delete from mesh.timer as t using orphan as o where t.generation = any (array[o.generation])
-    ), locked as materialized (
-        select d.job_id, d.generation from (select * from due order by job_id) as d
-         cross join lateral (
-            select from mesh.job as j
-             where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
-               for update skip locked) as j
-    )
-    select array_agg(l.job_id), array_agg(l.generation) into v_job_ids, v_generations from locked as l;
-    if v_job_ids is null then
+    loop
+        with message as materialized (
+            select s.job_id, s.generation, s.visible_at as due_at from mesh.engine_stream as s
+             where s.app_id = p_app and s.visible_at <= v_now and s.visible_at >= v_from
+               and (p_only is null or s.generation = any (p_only))
+             order by s.visible_at limit v_rows
+        ), sleeper as materialized (
+            select t.job_id, t.generation, t.due_at from mesh.timer as t
+             where t.app_id = p_app and t.due_at <= v_now and t.due_at >= v_from
+               and (p_only is null or t.generation = any (p_only))
+             order by t.due_at limit v_rows
+        ), due as materialized (
+            select d.job_id, d.generation, min(d.due_at) as due_at
+              from (select * from message union all select * from sleeper) as d
+             group by d.job_id, d.generation
+             order by min(d.due_at) limit v_window
+        ), orphan as (
+            select d.generation from (select * from due limit p_limit) as d
+             where (select j.generation from mesh.job as j
+                     where j.app_id = p_app and j.job_id = d.job_id) is distinct from d.generation
+        ), locked as materialized (
+            -- The limit comes after the lock: a job that another engine holds is none of those asked for.
+            select d.job_id, d.generation from (select * from due order by due_at) as d
+             cross join lateral (
+                select from mesh.job as j
+                 where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
+                   and j.generation <> all (v_generations)
+                   for update skip locked) as j
+             limit p_limit - cardinality(v_generations)
+        )
+        select array_agg(l.job_id) as job_ids, array_agg(l.generation) as generations,
+               array(select o.generation from orphan as o) as orphans,
+               -- Until when nothing was left out, if anything was.
+               least((select s.due_at from message as s offset v_rows - 1),
+                     (select t.due_at from sleeper as t offset v_rows - 1),
+                     (select d.due_at from due as d offset v_window - 1)) as reached
+          into v_locked from locked as l;
+        v_job_ids := v_job_ids || v_locked.job_ids;
+        v_generations := v_generations || v_locked.generations;
+        if v_locked.orphans <> '{}' then
+            delete from mesh.engine_stream as s
+             where s.ctid = any (array(
+                select x.ctid from mesh.engine_stream as x where x.generation = any (v_locked.orphans) for update skip locked));
+            delete from mesh.timer as t
+             where t.ctid = any (array(
+                select x.ctid from mesh.timer as x where x.generation = any (v_locked.orphans) for update skip locked));
+        end if;
+        exit when cardinality(v_generations) >= p_limit or v_locked.reached is null or v_window > p_limit * 30;
+        v_from := v_locked.reached;
+        v_window := greatest(v_window * 2, v_rows);
+        v_rows := v_window;
+    end loop;
+    if v_generations = '{}' then
         return;
     end if;
     -- A process that stands still in the middle of its transaction must not keep the jobs: the server ends its session.

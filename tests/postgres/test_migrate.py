@@ -317,3 +317,13 @@ async def role_for(url: str, kind: str) -> AsyncIterator[str]:
             yield name
         finally:
             await owner.execute(f"drop owned by {name}; drop role {name}")
+
+
+async def test_every_table_has_a_primary_key(any_database_url: str) -> None:
+    """So that a namespace can be replicated as it is, row by row."""
+    async with connected(any_database_url) as connection:
+        without = await connection.fetch(
+            "select c.relname from pg_class as c where c.relnamespace = 'hotmesh'::regnamespace and c.relkind in ('r', 'p') "
+            "and not exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary)"
+        )
+        assert [row["relname"] for row in without] == []

@@ -333,6 +333,7 @@ create index escalation_task on mesh.escalation (task_id) where task_id is not n
 create index escalation_metadata on mesh.escalation using gin (metadata);
 
 create table mesh.measure (
+    id          bigint           generated always as identity,
     app_id      text             not null,
     topic       text             not null,
     job_key     text             not null,
@@ -344,10 +345,10 @@ create table mesh.measure (
     job_id      text             not null,
     generation  uuid             not null,
     created_at  timestamptz      not null,
+    constraint measure_pk primary key (app_id, topic, job_key, slice, id),
     constraint measure_is_known check (measure in ('count', 'sum', 'avg', 'mdn', 'min', 'max', 'index'))
 );
 comment on table mesh.measure is 'What triggers count about jobs, by job key and time slice: one row per job and measure.';
-create index measure_slice on mesh.measure (app_id, topic, job_key, slice);
 
 create table mesh.member (
     app_id     text        not null,

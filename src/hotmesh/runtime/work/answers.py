@@ -116,18 +116,19 @@ def _log_failure(
     words = in_short(told)[:LONGEST_WORDS]
     cause = None if error is None else loggable(error)
     if delay is None:
-        logger.log(
-            logging.WARNING if error is None else logging.ERROR,
-            "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)",
-            work.topic,
-            work.job_id,
-            attempt,
-            most,
-            words,
-            work.activity_id,
-            extra=facts,
-            exc_info=cause,
-        )
+        told = (work.topic, work.job_id, attempt, most, words, work.activity_id)
+        if error is None:
+            # Returned, and maybe meant for a transition.
+            logger.warning(
+                "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)", *told, extra=facts
+            )
+        else:
+            logger.error(
+                "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)",
+                *told,
+                extra=facts,
+                exc_info=cause,
+            )
     else:
         logger.warning(
             "worker %s of job %s failed, attempt %s of %s, next in %s s: %s (activity %s)",

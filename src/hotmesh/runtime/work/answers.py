@@ -116,16 +116,16 @@ def _log_failure(
     words = in_short(told)[:LONGEST_WORDS]
     cause = None if error is None else loggable(error)
     if delay is None:
-        told = (work.topic, work.job_id, attempt, most, words, work.activity_id)
+        said = (work.topic, work.job_id, attempt, most, words, work.activity_id)
         if error is None:
             # Returned, and maybe meant for a transition.
             logger.warning(
-                "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)", *told, extra=facts
+                "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)", *said, extra=facts
             )
         else:
             logger.error(
                 "worker %s of job %s failed, attempt %s of %s, the last: %s (activity %s)",
-                *told,
+                *said,
                 extra=facts,
                 exc_info=cause,
             )

@@ -50,6 +50,7 @@ class Apart:
         "error",
         "interrupted",
         "left",
+        "over",
         "thread",
         "value",
     )
@@ -62,6 +63,8 @@ class Apart:
         self.cut = False
         """It was cancelled by us; what it raises after that says nothing."""
         self.left = False
+        self.over = False
+        """Its code has returned or raised."""
         self.interrupted = False
         """The program was, by Ctrl-C, in the middle of it."""
         self.thread: ThreadCall | None = None
@@ -76,14 +79,15 @@ class Apart:
         """Call a coroutine function in a copy of the owner's context, in which `on_end` and `on_left` are called."""
         # Not by `create_task`: a task factory of the users' might run it at once, or in a context of its own.
         loop = asyncio.get_running_loop()
-        task = asyncio.Task(self._perform(function, arguments), loop=loop, name=name, context=owners.copy())
+        performance = self._perform(owners, function, arguments)
+        task = asyncio.Task(performance, loop=loop, name=name, context=owners.copy())
         self._task = task
         task.add_done_callback(self._ended, context=owners)
 
     def cut_off(self) -> None:
         """Cancel it, once; it may clean up for a while."""
         task = self._task
-        if task is None or self.cut or task.done():
+        if task is None or self.cut or self.over:
             return
         self.cut = True
         task.cancel()
@@ -102,7 +106,7 @@ class Apart:
     def leave(self) -> None:
         """It was cut off, and there is no time for it to clean up: nobody waits for it from here on."""
         task = self._task
-        if task is None or self.left or task.done():
+        if task is None or self.left or self.over:
             return
         self.left = True
         if self._patience is not None:
@@ -110,13 +114,13 @@ class Apart:
             self._patience = None
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         _keep(task)
-        self._over()
+        self._tell_waiting()
         self.on_left()
 
     @property
     def goes_on(self) -> bool:
         """Whether something of it still runs, here or in a thread."""
-        return (self._task is not None and not self._task.done()) or (
+        return (self._task is not None and not self.over) or (
             self.thread is not None and not self.thread.ended
         )
 
@@ -136,7 +140,7 @@ class Apart:
 
     # -- inside ---------------------------------------------------------------------------------------------
 
-    async def _perform(self, function: AsyncFunction, arguments: tuple[Any, ...]) -> None:
+    async def _perform(self, owners: Context, function: AsyncFunction, arguments: tuple[Any, ...]) -> None:
         # Whoever cancels all tasks there are shall not meet it, nor wait for it: one that swallows that would never let go.
         asyncio.tasks._unregister_task(self._task)  # type: ignore[arg-type]
         try:
@@ -147,30 +151,42 @@ class Apart:
                 self.thread = error.call
             elif is_interrupt(error):
                 self.interrupted = True
+                owners.run(self._end)
                 raise
+            elif isinstance(error, asyncio.CancelledError):
+                # Maybe all tasks of the program are: whoever watches over this one has heard of that a turn later.
+                return
+        # Here, and not once the task is done: that would be a turn of the event loop later, and the answer miss the commit that
+        # those of its neighbours go into. Nothing is awaited any more, so that whatever was done to the task has no effect.
+        owners.run(self._end)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if self.value is UNSET and self.error is None:
-            # Cancelled before its first step, by somebody who cancels whatever there is.
-            self.error = asyncio.CancelledError()
         if not task.cancelled():
             task.exception()  # looked at: an interrupt has reached the program by itself
+        if not self.over:
+            if self.error is None:
+                # Cancelled before its first step, by somebody who cancels whatever there is.
+                self.error = asyncio.CancelledError()
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        if self.left:
-            _let_go(task)
-        self._over()
+        if self.left and self._task is not None:
+            _let_go(self._task)
+        self._tell_waiting()
         self.on_end()
 
     async def _until_over(self) -> None:
-        if self._task is None or self.left or self._task.done():
+        if self._task is None or self.left or self.over:
             return
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(over)
         await over
 
-    def _over(self) -> None:
+    def _tell_waiting(self) -> None:
         while self._waiting:
             over = self._waiting.pop()
             if not over.done():

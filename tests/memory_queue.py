@@ -253,7 +253,7 @@ def served_worker(worker: Worker) -> ServedWorker:
     slots = worker.max_concurrency or 1
     timeout = None if worker.timeout is None else float(worker.timeout)  # type: ignore[arg-type]
     threads = None if is_asynchronous(worker.callback) else Threads(slots, "worker")
-    callback = as_coroutine(worker.callback, threads, 1_000_000)
+    callback = as_coroutine(worker, threads, 1_000_000)
     return ServedWorker(worker, callback, retry_policy(worker.retry), timeout, slots, slots, threads=threads)
 
 

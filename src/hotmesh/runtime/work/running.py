@@ -19,11 +19,10 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskGroup
 
-from hotmesh.core.wire import normalise
 from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import UNSET, Apart, log_left
-from hotmesh.runtime.messages import Response, answer_to
+from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.work.answer_writer import AnswerWriter
@@ -31,6 +30,7 @@ from hotmesh.runtime.work.answers import Answers
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.outcome import message_from, raised, timed_out
 from hotmesh.runtime.work.served import Served, ServedWorker
+from hotmesh.runtime.work.worker import converted
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -177,10 +177,11 @@ class Callbacks:
     async def _call(self, served: ServedWorker, work: HeldWork) -> Response:
         """What the callback returns, as it will be stored: all code of users runs in here."""
         message = message_from(work, self._app_id)
-        response = answer_to(message, await served.callback(message))
-        what = f"the result of worker {work.topic}"
-        response.data = normalise(response.data, limit=self._settings.max_payload, what=what)
-        return response
+        result = await served.callback(message)
+        if served.threads is not None:
+            response: Response = result  # it was converted in its thread
+            return response
+        return converted(work.topic, message, result, self._settings.max_payload)
 
     def ended(self, run: _Run) -> None:
         """The task of a callback is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial, wraps
 from typing import Any
@@ -19,7 +19,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import called
-from hotmesh.runtime.messages import AsyncCallback, StreamData, answer_to
+from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, answer_to
 from hotmesh.runtime.threads import Threads
 
 Callback = Callable[[StreamData], Any]
@@ -158,22 +158,27 @@ def is_asynchronous(callback: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "func", None))
 
 
-def as_coroutine(callback: Callback, threads: Threads | None, max_payload: int) -> AsyncCallback:
-    """The callback as a coroutine function; a plain function runs in one of the threads, where its result is converted, too."""
+def as_coroutine(worker: Worker, threads: Threads | None, max_payload: int) -> AsyncCallback:
+    """Its callback as a coroutine function; a plain function runs in one of the threads, where its result is `converted`, too."""
     if threads is None:
-        return callback
-    return partial(called, _converting(callback, max_payload), threads=threads)
+        return worker.callback
+    callback, topic = worker.callback, worker.topic
 
+    async def converted_later(message: StreamData, result: Awaitable[Any]) -> Response:
+        return converted(topic, message, await result, max_payload)
 
-def _converting(callback: Callback, max_payload: int) -> Callable[[StreamData], Any]:
     @wraps(callback, updated=())
     def convert(message: StreamData) -> Any:
         result = callback(message)
         if inspect.isawaitable(result):
-            return result
-        response = answer_to(message, result)
-        what = f"the result of worker {message['metadata']['topic']}"
-        response.data = normalise(response.data, limit=max_payload, what=what)
-        return response
+            return converted_later(message, result)
+        return converted(topic, message, result, max_payload)
 
-    return convert
+    return partial(called, convert, threads=threads)
+
+
+def converted(topic: str, message: StreamData, result: Any, max_payload: int) -> Response:
+    """What a callback has returned, as it will be stored. Raises PayloadError."""
+    response = answer_to(message, result)
+    response.data = normalise(response.data, limit=max_payload, what=f"the result of worker {topic}")
+    return response

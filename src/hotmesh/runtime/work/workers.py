@@ -111,7 +111,7 @@ class Workers:
             most = min(most, MOST_THREADS)
         most = worker.max_concurrency or most
         threads = Threads(most, f"worker {worker.topic}") if plain else None
-        callback = as_coroutine(worker.callback, threads, self._settings.max_payload)
+        callback = as_coroutine(worker, threads, self._settings.max_payload)
         if self._telemetry is not None:
             callback = self._telemetry.traced(callback)
         timeout = None if worker.timeout is None else seconds(worker.timeout, name="timeout")

@@ -142,8 +142,8 @@ class AppNotFoundError(HotMeshError):
         else:
             near = nearest(app_id, others)
             if near:
-                rest = ", ".join(app for app in others if app != near[0])
-                here = f"did you mean {near[0]}?" + (f" (other apps here: {rest})" if rest else "")
+                rest = ", ".join(app for app in others if app != near)
+                here = f"did you mean {near}?" + (f" (other apps here: {rest})" if rest else "")
             elif not others:
                 here = "there is none here"
             text = f"there is no app {app_id}; {here}"
@@ -189,7 +189,7 @@ class TopicNotFoundError(HotMeshError):
         if public and not hint:
             text += f"; no graph is started by it, there are: {', '.join(public[:MOST_NAMES])}"
             near = nearest(topic, public)
-            text += f" (did you mean {near[0]}?)" if near else ""
+            text += f" (did you mean {near}?)" if near else ""
         super().__init__(text)
 
 

@@ -172,7 +172,7 @@ def _closest(root: str, known_roots: Collection[str]) -> str:
     """The root that may have been meant, else those that there are."""
     found = nearest(root.strip(), [*known_roots, *ALWAYS_KNOWN, *VARIABLES], 0.5)
     if found:
-        return f"did you mean {{{found[0]}}}?"
+        return f"did you mean {{{found}}}?"
     there = ["$self", "$job", *sorted(known_roots)]
     more = f" and {len(there) - MOST_ROOTS} more" if len(there) > MOST_ROOTS else ""
     return f"a path begins with one of {', '.join(there[:MOST_ROOTS])}{more}"

@@ -43,7 +43,7 @@ async def unused(
     used = [row["topic"] for row in rows]
     if any(topic.startswith("{") for topic in used):
         return []
-    return [(topic, next(iter(nearest(topic, used)), "")) for topic in topics if topic not in used]
+    return [(topic, nearest(topic, used) or "") for topic in topics if topic not in used]
 
 
 def deployed(observer: Observer, app_id: str) -> PlanOf:

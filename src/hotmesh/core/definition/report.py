@@ -57,14 +57,14 @@ def meant(word: str, known: Iterable[str]) -> str | None:
     """The known word of which this one is a misspelling beyond doubt."""
     by_lower = {name.lower(): name for name in sorted(known)}
     found = nearest(word.lower(), by_lower, 0.75)
-    return by_lower[found[0]] if found else None
+    return by_lower[found] if found else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """A suggestion to write the known word that is most like this one; None if none is."""
     by_lower = {name.lower(): name for name in sorted(known)}
     found = nearest(word.lower(), by_lower)
-    return f'did you mean "{by_lower[found[0]]}"?' if found else None
+    return f'did you mean "{by_lower[found]}"?' if found else None
 
 
 def one_of(words: Iterable[str]) -> str:

@@ -63,12 +63,9 @@ def find_function(cell: str, pointer: str) -> Function | Problem:
 
 def _closest(name: str, part: str, choices: Mapping[str, Any]) -> str | None:
     """The function or, failing that, the domain that the author may have meant."""
-    found = (
-        nearest(name, FUNCTIONS, 0.75)
-        or [known for known in FUNCTIONS if known.rpartition(".")[2].lower() == part.lower()]
-        or [f"{domain}.…" for domain in nearest(part, choices) if choices is DOMAINS]
+    found = nearest(name, FUNCTIONS, 0.75) or next(
+        (known for known in FUNCTIONS if known.rpartition(".")[2].lower() == part.lower()), None
     )
-    if not found and choices is not DOMAINS:
-        domain = name.partition(".")[0]
-        found = [f"{domain}.{close}" for close in nearest(part, choices)]
-    return f"did you mean {{@{found[0]}}}?" if found else None
+    if found is None and (close := nearest(part, choices)):
+        found = f"{close}.…" if choices is DOMAINS else f"{name.partition('.')[0]}.{close}"
+    return f"did you mean {{@{found}}}?" if found else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from hotmesh.core.definition.check_values import expressions, is_expression
+from hotmesh.core.definition.check_values import expressions, is_expression, texts
 from hotmesh.core.definition.graph import App, Graph
 from hotmesh.core.definition.report import Report, did_you_mean
 from hotmesh.core.definition.yaml_document import escape
@@ -29,7 +29,7 @@ _SUFFIX: Final = re.compile(r".+\[([^\[\]]*)\]", re.DOTALL)
 def values_are_what_they_look_like(app: App, report: Report) -> None:
     """V20: paths without one of their braces or with a part that nothing has, `@` keys, slots, and what is taken literally."""
     for graph, value, pointer, roots in expressions(app):
-        for text, place in _texts(value, pointer):
+        for text, place in texts(value, pointer):
             _check_braces(text, place, roots, report)
             _check_part(graph, text, place, report)
         _check_at_keys(value, pointer, report)
@@ -124,14 +124,3 @@ def _check_sleep(value: Any, pointer: str, report: Report) -> None:
         report.warning(
             "V20", "a sleep below 0 does not wait at all", pointer, suggestion="write seconds above 0"
         )
-
-
-def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield value, pointer
-    elif isinstance(value, Mapping):
-        for name, member in value.items():
-            yield from _texts(member, f"{pointer}/{escape(name)}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(item, f"{pointer}/{index}")

@@ -106,7 +106,7 @@ def expressions_stay_in_their_graph(app: App, report: Report) -> None:
     """V2: the activities of another graph exist, but nothing of theirs is in this job."""
     owners = {name: graph for graph in app.graphs for name in graph.activities}
     for graph, value, pointer, _ in expressions(app):
-        for text, place in _texts(value, pointer):
+        for text, place in texts(value, pointer):
             if not is_expression(text):
                 continue
             root = text[1:-1].partition(".")[0]
@@ -126,7 +126,7 @@ def signals_are_matched_by_what_they_carry(app: App, report: Report) -> None:
                 continue
             hidden = {"$job", "$app", "$graph", *graph.activities} - {rule.to}
             place = f"{rule.pointer}/conditions/match/0/actual"
-            for text, pointer in _texts(rule.match.actual, place):
+            for text, pointer in texts(rule.match.actual, place):
                 if is_expression(text) and text[1:-1].partition(".")[0] in hidden:
                     report.error(
                         "V15",
@@ -136,15 +136,16 @@ def signals_are_matched_by_what_they_carry(app: App, report: Report) -> None:
                     )
 
 
-def _texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+def texts(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+    """Every text in a value, however deep, with the pointer to it."""
     if isinstance(value, str):
         yield value, pointer
     elif isinstance(value, Mapping):
         for name, member in value.items():
-            yield from _texts(member, f"{pointer}/{escape(name)}")
+            yield from texts(member, f"{pointer}/{escape(name)}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _texts(item, f"{pointer}/{index}")
+            yield from texts(item, f"{pointer}/{index}")
 
 
 def literals_have_the_right_kind(app: App, report: Report) -> None:

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from hotmesh.runtime.tracebacks import LONGEST_WORDS, in_short, kind_of, loggable, stack_of, users_only
+from hotmesh.foreign_errors import LONGEST_WORDS, kind_of
+from hotmesh.runtime.tracebacks import in_short, loggable, stack_of, users_only
 from odd_errors import ODD_ERRORS, FrozenError, odd
 
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError
+from hotmesh.foreign_errors import kind_of, words_of
 from hotmesh.interrupts import is_interrupt
 
 ENCODED: Final = "hotmesh.codec:"
@@ -55,7 +56,9 @@ class Payload:
             if is_interrupt(error):
                 raise
             # `sys.exit()` in a codec ends no engine, and nobody can be cancelled in here.
-            raise CodecError(f"the codec could not encode a value: {_words(error)}") from error
+            raise CodecError(
+                f"the codec could not encode a value: {words_of(error, None) or kind_of(error)}"
+            ) from error
         if not isinstance(encoded, str):
             raise CodecError(
                 f"the codec's encode returned {type(encoded).__name__}; it must return a text, at once"
@@ -87,7 +90,9 @@ class Payload:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            raise CodecError(f"the codec could not decode a stored value: {_words(error)}") from error
+            raise CodecError(
+                f"the codec could not decode a stored value: {words_of(error, None) or kind_of(error)}"
+            ) from error
 
 
 class Opaque(Payload):
@@ -112,13 +117,6 @@ def _dumps_plain(value: Json) -> str:
     if type(value) is str and value.startswith(_MARKS):
         return dumps_text(PLAIN + value)
     return dumps_text(value)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except BaseException:  # noqa: BLE001 - even that is the users' code
-        return type(error).__name__
 
 
 CLEAR: Final = Payload()

@@ -12,6 +12,7 @@ import msgspec
 
 from hotmesh.core.values import Json
 from hotmesh.errors import MessageTooLargeError, PayloadError
+from hotmesh.foreign_errors import kind_of, words_of
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -52,7 +53,7 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
         # Of our own refusal nothing is left to tell.
         cause = None if isinstance(error, _NoJsonError) and problem is not None else error
         raise PayloadError(
-            f"{what} cannot be stored as JSON: {problem or _words(error)} at {path or '$'}"
+            f"{what} cannot be stored as JSON: {problem or words_of(error, None) or kind_of(error)} at {path or '$'}"
         ) from cause
     if len(encoded) > limit:
         message = f"{what} has {len(encoded):,} bytes of JSON, more than the limit of {limit:,} (max_payload)"
@@ -76,7 +77,7 @@ def normalise(value: Any, *, limit: int, what: str) -> Json:
         # Only a msgspec.Raw is written as it is.
         path, problem = _looked_for(value)
         raise PayloadError(
-            f"{what} cannot be stored as JSON: {problem or _words(error)} at {path}"
+            f"{what} cannot be stored as JSON: {problem or words_of(error, None) or kind_of(error)} at {path}"
         ) from error
     # A member that was written under the name of another is not there any more.
     if len(_encoder.encode(found)) != len(encoded):
@@ -145,13 +146,6 @@ def _is_surely_finite(value: Any) -> bool:
     except RecursionError:
         return False
     return kind in _HARMLESS or (kind is float and math.isfinite(value))
-
-
-def _words(error: Exception) -> str:
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001 - even that is code of users
-        return type(error).__name__
 
 
 def _looked_for(value: Any) -> tuple[str, str | None]:

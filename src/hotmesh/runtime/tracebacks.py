@@ -1,8 +1,6 @@
-"""Exceptions of users' code, asked what they are without running code of theirs that could raise; and their tracebacks.
+"""Tracebacks for the authors of callbacks: their frames, without those of ours and of anyio through which they were called.
 
-Tracebacks are for the authors of callbacks: their frames, without those of ours and of anyio through which they were called. An
-exception may be frozen, have properties where others have attributes, or a metaclass; so it is looked at and changed by the
-descriptors of its base classes.
+What an exception of theirs has is looked at and changed by the descriptors of its base classes, as in `foreign_errors`.
 """
 
 from __future__ import annotations
@@ -15,14 +13,12 @@ from typing import Any, Final
 import anyio
 
 from hotmesh.errors import in_short as error_in_short
+from hotmesh.foreign_errors import LONGEST_WORDS, kind_of, words_of
 
 _OURS: Final = f"{Path(__file__).parents[1]}/"
 _NOT_USERS: Final = (_OURS, f"{Path(anyio.__file__).parent}/")
 _EXAMPLES: Final = _OURS + "demo/"
 """Callbacks that come with the package are written as those of users are."""
-
-LONGEST_WORDS: Final = 2_000
-"""Characters of what an exception says in the log."""
 
 LONGEST_CHAIN: Final = 50
 """Causes of causes that are looked at."""
@@ -35,7 +31,6 @@ def is_users(filename: str) -> bool:
 
 _BASE: Final[Any] = BaseException.__dict__
 _EXCEPTIONS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
-_NAME: Final[Any] = type.__dict__["__name__"]
 
 
 def users_only(error: BaseException) -> BaseException:
@@ -48,12 +43,6 @@ def users_only(error: BaseException) -> BaseException:
 def traceback_of(error: BaseException) -> TracebackType | None:
     found: TracebackType | None = _BASE["__traceback__"].__get__(error)
     return found
-
-
-def kind_of(error: BaseException) -> str:
-    """The name of the exception's class, as text that can be stored."""
-    name: str = _NAME.__get__(type(error))
-    return storable(name)
 
 
 def loggable(error: BaseException) -> BaseException:
@@ -74,20 +63,6 @@ def stack_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001 - even that is the users' code
         return ""
-
-
-def words_of(error: BaseException, most: int = LONGEST_WORDS) -> str:
-    """What an exception says, as text that can be stored, cut off after so many characters; empty if it says nothing, or cannot."""
-    try:
-        words = str.__str__(str(error))  # of no class of the users', with methods of its own
-    except BaseException:  # noqa: BLE001 - even that is the users' code
-        return ""
-    return storable(words[:most])
-
-
-def storable(text: str) -> str:
-    """Halves of surrogate pairs cannot be stored; in what is said of an error they may as well be question marks."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def in_short(error: BaseException) -> str:

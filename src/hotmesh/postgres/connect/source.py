@@ -13,6 +13,7 @@ import asyncpg
 
 from hotmesh.core.arguments import GivenUrl
 from hotmesh.errors import ConfigError, ConnectionFailedError, HotMeshError, SchemaError
+from hotmesh.foreign_errors import kind_of, words_of
 from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.connect.address import address, reason
 from hotmesh.postgres.connect.belonging import check_driver
@@ -325,7 +326,7 @@ class ConnectionSource:
         ):
             raise found  # a mistake in it is shown as it is
         raise ConnectionFailedError(
-            f"the function that connects raised {type(found).__name__}: {_words(found)}"
+            f"the function that connects raised {kind_of(found)}: {words_of(found, None)}"
         ) from found
 
     def _arguments(self, timeout: float) -> dict[str, Any]:
@@ -388,13 +389,6 @@ class _Attempt:
         """Nobody waits for it any more."""
         if self.made is not None:
             terminate(self.made)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001 - even that is code of users
-        return ""
 
 
 async def _made(factory: Factory) -> Driver:

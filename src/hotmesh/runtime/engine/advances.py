@@ -17,6 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, Job, MessageReceipt
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import DatabaseError
+from hotmesh.foreign_errors import kind_of, words_of
 from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import AnswerNotice
@@ -217,7 +218,7 @@ class Advances:
             return False
         except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cached.job_id}, exc_info=error)
-            self.fail(cached, events, f"the step could not be computed: {words(error)}")
+            self.fail(cached, events, f"the step could not be computed: {_words(error)}")
             return False
         ticket.events = events
         ticket.epoch = self._plans.epoch
@@ -380,12 +381,11 @@ def ending(event: Event, message: str) -> Event:
 
 
 def not_stored(error: BaseException) -> str:
-    return f"the result could not be stored: {words(error)}"
+    return f"the result could not be stored: {_words(error)}"
 
 
-def words(error: BaseException) -> str:
-    """An error in words that can be stored."""
-    return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()[:1_000]
+def _words(error: BaseException) -> str:
+    return words_of(error, 1_000) or kind_of(error)
 
 
 def _now() -> datetime:

@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from hotmesh.errors import ConfigError
+from hotmesh.foreign_errors import storable, words_of
 from hotmesh.interrupts import is_interrupt
-from hotmesh.runtime.tracebacks import in_short, storable, words_of
+from hotmesh.runtime.tracebacks import in_short
 
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import CodecError
+from hotmesh.foreign_errors import storable
 from hotmesh.postgres.connect.failures import StatementError, fault, passing, translated
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
-from hotmesh.runtime.tracebacks import storable
 from hotmesh.runtime.wake import EVENTS, work_hint
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.served import Served

@@ -10,12 +10,13 @@ from hotmesh.core.advance.advance import LOST
 from hotmesh.core.state.job import Event, WorkReceipt
 from hotmesh.core.wire import normalise
 from hotmesh.errors import CodecError, PayloadError, in_short
+from hotmesh.foreign_errors import LONGEST_WORDS
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
-from hotmesh.runtime.tracebacks import LONGEST_WORDS, loggable
+from hotmesh.runtime.tracebacks import loggable
 from hotmesh.runtime.work.answer_writer import AnswerWriter
 from hotmesh.runtime.work.outcome import Failure, error_object
 from hotmesh.runtime.work.served import ServedWorker

@@ -12,9 +12,10 @@ from hotmesh.core.column import LEAST_CODE, MOST_CODE
 from hotmesh.core.state.job import dimension_text
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.enums import Code
+from hotmesh.foreign_errors import kind_of, storable, words_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.messages import Response, StreamData
-from hotmesh.runtime.tracebacks import kind_of, stack_of, storable, traceback_of, users_only, words_of
+from hotmesh.runtime.tracebacks import stack_of, traceback_of, users_only
 from hotmesh.runtime.work.worker import Worker, most_attempts
 
 TIMEOUT: Final = Code.TIMEOUT.value

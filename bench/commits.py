@@ -21,7 +21,6 @@ from uuid import uuid4
 
 import asyncpg
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DATABASE = "bench_commits"
 APP = "bench"
 SIZES = (10, 25, 100, 400)
@@ -175,7 +174,7 @@ async def _pages(connection: asyncpg.Connection, source: Any, size: int, length:
 
 async def _compare(options: argparse.Namespace) -> None:
     from cluster import open_cluster
-    from report import machine, markdown_of_pairs
+    from report import machine, markdown_of_pairs, write_results
 
     sides = {"hotmesh": Path(sys.executable)}
     if options.against:
@@ -208,9 +207,7 @@ async def _compare(options: argparse.Namespace) -> None:
     body = "\n".join([*lines, "", *(markdown_of_pairs(head, pairs) for head, pairs in facts.items())])
     print(body)
     if options.name:
-        stem = RESULTS / f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}-{options.name}"
-        stem.with_suffix(".md").write_text(f"# {options.name}\n\n{body}")
-        stem.with_suffix(".json").write_text(json.dumps(facts | {"rounds": rounds}, indent=2) + "\n")
+        write_results(options.name, body, facts | {"rounds": rounds})
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
 import json
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ import fixtures
 import flows
 from cluster import cpu_seconds, open_cluster
 from contender import Contender, started
-from report import machine, markdown_of_pairs, table
+from report import machine, markdown_of_pairs, now, say, table, write_results
 from scenarios import ENGINE, OURS, WORKER
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from cluster import Cluster
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DATABASE = "bench_held"
 TIMEOUT = 900
 CALLERS = 50
@@ -81,7 +78,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     body = "\n".join(f"### {label}\n\n{table(HEADS, rows)}" for label, rows in tables.items())
     pairs = "\n".join(markdown_of_pairs(head, found) for head, found in facts.items())
     return {
-        "json": {"date": _now()} | facts | {"heads": HEADS, "tables": tables},
+        "json": {"date": now()} | facts | {"heads": HEADS, "tables": tables},
         "markdown": f"{body}\n{pairs}",
     }
 
@@ -124,7 +121,7 @@ async def _portions(
                     *looks,
                 ]
             )
-            _say(f"{label}: {rows[-1]}")
+            say(f"{label}: {rows[-1]}")
     return rows
 
 
@@ -179,17 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = asyncio.run(measure(options))
     print(report["markdown"])
     if options.name:
-        stem = RESULTS / f"{_now()[:10]}-{options.name}"
-        stem.with_suffix(".json").write_text(json.dumps(report["json"], indent=2) + "\n")
-        stem.with_suffix(".md").write_text(f"# {options.name}, {_now()[:10]}\n\n{report['markdown']}")
-
-
-def _now() -> str:
-    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        write_results(options.name, report["markdown"], report["json"])
 
 
 if __name__ == "__main__":

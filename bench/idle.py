@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
-import json
 import os
 import subprocess
 import sys
@@ -21,9 +19,8 @@ import asyncpg
 import psutil
 
 from cluster import Cluster, cpu_seconds, open_cluster
-from report import machine, markdown_of_pairs
+from report import machine, markdown_of_pairs, now, write_results
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DATABASE = "bench_idle"
 SETTLE = 50.0
 """Seconds until connections that were only needed at the start have been closed."""
@@ -144,10 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(markdown)
     if options.name:
-        day = dt.datetime.now(dt.UTC).date().isoformat()
-        stem = RESULTS / f"{day}-{options.name}"
-        stem.with_suffix(".json").write_text(json.dumps({"date": day} | found, indent=2) + "\n")
-        stem.with_suffix(".md").write_text(f"# {options.name}, {day}\n\n{markdown}\n")
+        write_results(options.name, f"{markdown}\n", {"date": now()[:10]} | found)
 
 
 if __name__ == "__main__":

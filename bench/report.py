@@ -1,10 +1,13 @@
-"""The figures of a run as JSON and as Markdown."""
+"""The figures of a run as JSON and as Markdown, and where they are kept."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +21,27 @@ if TYPE_CHECKING:
     from contender import Contender
     from measure import Measurement
     from scenarios import Scenario
+
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def now() -> str:
+    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def write_results(name: str, markdown: str, data: Mapping[str, Any]) -> None:
+    """Keep the figures of today under this name."""
+    day = now()[:10]
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / f"{day}-{name}"
+    stem.with_suffix(".json").write_text(json.dumps(data, indent=2) + "\n")
+    stem.with_suffix(".md").write_text(f"# {name}, {day}\n\n{markdown}")
+    say(f"written to {stem}.json and .md")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import datetime as dt
-import json
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,13 +16,12 @@ import scale
 from cluster import open_cluster
 from measure import Meter
 from memory import MemoryCurve, markdown_of_memory, measure_memory
-from report import Figures, machine, markdown_of_figures, markdown_of_pairs
+from report import Figures, machine, markdown_of_figures, markdown_of_pairs, now, say, write_results
 from scenarios import BEFORE, DBOS, DBOS_WAYS, Scenario, all_scenarios
 
 if TYPE_CHECKING:
     from cluster import Cluster
 
-RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_SCALE = 0.02  # of the jobs that fill the tables
 
 
@@ -45,7 +42,7 @@ def _measure(options: argparse.Namespace) -> None:
     report = asyncio.run(_run(options, scenarios))
     print(report["markdown"])
     if options.name:
-        _write(options.name, report)
+        write_results(options.name, report["markdown"], report["json"])
 
 
 async def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> dict[str, Any]:
@@ -53,19 +50,19 @@ async def _run(options: argparse.Namespace, scenarios: list[Scenario]) -> dict[s
     async with open_cluster(options.dsn) as cluster:
         facts["Postgres"] = await cluster.description()
         if options.memory:
-            curve = await measure_memory(cluster, options.flows, _say)
+            curve = await measure_memory(cluster, options.flows, say)
             body, data = markdown_of_memory(curve), _memory_json(curve)
         else:
             figures = await _compare(cluster, scenarios, options)
             body, data = markdown_of_figures(figures), {"scenarios": [each.as_json() for each in figures]}
     pairs = "\n".join(markdown_of_pairs(head, found) for head, found in facts.items())
-    return {"json": {"date": _now()} | facts | _settings(options) | data, "markdown": f"{body}\n{pairs}"}
+    return {"json": {"date": now()} | facts | _settings(options) | data, "markdown": f"{body}\n{pairs}"}
 
 
 async def _compare(cluster: Cluster, scenarios: list[Scenario], options: argparse.Namespace) -> list[Figures]:
     databases = dict.fromkeys(each.database for scenario in scenarios for each in scenario.contenders)
     for database in databases:
-        _say(f"preparing {database}")
+        say(f"preparing {database}")
         checkout = options.against if database == BEFORE else None
         await fixtures.prepare(cluster, database, scale=options.scale, checkout=checkout)
 
@@ -77,7 +74,7 @@ async def _compare(cluster: Cluster, scenarios: list[Scenario], options: argpars
             for each in scenario.contenders:
                 measured = await meter.measure(scenario, each)
                 figures.add(each, measured)
-                _say(
+                say(
                     f"{scenario.name:<12} {turn}/{options.rounds}  {each.label:<34} "
                     f"{measured.flows_per_second:>8,.0f} flows/s  p50 {measured.p50_ms:>8,.1f} ms  "
                     f"p99 {measured.p99_ms:>8,.1f} ms  {measured.commits_per_flow:>6.2f} commits, "
@@ -160,22 +157,6 @@ def _memory_json(curve: MemoryCurve) -> dict[str, Any]:
         "growth": curve.growth,
         "growth_per_100k": curve.growth_per_100k,
     }
-
-
-def _write(name: str, report: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / f"{_now()[:10]}-{name}"
-    stem.with_suffix(".json").write_text(json.dumps(report["json"], indent=2) + "\n")
-    stem.with_suffix(".md").write_text(f"# {name}, {_now()[:10]}\n\n{report['markdown']}")
-    _say(f"written to {stem}.json and .md")
-
-
-def _now() -> str:
-    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

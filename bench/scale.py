@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
-import json
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +19,7 @@ import contender
 import scale_flows as flows
 from cluster import cpu_seconds, open_cluster
 from contender import Contender, Process, started
-from report import machine, markdown_of_pairs, table
+from report import machine, markdown_of_pairs, now, say, table, write_results
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from cluster import Cluster
     from contender import RunningProcess
 
-RESULTS = Path(__file__).resolve().parent / "results"
 DATABASE = "bench_scale"
 TIMEOUT = 600
 MIB = 2**20
@@ -109,7 +104,7 @@ class Bench:
                         found["cpu_ms"] / found["fresh_cpu_ms"],
                     )
                 )
-                _say(f"passes: {label} {rows[-1]}")
+                say(f"passes: {label} {rows[-1]}")
         heads = ["", "passes", "ms at pass 10", "ms at this pass", "ratio", "ratio of engine CPU"]
         return Table(
             "passes",
@@ -128,7 +123,7 @@ class Bench:
                     driver, "passthrough", 5 if count < 1000 else 3, limit=count
                 )
                 rows.append(_row(count, milliseconds, writes, rows))
-                _say(f"turns: {rows[-1]}")
+                say(f"turns: {rows[-1]}")
         heads = ["passes", "ms", "µs a pass", "commits", "ratio a pass"]
         return Table("turns", "A cycle in which nothing waits", heads, rows)
 
@@ -140,7 +135,7 @@ class Bench:
                 await driver.ask(_one(flows.hooks(count), 3), TIMEOUT)
                 writes, milliseconds = await self._one(driver, flows.hooks(count), 20)
                 rows.append(_row(count, milliseconds, writes, rows))
-                _say(f"hooks: {rows[-1]}")
+                say(f"hooks: {rows[-1]}")
         heads = ["hooks", "ms", "µs a hook", "commits", "ratio a hook"]
         return Table("hooks", "Hooks in a row that pass through", heads, rows)
 
@@ -171,7 +166,7 @@ class Bench:
                     held_against = held_against or (spent, engine + server)
                     ratios = spent / held_against[0], (engine + server) / held_against[1]
                     rows.append((label, f"{count:,}", spent, commits, engine, server, *ratios))
-                    _say(f"children: {rows[-1]}")
+                    say(f"children: {rows[-1]}")
         heads = [
             "",
             "children",
@@ -208,7 +203,7 @@ class Bench:
             rows += await self._few_fire(driver)
             rows += await self._all_fire(count)
         for row in rows:
-            _say(f"sleepers: {row}")
+            say(f"sleepers: {row}")
         return Table("sleepers", f"{count:,} sleeping jobs", ["", "figure"], rows)
 
     async def _few_fire(self, driver: RunningProcess) -> list[tuple[str, Any]]:
@@ -329,7 +324,7 @@ async def run(dsn: str | None, only: Sequence[str], *, quick: bool) -> dict[str,
     body = "\n".join(each.markdown() for each in tables)
     pairs = "\n".join(markdown_of_pairs(head, found) for head, found in facts.items())
     return {
-        "json": {"date": _now()} | facts | {"tables": [asdict(each) for each in tables]},
+        "json": {"date": now()} | facts | {"tables": [asdict(each) for each in tables]},
         "markdown": f"{body}\n{pairs}",
     }
 
@@ -350,11 +345,7 @@ def measure(dsn: str | None, only: Sequence[str], *, quick: bool, name: str | No
     report = asyncio.run(run(dsn, only, quick=quick))
     print(report["markdown"])
     if name:
-        RESULTS.mkdir(exist_ok=True)
-        stem = RESULTS / f"{_now()[:10]}-{name}"
-        stem.with_suffix(".json").write_text(json.dumps(report["json"], indent=2) + "\n")
-        stem.with_suffix(".md").write_text(f"# {name}, {_now()[:10]}\n\n{report['markdown']}")
-        _say(f"written to {stem}.json and .md")
+        write_results(name, report["markdown"], report["json"])
 
 
 def _one(topic: str, times: int, **data: Any) -> dict[str, Any]:
@@ -368,14 +359,6 @@ def _row(count: int, milliseconds: float, writes: float, rows: Sequence[Sequence
 
 def _text(cell: Any) -> str:
     return f"{cell:,.2f}" if isinstance(cell, float) else str(cell)
-
-
-def _now() -> str:
-    return dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -79,9 +79,8 @@ class StepWatch:
             if self._ticks:
                 self._over()
             else:
-                self._job = (
-                    None  # nobody has looked, so nothing was sent: no lock for what takes microseconds
-                )
+                # Nobody has looked, so nothing was sent: no lock for what takes microseconds.
+                self._job = None
             return found
         except _CutError:
             self._over()

@@ -344,7 +344,7 @@ app:
         await mesh.activate("1")
         output = await mesh.pubsub("go", {}, timeout=10)
     [gap] = gaps(output.metadata.jid)
-    assert 2.0 <= gap < 3.5
+    assert 2.0 <= gap < 4.0
 
 
 @pytest.mark.row(115)

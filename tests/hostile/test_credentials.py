@@ -31,6 +31,7 @@ from hotmesh import (
     revoke_worker_role,
     rotate_worker_password,
 )
+from hotmesh.postgres.connect.failures import DRIVER_ERRORS
 from hotmesh.postgres.logins.credentials import default_role_name
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +111,7 @@ async def test_a_login_is_revoked_while_it_is_connected(guarded_url: str) -> Non
 
         await revoke_worker_role(guarded_url, made.role_name)
 
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises((OSError, *DRIVER_ERRORS)):
             await worker.fetch(
                 "select * from hotmesh.worker_claim('m', '{payments}', '{null}', '{\"{}\"}', '{1}', 30)"
             )

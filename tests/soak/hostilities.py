@@ -35,6 +35,7 @@ from hostile_acts import HostileHandler, World, in_a_thread, on_the_loop, tenant
 
 from harness import init_within, owed  # noqa: E402
 from hotmesh import DuplicateJobError, HotMesh, HotMeshError, StreamData, Worker  # noqa: E402
+from hotmesh.postgres.connect.failures import DRIVER_ERRORS  # noqa: E402
 from hotmesh.runtime.engine.limits import EngineLimits  # noqa: E402
 from hotmesh.runtime.limits import MemberLimits  # noqa: E402
 from hotmesh.runtime.results.output import JobOutput  # noqa: E402
@@ -371,7 +372,7 @@ class Hostilities:
             self._world.count(happening)
             try:
                 await happening()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (OSError, *DRIVER_ERRORS) as error:
                 logging.getLogger("disturber").warning("%r", error)
 
     @asynccontextmanager

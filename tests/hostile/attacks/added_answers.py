@@ -21,6 +21,7 @@ from attacks.attack import (
 )
 from attacks.payloads import BROKEN
 from harness import eventually
+from hotmesh.postgres.connect.failures import DRIVER_ERRORS
 
 
 async def answered_pending(c: Connection, s: Stage) -> Any:
@@ -203,7 +204,7 @@ async def add_once_it_is_revoked(c: Connection, s: Stage) -> None:
     try:
         before = await written(s, row)
         # Refused, or its session has been ended by an engine, which looks for those of revoked logins.
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as raised:
+        with pytest.raises((OSError, *DRIVER_ERRORS)) as raised:
             await add(c, row)
         if isinstance(raised.value, asyncpg.PostgresError):
             assert raised.value.sqlstate in ("42501", "57P01", "08003"), repr(raised.value)

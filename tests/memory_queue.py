@@ -48,6 +48,8 @@ class MemoryQueue:
     asked: list[str] = field(default_factory=list)
     answered: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     """Job, status, code, data."""
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Channel and text of notifications."""
     postponed: list[tuple[str, float, bool]] = field(default_factory=list)
     """Job, delay, whether it is a failure."""
     buried: list[str] = field(default_factory=list)
@@ -60,6 +62,8 @@ class MemoryQueue:
     extended: list[list[WorkKey]] = field(default_factory=list)
     lost: set[WorkKey] = field(default_factory=set)
     """What others hold by now."""
+    gone: set[WorkKey] = field(default_factory=set)
+    """What is not there any more."""
     app_id: str = "app"
     payload: Payload = CLEAR
     keeps_sessions: bool = False
@@ -133,6 +137,19 @@ class MemoryQueue:
             (generation, activity, dimension) not in self.lost
             for generation, activity, dimension, *_ in answers
         ]
+
+    def notice(
+        self, member: str, work: HeldWork, status: str, code: int, data: str | None
+    ) -> tuple[str, str] | None:
+        return None if work.reply_channel is None else (work.reply_channel, work.job_id)
+
+    async def tell(self, connection: None, notices: Sequence[tuple[str, str]]) -> None:
+        self._ask("tell")
+        self.told += notices
+
+    async def still_held(self, connection: None, member: str, works: Sequence[HeldWork]) -> list[bool | None]:
+        self._ask("still held")
+        return [None if work.key in self.gone else work.key not in self.lost for work in works]
 
     async def postpone(
         self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None

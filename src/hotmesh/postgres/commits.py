@@ -100,18 +100,28 @@ async def reserved_by(
 async def gone(
     database: Database, connection: Connection, member: str, rows: Sequence[Consumed]
 ) -> set[Consumed]:
-    """Of the rows that steps were to delete, those that are not there, or are work that the member does not hold."""
-    wanted: list[tuple[str, str, str, str, str]] = []
+    """Of the rows that steps were to delete, those that are not there, or are work that others hold by now."""
+    wanted: list[tuple[str, str, str, str, str, str | None, int | None]] = []
     for row in rows:
         match row.receipt:
             case MessageReceipt(message_id):
-                wanted.append(("message", row.generation, "", "{}", message_id))
-            case WorkReceipt(activity_id, dimension):
-                wanted.append(("work", row.generation, activity_id, array(dimension), ""))
+                wanted.append(("message", row.generation, "", "{}", message_id, None, None))
+            case WorkReceipt(activity_id, dimension, holder, reservation):
+                wanted.append(
+                    (
+                        "work",
+                        row.generation,
+                        activity_id,
+                        array(dimension),
+                        "",
+                        holder or member,
+                        reservation,
+                    )
+                )
             case TimerReceipt(activity_id, dimension):
-                wanted.append(("timer", row.generation, activity_id, array(dimension), ""))
+                wanted.append(("timer", row.generation, activity_id, array(dimension), "", None, None))
     found = await connection.fetch(
-        database.query("gone_rows"), member, *(list(column) for column in zip(*wanted, strict=True))
+        database.query("gone_rows"), *(list(column) for column in zip(*wanted, strict=True))
     )
     return {rows[row["position"] - 1] for row in found}
 

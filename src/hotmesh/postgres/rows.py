@@ -10,7 +10,16 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
-from hotmesh.core.state.job import ActivityRecord, Event, Job, MessageReceipt, Parent, TimerReceipt
+from hotmesh.core.state.job import (
+    ActivityRecord,
+    Event,
+    Job,
+    MessageReceipt,
+    Parent,
+    Receipt,
+    TimerReceipt,
+    WorkReceipt,
+)
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.values import UNDEFINED, Json
@@ -47,6 +56,10 @@ class HeldWork(Struct, frozen=True):
     """Why its data cannot be decoded here."""
     beside: bool | None = None
     """Whether other work ran beside it in the process that had it last; False: it was alone. None: nobody has said."""
+    reply_channel: str | None = None
+    """Where the engine that sent it hears of its answer; None: it does not, or it was not claimed."""
+    reservation: int | None = None
+    """By which it is held, if it was claimed."""
 
     @property
     def key(self) -> WorkKey:
@@ -79,6 +92,8 @@ def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
         row["created_at"],
         unreadable,
         row["beside"],
+        row["reply_channel"],
+        row["reservation"],
     )
 
 
@@ -188,20 +203,34 @@ def events_from(text: str, payload: Payload = CLEAR) -> list[DueEvent]:
     return found
 
 
-class AnswerNotice(Struct):
-    """An answer as `answer_work` tells it to the engine that has the job in memory."""
+class AnswerNotice(Struct, omit_defaults=True):
+    """An answer as the engine that has the job in memory is told it: by `answer_work`, which has written it as a message,
+    or by a worker that holds the work until the engine's step has taken it.
+    """
 
     job_id: str
     generation: str
-    message_id: str
     activity_id: str
     dimension: tuple[int, ...]
     status: str
     code: int
     data: Any
-    at: datetime
+    at: datetime | None
     work_attempt: int = 0
     """Tries that failed before the answer."""
+    message_id: str = ""
+    """The message that it is."""
+    holder: str | None = None
+    """Who holds the work, if it is no message yet."""
+    reservation: int | None = None
+    """By which reservation."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """The row that the step deletes."""
+        if self.holder is None:
+            return MessageReceipt(self.message_id)
+        return WorkReceipt(self.activity_id, self.dimension, self.holder, self.reservation)
 
 
 def value(text: str | None, payload: Payload) -> Json:

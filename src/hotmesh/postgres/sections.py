@@ -29,6 +29,7 @@ OptionalUuid = Annotated[str | None, "uuid"]
 Integer = Annotated[int, "integer"]
 OptionalInteger = Annotated[int | None, "integer"]
 Bigint = Annotated[int, "bigint"]
+OptionalBigint = Annotated[int | None, "bigint"]
 Seconds = Annotated[float | str, "double precision"]
 """As `steps.seconds` makes them."""
 OptionalSeconds = Annotated[float | str | None, "double precision"]
@@ -127,7 +128,10 @@ class InstanceRow(Row, frozen=True, gc=False, array_like=True):
 
 
 class AnsweredWork(InstanceRow, frozen=True, gc=False, array_like=True):
-    pass
+    """`holder`, `reservation`: whose it is, and by which reservation; None: held by who writes."""
+
+    holder: OptionalText
+    reservation: OptionalBigint
 
 
 class FiredTimer(InstanceRow, frozen=True, gc=False, array_like=True):

@@ -291,8 +291,10 @@ class Batch:
         for item in consumed:
             generation = item.generation
             match item.receipt:
-                case WorkReceipt(activity_id, dimension):
-                    self._row(AnsweredWork(number, generation, activity_id, array(dimension)))
+                case WorkReceipt(activity_id, dimension, holder, reservation):
+                    self._row(
+                        AnsweredWork(number, generation, activity_id, array(dimension), holder, reservation)
+                    )
                 case MessageReceipt(message_id):
                     self._row(ConsumedMessage(number, generation, message_id))
                 case TimerReceipt(activity_id, dimension):

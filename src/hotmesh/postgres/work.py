@@ -6,13 +6,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from msgspec import Raw
+from msgspec.json import encode
+
 from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.wire import dumps_text
 from hotmesh.postgres import engine_stream
 from hotmesh.postgres.arrays import array, columns, text_array
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.rows import HeldWork, Next, next_from, work_from
+from hotmesh.postgres.rows import AnswerNotice, HeldWork, Next, next_from, work_from
 
 
 class Wanted(NamedTuple):
@@ -78,6 +81,25 @@ class WorkQueue(Protocol):
         wake: str,
     ) -> list[bool]:
         """Exchange held work for answers (generation, activity, address, status, code, data); which were held."""
+        ...
+
+    def notice(
+        self, member: str, work: HeldWork, status: str, code: int, data: str | None
+    ) -> tuple[str, str] | None:
+        """The channel where the engine that sent held work hears of its answer, and what it is told there.
+
+        None: it cannot be told. `data` is encoded.
+        """
+        ...
+
+    async def tell(self, connection: Connection, notices: Sequence[tuple[str, str]]) -> None:
+        """Tell engines answers. Nothing is written, and nobody knows whether they hear it."""
+        ...
+
+    async def still_held(
+        self, connection: Connection, member: str, works: Sequence[HeldWork]
+    ) -> list[bool | None]:
+        """Which pieces of work are held by the reservations by which they were claimed; None: they are gone."""
         ...
 
     async def add_answer(
@@ -217,6 +239,38 @@ class OrdinaryWork:
             )
         )
 
+    def notice(
+        self, member: str, work: HeldWork, status: str, code: int, data: str | None
+    ) -> tuple[str, str] | None:
+        if work.reply_channel is None or work.reservation is None or (data and len(data) > LONGEST_NOTICE):
+            return None
+        told = AnswerNotice(
+            work.job_id,
+            work.generation,
+            work.activity_id,
+            work.dimension,
+            status,
+            code,
+            None if data is None else Raw(data.encode()),
+            work.created_at,
+            work.attempt,
+            holder=member,
+            reservation=work.reservation,
+        )
+        text = encode({"a": told})
+        return (work.reply_channel, text.decode()) if len(text) < LONGEST_NOTICE else None
+
+    async def tell(self, connection: Connection, notices: Sequence[tuple[str, str]]) -> None:
+        channels, texts = zip(*notices, strict=True)
+        await connection.fetch(self.database.query("tell"), channels, texts)
+
+    async def still_held(
+        self, connection: Connection, member: str, works: Sequence[HeldWork]
+    ) -> list[bool | None]:
+        keys = columns((*work.key, work.reservation) for work in works)
+        rows = await connection.fetch(self.database.query("held_work"), member, *keys)
+        return [row["held"] for row in rows]
+
     async def add_answer(
         self,
         job_id: str,
@@ -296,6 +350,9 @@ class OrdinaryWork:
         )
         return None if number is None else f"dead letter {number}"
 
+
+LONGEST_NOTICE: Final = 7_900
+"""Bytes; Postgres takes less than 8,000 in a notification."""
 
 LATER: Final = "later:"
 """How the message with an added answer is named. Of two that are due at once it comes after the first, `answer:…`."""

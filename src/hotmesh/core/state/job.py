@@ -121,10 +121,15 @@ EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "in
 
 
 class WorkReceipt(Struct, frozen=True):
-    """The event answers a worker message that this process holds; the step deletes it."""
+    """The event answers a worker message that this process holds; the step deletes it.
+
+    `holder`, `reservation`: the member elsewhere that holds it, where that has told its answer, and by which reservation.
+    """
 
     activity_id: str
     dimension: Dimension
+    holder: str | None = None
+    reservation: int | None = None
 
 
 class MessageReceipt(Struct, frozen=True):

@@ -105,6 +105,20 @@ class LoginWork:
             await connection.fetchval(self.database.query("worker_answer"), member, *columns(answers))
         )
 
+    def notice(
+        self, member: str, work: HeldWork, status: str, code: int, data: str | None
+    ) -> tuple[str, str] | None:
+        # What a login answers is checked by `worker_answer`, and goes no other way.
+        return None
+
+    async def tell(self, connection: Connection, notices: Sequence[tuple[str, str]]) -> None:
+        raise AssertionError("a worker login tells nothing")
+
+    async def still_held(
+        self, connection: Connection, member: str, works: Sequence[HeldWork]
+    ) -> list[bool | None]:
+        raise AssertionError("a worker login tells nothing")
+
     async def add_answer(
         self,
         job_id: str,

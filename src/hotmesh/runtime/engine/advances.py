@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hotmesh.core.advance.limits import Limits
-from hotmesh.core.state.job import Event, Job, MessageReceipt
+from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import DatabaseError
 from hotmesh.foreign_errors import kind_of, words_of
@@ -175,7 +175,7 @@ class Advances:
             answer.status,
             answer.code,
             answer.data,
-            receipt=MessageReceipt(answer.message_id),
+            receipt=answer.receipt,
             started_at=answer.at,
             attempt=answer.work_attempt,
             # Less than all of the time: a step takes some of it.

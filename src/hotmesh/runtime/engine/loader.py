@@ -185,7 +185,12 @@ class JobLoader:
     async def _leave(self, cached: CachedJob, error: CodecError) -> None:
         """A job that this process cannot decode is for another one; answers of workers here become rows for it."""
         logger.error("job cannot be decoded", extra={"job_id": cached.job_id, "error": str(error)})
-        answers = [event for event in cached.events if isinstance(event.receipt, WorkReceipt)]
+        # What a worker elsewhere has told becomes a row without this process.
+        answers = [
+            event
+            for event in cached.events
+            if isinstance(event.receipt, WorkReceipt) and event.receipt.holder is None
+        ]
         cached.events, cached.job = [], None
         self._cache.forget(cached)
         try:

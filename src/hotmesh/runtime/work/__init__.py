@@ -11,6 +11,7 @@ In reading order:
 - `running`: runs the callbacks, one task for each call, and cuts off those that take too long.
 - `outcome`: what a callback is given, and what is made of what it returns or raises.
 - `answers`: where an outcome goes: to the engine of this process, to the stream, to a later try.
+- `told`: what engines elsewhere were told, until it is known what became of it.
 - `answer_writer`: writes answers, retries and dead letters.
 - `lease`: renews the leases of held work, from a thread of its own.
 - `lost_reservations`: gives back what was reserved for this process without its knowing.

@@ -1,14 +1,17 @@
 """Writes what callbacks have left: answers for engines elsewhere, retries, work that is given back or given up.
 
 All that has come up goes in one statement of each kind, and stays here until it is written.
+
+An answer is told to the engine that sent the work, if it can be (`told`), and written if that has not taken it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from hotmesh.core.state.step import WorkKey
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import CodecError
 from hotmesh.foreign_errors import storable
@@ -21,6 +24,7 @@ from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.wake import EVENTS, work_hint
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.served import Served
+from hotmesh.runtime.work.told import Answer, Notice, ToldAnswers
 
 logger = logging.getLogger("hotmesh.worker")
 
@@ -31,9 +35,6 @@ LONGEST_ERROR = 2_000
 
 MOST_DOUBTS = 3
 """Refusals in a row after which it is found out whether they are for what is in an answer."""
-
-Answer = tuple[HeldWork, str, int, str | None]
-"""Work, and its status, code and encoded data."""
 
 
 class AnswerWriter:
@@ -56,6 +57,11 @@ class AnswerWriter:
         self._served = served
         self._link = work.database.link("answers")
         self._answers: list[Answer] = []
+        """To be written."""
+        self._to_tell: list[tuple[Answer, Notice]] = []
+        self._told = ToldAnswers(work, member, served)
+        self._maybe_taken: set[WorkKey] = set()
+        """Of what is to be written, what was told before, so that an engine may be quicker."""
         self._most = ANSWER_BATCH
         """Answers that go into one statement."""
         self._doubts = 0
@@ -68,16 +74,29 @@ class AnswerWriter:
     @property
     def busy(self) -> bool:
         """Whether anything is still to be written."""
-        return bool(self._answers or self._postponed or self._buried or self._writing)
+        return bool(
+            self._answers or self._to_tell or self._told or self._postponed or self._buried or self._writing
+        )
 
     @property
     def ahead(self) -> int:
-        """Answers that are still to be written."""
-        return len(self._answers)
+        """Answers that are still to be told or written."""
+        return len(self._answers) + len(self._to_tell)
 
-    def answer(self, work: HeldWork, status: str, code: int, data: str | None) -> None:
-        """Exchange the work for an answer on the engine stream; `data` is encoded."""
-        self._answers.append((work, status, code, data))
+    def answer(
+        self, work: HeldWork, status: str, code: int, data: str | None, *, by_stream: bool = False
+    ) -> None:
+        """Answer work; `data` is encoded. `by_stream`: as a row for every engine, whether or not one can be told."""
+        answer = (work, status, code, data)
+        notice = None if by_stream else self._told.notice(answer, len(self._to_tell))
+        if notice is None:
+            self._answers.append(answer)
+        else:
+            self._to_tell.append((answer, notice))
+        self._wake.set()
+
+    def hasten(self) -> None:
+        """The instance stops: what was told is not waited for."""
         self._wake.set()
 
     def postpone(self, work: HeldWork, delay: float, error: str | None = None) -> None:
@@ -117,17 +136,43 @@ class AnswerWriter:
 
     async def run_once(self) -> None:
         """Wait for something to write; write answers, retries and dead letters, in one statement of each kind."""
-        if not (self._answers or self._postponed or self._buried):
+        if not (self._answers or self._to_tell or self._postponed or self._buried or self._told.due):
             self._writing = False
             if self._served.stopping:
                 self._served.ended.set()
             self._wake.clear()
-            await self._wake.wait()
+            await self._wake.wait(self._told.due_in)
         self._writing = True
         async with self._link.use() as connection:
+            if self._to_tell:
+                await self._tell(connection)
+            if self._told.due:
+                await self._look_after_told(connection)
             await self._write_answers(connection)
             await self._write_postponed(connection)
             await self._write_buried(connection)
+
+    async def _tell(self, connection: Any) -> None:
+        """Tell engines answers. Where that fails, they are written."""
+        telling, self._to_tell = self._to_tell, []
+        try:
+            await self._told.tell(connection, telling)
+        except BaseException:
+            self._write([answer for answer, _ in telling])
+            raise
+
+    async def _look_after_told(self, connection: Any) -> None:
+        found = await self._told.look(connection)
+        for work in found.taken:
+            self._done(work, counts=True)
+        for work in found.lost:
+            self._done(work, counts=False)
+        self._write(found.untaken)
+
+    def _write(self, answers: Collection[Answer]) -> None:
+        """Write answers of which it is not known whether an engine has heard them."""
+        self._answers += answers
+        self._maybe_taken.update(work.key for work, *_ in answers)
 
     async def _write_answers(self, connection: Any) -> None:
         if not self._answers:
@@ -150,20 +195,25 @@ class AnswerWriter:
         )
         del self._answers[: len(answers)]
         for (work, *_), kept in zip(answers, held, strict=True):
-            self._leases.release(work.key)
-            if not kept:
-                add(self._metrics.lost_leases, work.topic)
-                logger.warning(
-                    "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
-                    work.topic,
-                    work.job_id,
-                    work.activity_id,
-                    extra={
-                        "event": "stream-lease-lost",
-                        "job_id": work.job_id,
-                        "activity_id": work.activity_id,
-                    },
-                )
+            self._done(work, counts=kept or work.key in self._maybe_taken)
+            self._maybe_taken.discard(work.key)
+
+    def _done(self, work: HeldWork, *, counts: bool) -> None:
+        """The work need not be held any longer. `counts`: whether its answer does, as far as is known."""
+        self._leases.release(work.key)
+        if not counts:
+            add(self._metrics.lost_leases, work.topic)
+            logger.warning(
+                "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+                work.topic,
+                work.job_id,
+                work.activity_id,
+                extra={
+                    "event": "stream-lease-lost",
+                    "job_id": work.job_id,
+                    "activity_id": work.activity_id,
+                },
+            )
 
     async def _isolate(self, connection: Any, *, own: bool) -> None:
         """Postgres refuses an answer: they are written one by one, and one that is refused for what is in it becomes an error."""

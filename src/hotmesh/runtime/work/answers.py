@@ -82,7 +82,8 @@ class Answers:
 
     def _write(self, work: HeldWork, status: str, code: int, data: Any) -> None:
         try:
-            self._writer.answer(work, status, code, self._database.payload.dumps(data))
+            encoded = self._database.payload.dumps(data)
+            self._writer.answer(work, status, code, encoded, by_stream=self.by_stream)
         except CodecError as error:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
             self._writer.postpone(work, ENCODE_RETRY, str(error))

@@ -204,6 +204,7 @@ class Workers:
         """Claim nothing more, give back what has not started, and wait for running callbacks."""
         self._served.stopping = True
         self._served.wake.set()
+        self._writer.hasten()
         for served in self._served.workers.values():
             self._callbacks.give_back_queue(served)
         self._trials.give_back()

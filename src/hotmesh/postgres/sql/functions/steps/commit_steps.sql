@@ -44,8 +44,10 @@ create or replace function mesh.commit_steps(
     -- work for workers: step, job_id, generation, activity, dimension, topic, name, local, extra; local: reserved by p_member
     -- at once
     w_rows text, w_data text[],
+    -- work that is answered: step, generation, activity, dimension, holder, reservation; it must be there, and held by the holder,
+    -- by that reservation; null: by p_member, by any
+    d_rows text,
     -- rows that go with activity instances, each: step, generation, activity, dimension
-    d_rows text,  -- their work is answered: it must be there, and held by p_member
     f_rows text,  -- their timer has fired: it must be there
     k_rows text,  -- their work is reserved for p_member if nobody else has it (step -1)
     r_rows text,  -- whatever waits for them is released
@@ -253,14 +255,15 @@ begin
 
     if d_rows is not null then
         with wanted as materialized (
-            select (d.r ->> 1)::uuid as generation, d.r ->> 2 as activity, (d.r ->> 3)::integer[] as dimension
+            select (d.r ->> 1)::uuid as generation, d.r ->> 2 as activity, (d.r ->> 3)::integer[] as dimension,
+                   coalesce(d.r ->> 4, p_member) as holder, (d.r ->> 5)::bigint as reservation
               from jsonb_array_elements(d_rows::jsonb) as d(r)
              where v_all or not (d.r ->> 0)::integer = any (refused)
         ), answered as (
             delete from mesh.worker_stream as s
              using wanted as w
              where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension
-               and s.reserved_by = p_member
+               and s.reserved_by = w.holder and (w.reservation is null or s.reservation = w.reservation)
             returning 1
         )
         select count(*) - (select count(*) from wanted) into v_count from answered;

@@ -1,12 +1,12 @@
 -- answer_work: exchange held work for answers on the engine stream, for workers without an engine.
--- The engine that has the job in memory is told the whole answer where it listens, if it fits into a notification, and
--- has half a second for it; then, or if it cannot be told, the answer is for every engine.
+-- With p_tell, the engine that has the job in memory is told the whole answer where it listens, if it fits into a notification,
+-- and has half a second for it; then, or if it cannot be told, the answer is for every engine.
 -- Writes   deletes the worker_stream rows that p_member holds and inserts one answer for each, in one statement.
 -- Notifies p_wake on the app's channel if there is an answer for every engine, else p_later: look in so many seconds.
 -- Returns  for each element whether it was still held; the others' answers do not count.
 create or replace function mesh.answer_work(
     p_app text, p_member text, p_generation uuid[], p_activity text[], p_dimension text[], p_status text[],
-    p_code integer[], p_data text[], p_wake text, p_later text default '{"e":0.6}'
+    p_code integer[], p_data text[], p_wake text, p_later text default '{"e":0.6}', p_tell boolean default true
 ) returns boolean[] language plpgsql as $$
 declare
     v_now  constant timestamptz := mesh.clock();
@@ -35,7 +35,8 @@ begin
                                'code', w.code, 'data', w.data::json, 'work_attempt', a.attempt,
                                'at', a.created_at))::text as notice) as t
              -- What Postgres takes in a notification.
-             where octet_length(t.notice) < 8000) as n on a.reply_channel is not null and octet_length(w.data) < 7000
+             where octet_length(t.notice) < 8000) as n
+            on p_tell and a.reply_channel is not null and octet_length(w.data) < 7000
     ), sent as (
         insert into mesh.engine_stream (
             app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 import scenarios
-from contender import Contender, Process, started
+from contender import BENCH, Contender, Process, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cluster import Cluster
 
 SCHEMA = "hotmesh"
+PROTOTYPE_SQL = BENCH / "prototype.sql"
 FILL_TIMEOUT = 1800
 TEMPLATE_JOBS = 1_000
 
@@ -38,6 +39,8 @@ async def prepare(
         if database == scenarios.OPEN:
             jobs = int(scenarios.OPEN_JOBS * scale)
             await mesh.ask({"do": "fill", "flow": "open", "jobs": jobs}, FILL_TIMEOUT)
+    if database == scenarios.PROTOTYPE:
+        await cluster.execute(database, PROTOTYPE_SQL.read_text())
     if database == scenarios.FINISHED:
         await _finish_jobs(cluster, database, int(scenarios.FINISHED_JOBS * scale))
 

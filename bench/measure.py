@@ -47,12 +47,12 @@ class Meter:
         await self._cluster.checkpoint()
 
         async with started(contender, self._cluster.dsn(contender.database)) as processes:
-            await _warm_up(processes, scenario)
+            await warm_up(processes, scenario)
             application = [process.cpu_seconds() for process in processes]
             writes = await self._cluster.writes()
             server = postgres.cpu_seconds(postmaster) if postmaster else 0.0
             timings = await _drive(
-                processes, _load(scenario, seconds=self._seconds), self._seconds + ANSWER_TIMEOUT
+                processes, load_request(scenario, seconds=self._seconds), self._seconds + ANSWER_TIMEOUT
             )
             server = postgres.cpu_seconds(postmaster) - server if postmaster else 0.0
             writes = await self._cluster.writes() - writes
@@ -78,13 +78,13 @@ class Meter:
         if key not in self._overheads:
             before = await self._cluster.commits(contender.database)
             async with started(contender, self._cluster.dsn(contender.database)) as processes:
-                await _warm_up(processes, scenario)
+                await warm_up(processes, scenario)
             self._overheads[key] = await self._cluster.commits(contender.database) - before
         return self._overheads[key]
 
 
-async def _warm_up(processes: list[RunningProcess], scenario: Scenario) -> None:
-    await _drive(processes, _load(scenario, flows=scenario.warm_up), ANSWER_TIMEOUT)
+async def warm_up(processes: list[RunningProcess], scenario: Scenario) -> None:
+    await _drive(processes, load_request(scenario, flows=scenario.warm_up), ANSWER_TIMEOUT)
 
 
 async def _drive(
@@ -96,7 +96,9 @@ async def _drive(
     return [task.result() for task in asked]
 
 
-def _load(scenario: Scenario, *, flows: int | None = None, seconds: float | None = None) -> dict[str, Any]:
+def load_request(
+    scenario: Scenario, *, flows: int | None = None, seconds: float | None = None
+) -> dict[str, Any]:
     return {
         "do": "load",
         "flow": scenario.flow,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 OURS = Process("side_hotmesh.py", ("both",))
 ENGINE = Process("side_hotmesh.py", ("engine",))
 WORKER = Process("side_hotmesh.py", ("worker",), drives=False)
+BARE = Process("side_prototype.py")
 DBOS_WAYS = ("threads", "async")
 
 OPEN_JOBS = 100_000
@@ -22,6 +23,7 @@ FINISHED_JOBS = 1_000_000
 # Databases, each prepared once by a run.
 DBOS = "bench_dbos"
 BEFORE = "bench_before"
+PROTOTYPE = "bench_prototype"
 PLAIN, EMPTY, OPEN, FINISHED = "bench_hotmesh", "bench_empty", "bench_open", "bench_finished"
 
 
@@ -57,6 +59,8 @@ def all_scenarios(
     held = (ours, *others)
 
     apart = Contender("hotmesh, worker apart", PLAIN, (WORKER, ENGINE))
+    bare = Contender("prototype", PROTOTYPE, (_with_loop(BARE, uvloop=uvloop),))
+    limit = (ours, bare)
     two = Contender("hotmesh, two processes", PLAIN, (OURS, OURS))
     empty = Contender("hotmesh, empty tables", EMPTY, (OURS,))
     open_jobs = Contender(f"hotmesh, {OPEN_JOBS * scale:,.0f} open jobs", OPEN, (OURS,))
@@ -67,6 +71,13 @@ def all_scenarios(
         Scenario("one-50", "one activity, 50 concurrent", "one", 50, held),
         Scenario("five-1", "five activities in a row, one at a time", "five", 1, held),
         Scenario("five-50", "five activities in a row, 50 concurrent", "five", 50, held),
+        Scenario("limit-one-1", "one activity, one at a time, against the bare commit path", "one", 1, limit),
+        Scenario(
+            "limit-one-50", "one activity, 50 concurrent, against the bare commit path", "one", 50, limit
+        ),
+        Scenario(
+            "limit-five-50", "five in a row, 50 concurrent, against the bare commit path", "five", 50, limit
+        ),
         Scenario("fan-1", "50 activities in parallel, one at a time", "fan", 1, (ours,), warm_up=10),
         Scenario("fan-10", "50 activities in parallel, 10 concurrent", "fan", 10, (ours,), warm_up=10),
         Scenario("apart-1", "worker in a second process, one at a time", "one", 1, (apart, ours)),

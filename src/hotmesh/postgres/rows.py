@@ -33,7 +33,7 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-class HeldWork(Struct, frozen=True):
+class HeldWork(Struct, frozen=True, gc=False):
     """A worker message that this process holds until its lease lapses."""
 
     job_id: str
@@ -169,7 +169,7 @@ class _DueEvent(Struct):
     work_attempt: int | None = None
 
 
-class DueEvent(Struct, frozen=True):
+class DueEvent(Struct, frozen=True, gc=False):
     """An event from the engine stream or a timer, and how often handling it has failed."""
 
     event: Event

@@ -65,7 +65,7 @@ LARGEST_STATEMENT: Final = 1_000_000_000
 NOBODY: Final[Mapping[str, Collection[str]]] = {}
 
 
-class Committed(Struct, frozen=True):
+class Committed(Struct, frozen=True, gc=False):
     """What became of a batch. `refused` maps the number of a step to (reason, taken id)."""
 
     refused: dict[int, tuple[str, str]]

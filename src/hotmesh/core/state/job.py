@@ -30,7 +30,7 @@ PENDING_STATUS: Final = JobStatus.PENDING.value
 RecordState = Literal["open", "pending", "closed"]
 
 
-class ActivityRecord(Struct, frozen=True):
+class ActivityRecord(Struct, frozen=True, gc=False):
     """What one pass of an activity left behind.
 
     `open`: entered, waits for its first answer. `pending`: answered 202, takes further answers; `seen` holds the ids
@@ -50,7 +50,7 @@ class ActivityRecord(Struct, frozen=True):
     """Tries of the worker that failed before its answer; None: none did."""
 
 
-class Parent(Struct, frozen=True):
+class Parent(Struct, frozen=True, gc=False):
     """The await activity that started a job. `severed`: the parent did not wait and is told nothing."""
 
     job_id: str
@@ -64,7 +64,7 @@ Records = Mapping[str, Mapping[Dimension, ActivityRecord]]
 """Activity id → address → record."""
 
 
-class Job(Struct, frozen=True):
+class Job(Struct, frozen=True, gc=False):
     """A job as last committed (`seq` counts its steps), with the records that have been loaded.
 
     `covered` names the places at which a step may start from what is loaded; None: any, all of it is here.
@@ -120,7 +120,7 @@ class Job(Struct, frozen=True):
 EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start"]
 
 
-class WorkReceipt(Struct, frozen=True):
+class WorkReceipt(Struct, frozen=True, gc=False):
     """The event answers a worker message that this process holds; the step deletes it.
 
     `holder`, `reservation`: the member elsewhere that holds it, where that has told its answer, and by which reservation.
@@ -132,13 +132,13 @@ class WorkReceipt(Struct, frozen=True):
     reservation: int | None = None
 
 
-class MessageReceipt(Struct, frozen=True):
+class MessageReceipt(Struct, frozen=True, gc=False):
     """The event is a row of the engine stream; the step deletes it."""
 
     message_id: str
 
 
-class TimerReceipt(Struct, frozen=True):
+class TimerReceipt(Struct, frozen=True, gc=False):
     """The event is a due timer; the step deletes it."""
 
     activity_id: str
@@ -149,7 +149,7 @@ Receipt = WorkReceipt | MessageReceipt | TimerReceipt
 """The row an event came from. Deleting it belongs to the step: the event counts once, or not at all."""
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """Something that happened to a job.
 
     `dimension` is the address of the activity that is meant (for `enter`: of its parent). `status` is success,
@@ -170,7 +170,7 @@ class Event(Struct, frozen=True):
     """Of an answer: tries that failed before it."""
 
 
-class StartRequest(Struct, frozen=True):
+class StartRequest(Struct, frozen=True, gc=False):
     """A job to be created. `generation` and `default_id` come from outside, so that the core invents nothing."""
 
     topic: str

@@ -20,7 +20,7 @@ Scalar = str | bool | int | float
 """What an attribute of a span may be."""
 
 
-class Span(Struct, frozen=True):
+class Span(Struct, frozen=True, gc=False):
     """One span; it ends with the commit of its step, and began with the step unless `started_at` is earlier."""
 
     name: str

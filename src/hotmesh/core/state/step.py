@@ -12,7 +12,7 @@ from hotmesh.core.state.span import Span
 from hotmesh.core.values import Json
 
 
-class JobChange(Struct, frozen=True):
+class JobChange(Struct, frozen=True, gc=False):
     """A job row to create (`created`) or to move from `expected_seq` to `job.seq`."""
 
     job: Job
@@ -32,7 +32,7 @@ class JobChange(Struct, frozen=True):
     """The job existed without having been started; version, key and entity are decided by this step."""
 
 
-class RecordChange(Struct, frozen=True):
+class RecordChange(Struct, frozen=True, gc=False):
     """A record to write; an existing one of the same address is replaced."""
 
     generation: str
@@ -45,7 +45,7 @@ WorkKey = tuple[str, str, Dimension]
 """What identifies a piece of work: the generation of its job, its activity, its address."""
 
 
-class Work(Struct, frozen=True):
+class Work(Struct, frozen=True, gc=False):
     """A message for the workers of a topic."""
 
     job_id: str
@@ -66,7 +66,7 @@ class Work(Struct, frozen=True):
         return self.generation, self.activity_id, self.dimension
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """A message for the engines: a child's result, a continuation, an interrupt."""
 
     kind: Literal["result", "enter", "interrupt"]
@@ -81,7 +81,7 @@ class Message(Struct, frozen=True):
     data: Json = None
 
 
-class Timer(Struct, frozen=True):
+class Timer(Struct, frozen=True, gc=False):
     """Wakes a hook `delay` seconds after the commit."""
 
     job_id: str
@@ -91,7 +91,7 @@ class Timer(Struct, frozen=True):
     delay: float
 
 
-class Wait(Struct, frozen=True):
+class Wait(Struct, frozen=True, gc=False):
     """Registers a hook for signals of `topic` under `key`."""
 
     job_id: str
@@ -102,7 +102,7 @@ class Wait(Struct, frozen=True):
     key: str
 
 
-class Signal(Struct, frozen=True):
+class Signal(Struct, frozen=True, gc=False):
     """A signal sent by a flow; handed to the waiter under (`topic`, `key`), or kept for `keep` seconds."""
 
     topic: str
@@ -113,7 +113,7 @@ class Signal(Struct, frozen=True):
     keep: float | None = 600.0
 
 
-class Escalation(Struct, frozen=True):
+class Escalation(Struct, frozen=True, gc=False):
     """A work item for a human, written with the wait it belongs to. `fields`: columns of the escalation table."""
 
     job_id: str
@@ -123,7 +123,7 @@ class Escalation(Struct, frozen=True):
     fields: dict[str, Any]
 
 
-class EscalationEnd(Struct, frozen=True):
+class EscalationEnd(Struct, frozen=True, gc=False):
     """The wait of a work item is over: a signal came (`resolved`), or its timer (`expired`)."""
 
     generation: str
@@ -133,7 +133,7 @@ class EscalationEnd(Struct, frozen=True):
     payload: Json = None
 
 
-class Measure(Struct, frozen=True):
+class Measure(Struct, frozen=True, gc=False):
     """One thing that is counted about a job: `value` of `facet`, under the job's key and time slice."""
 
     job_id: str
@@ -147,7 +147,7 @@ class Measure(Struct, frozen=True):
     number: float | None
 
 
-class Broadcast(Struct, frozen=True):
+class Broadcast(Struct, frozen=True, gc=False):
     """A signal to every job that is listed under a facet; `query` says which, `data` is sent to each."""
 
     topic: str
@@ -156,7 +156,7 @@ class Broadcast(Struct, frozen=True):
     data: Json
 
 
-class ActivityInstance(Struct, frozen=True):
+class ActivityInstance(Struct, frozen=True, gc=False):
     """An activity instance: whose timer and wait are removed."""
 
     generation: str
@@ -164,14 +164,14 @@ class ActivityInstance(Struct, frozen=True):
     dimension: Dimension
 
 
-class Consumed(Struct, frozen=True):
+class Consumed(Struct, frozen=True, gc=False):
     """A row that the step answers and therefore deletes; if it is gone, the step does not count."""
 
     generation: str
     receipt: Receipt
 
 
-class Notice(Struct, frozen=True):
+class Notice(Struct, frozen=True, gc=False):
     """Tell those who wait for the job or listen to its topic: the state at that moment.
 
     `interim` is an emission; otherwise the caller has its final answer.
@@ -187,7 +187,7 @@ class Notice(Struct, frozen=True):
     """The version of the job that has this state."""
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """Everything one or more events change. `jobs[0]` is the job they happened to."""
 
     jobs: tuple[JobChange, ...]

@@ -18,7 +18,7 @@ from hotmesh.runtime.engine.ticket import UncommittedStep
 from hotmesh.runtime.settings import Settings
 
 
-class HandedEvent(Event, frozen=True):
+class HandedEvent(Event, frozen=True, gc=False):
     """An event whose row other engines may take from some moment on: then it is theirs, or found by the stream."""
 
     until: float = 0.0

@@ -214,12 +214,10 @@ class HotMesh(Face):
             topic, data, context, extended, reply_to=self.guid_, max_payload=self.settings.max_payload
         )
         # The id is fixed only by the step, and its answer may come with the very commit that creates it.
-        answered = callers.expect(request.generation, topic, limit)
+        caller = callers.expect(request.generation, topic, limit)
         try:
-            job = await engine.start(request)
-            if not answered.done():
-                callers.sent(request.generation, job.job_id)
-            return answer(await answered)
+            await engine.begin(request, caller)
+            return answer(await caller.answer)
         finally:
             callers.forget(request.generation)
 

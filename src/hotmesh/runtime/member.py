@@ -14,7 +14,7 @@ from hotmesh.core.arguments import checked_text
 from hotmesh.core.codec import Codec
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
-from hotmesh.errors import ConfigError, EngineRequiredError
+from hotmesh.errors import ConfigError, EngineRequiredError, HotMeshError
 from hotmesh.evaluate import system_environment
 from hotmesh.observe.fate import not_found
 from hotmesh.observe.observer import Observer
@@ -31,6 +31,7 @@ from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
 from hotmesh.runtime.engine.engine import Engine
+from hotmesh.runtime.engine.ticket import STOPPED
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.limits import MemberLimits
 from hotmesh.runtime.members.activation import ANSWER_DELAY
@@ -262,7 +263,7 @@ class Member:
 
     async def end(self) -> None:
         """Leave nobody waiting, and close what is open."""
-        self.callers.close(self.lifetime.over("this call"))
+        self.callers.close(self.lifetime.over("this call"), HotMeshError(STOPPED))
         self.subscribers.close()
         if self.events is not None:
             self.events.close()

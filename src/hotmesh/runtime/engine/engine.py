@@ -20,7 +20,7 @@ from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
 from hotmesh.runtime.engine.rate import EngineRate
-from hotmesh.runtime.engine.starts import Starts
+from hotmesh.runtime.engine.starts import Starter, Starts
 from hotmesh.runtime.engine.step_watch import StepWatch
 from hotmesh.runtime.engine.stream import EngineStream
 from hotmesh.runtime.engine.writer import CommitWriter
@@ -142,6 +142,13 @@ class Engine:
             return await self.starts.start(request)
         finally:
             self._telemetry.forget(request.generation)
+
+    async def begin(self, request: StartRequest, starter: Starter) -> None:
+        """Have a job created, and its starter told. Raises as `start` what is known at once."""
+        if self._telemetry is None:
+            await self.starts.begin(request, starter)
+        else:
+            starter.created(await self.start(request))
 
     def deliver(self, job_id: str, generation: str, event: Event) -> None:
         """Something happened to a job, known to this process first."""

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Job, StartRequest
@@ -42,6 +42,34 @@ from hotmesh.runtime.surroundings import Surroundings
 logger = logging.getLogger("hotmesh.engine")
 
 
+class Starter(Protocol):
+    """Who hears what becomes of a start; one of the two is called, once, and must not raise."""
+
+    def created(self, job: Job) -> None:
+        """The job exists, durably."""
+
+    def not_created(self, error: BaseException) -> None:
+        """It does not, or that is not known."""
+
+
+class _Awaiting:
+    """A coroutine that waits for the job."""
+
+    __slots__ = ("verdict",)
+
+    def __init__(self) -> None:
+        self.verdict: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        """A bare future: the commit loop answers some thousand of these a second."""
+
+    def created(self, job: Job) -> None:
+        if not self.verdict.done():
+            self.verdict.set_result(job)
+
+    def not_created(self, error: BaseException) -> None:
+        if not self.verdict.done():
+            self.verdict.set_exception(error)
+
+
 class StartTicket(Ticket):
     """The step that creates a job, for a caller who waits."""
 
@@ -53,17 +81,18 @@ class StartTicket(Ticket):
         "refusals",
         "request",
         "set_aside_at",
+        "starter",
         "taken",
-        "verdict",
     )
 
-    def __init__(self, starts: Starts, request: StartRequest, step: Step, epoch: int) -> None:
+    def __init__(
+        self, starts: Starts, request: StartRequest, step: Step, epoch: int, starter: Starter
+    ) -> None:
         super().__init__(step)
         self.epoch = epoch
         self.request = request
         self._starts = starts
-        self.verdict: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
-        """A bare future: the commit loop answers some thousand of these a second."""
+        self.starter = starter
         self.taken: frozenset[str] = frozenset()
         """Ids that commits have found in other hands."""
         self.lost = False
@@ -79,13 +108,13 @@ class StartTicket(Ticket):
 
     def tell(self, result: Job | BaseException) -> None:
         """Tell the caller; what comes second is nothing to anybody."""
-        self._starts.settled(self)
-        if self.verdict.done():
+        if self.over:
             return
+        self._starts.settled(self)
         if isinstance(result, BaseException):
-            self.verdict.set_exception(result)
+            self.starter.not_created(result)
         else:
-            self.verdict.set_result(result)
+            self.starter.created(result)
 
     def recompute(self) -> None:
         self._starts.again(self)
@@ -211,14 +240,19 @@ class Starts:
 
         Raises TopicNotFoundError, MappingError, DuplicateJobError, AppNotFoundError, ConnectionLostError.
         """
+        awaiting = _Awaiting()
+        await self.begin(request, awaiting)
+        return await awaiting.verdict
+
+    async def begin(self, request: StartRequest, starter: Starter) -> None:
+        """Have a job created; returns as soon as its step is on its way. Raises as `start` what is known by then."""
         if self._closed:
             raise HotMeshError(STOPPED)
         program = await self._plans.active_program()
         step = self._compute(program, request, frozenset())
-        ticket = StartTicket(self, request, step, self._plans.epoch)
+        ticket = StartTicket(self, request, step, self._plans.epoch, starter)
         self._in_flight.begin()
         self._group_commit.submit(ticket)
-        return await ticket.verdict
 
     async def run_once(self) -> None:
         """Wait until there is something to compute again, and do that."""

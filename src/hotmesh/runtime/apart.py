@@ -156,6 +156,9 @@ class Apart:
             elif isinstance(error, asyncio.CancelledError):
                 # Maybe all tasks of the program are: whoever watches over this one has heard of that a turn later.
                 return
+        if self.error is None and self._task is not None:
+            # Nothing is left to be heard from the task, so that its end costs no turn of the event loop.
+            self._task.remove_done_callback(self._ended)
         # Here, and not once the task is done: that would be a turn of the event loop later, and the answer miss the commit that
         # those of its neighbours go into. Nothing is awaited any more, so that whatever was done to the task has no effect.
         owners.run(self._end)

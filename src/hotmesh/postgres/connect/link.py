@@ -32,7 +32,7 @@ class Link:
         self, source: ConnectionSource, *, name: str = "", patience: float | None = None, wait: float = 0.0
     ) -> None:
         self._source = source
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._connection: Driver | None = None
         self._patience = patience
         self._wait = wait

@@ -38,7 +38,12 @@ class Cluster:
         self._connection = connection
 
     def dsn(self, database: str) -> str:
-        parts = urlsplit(self._dsn)
+        return self.at(self._dsn, database)
+
+    @staticmethod
+    def at(dsn: str, database: str) -> str:
+        """The DSN with this database instead of its own."""
+        parts = urlsplit(dsn)
         query = f"?{parts.query}" if parts.query else ""
         return f"{parts.scheme}://{parts.netloc}/{database}{query}"
 

@@ -60,6 +60,14 @@ async def gone_members(database: Database, connection: Driver) -> frozenset[str]
     return frozenset(row["guid"] for row in rows)
 
 
+async def count_members(database: Database, connection: Driver) -> tuple[int, int]:
+    """How many engines the app has, and how many members in all. A worker login is not told: it counts as alone."""
+    if database.login is not None:
+        return 0, 1
+    row = await connection.fetchrow(database.query("count_members"), database.app_id)
+    return (0, 1) if row is None else (row["engines"], row["members"])
+
+
 async def give_back_gone(
     database: Database, connection: Driver, guids: Collection[str]
 ) -> list[tuple[str, int]]:

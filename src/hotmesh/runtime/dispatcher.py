@@ -61,9 +61,9 @@ class Dispatcher:
             if "a" in message:
                 self._engine.answered(msgspec.convert(message["a"], AnswerNotice))
             if message.get("e"):
-                self._engine.wake(0.0 if message["e"] == 1 else message["e"])
+                self._engine.hint(0.0 if message["e"] == 1 else message["e"])
         if "w" in message:
-            self._workers.wake(message["w"])
+            self._workers.hint(message["w"])
         if message.get("d"):
             self._definitions_changed.set()
         if "q" in message or "qr" in message:
@@ -77,6 +77,12 @@ class Dispatcher:
         self._subscribers.connected()
         self._definitions_changed.set()
         self._quorum.connected()
+
+    def counted(self, engines: int, members: int) -> None:
+        """So many engines and members hear the same hints."""
+        if self._engine is not None:
+            self._engine.stream_wake.crowd = engines
+        self._workers.crowd(members)
 
     async def follow_definitions(self) -> None:
         """Read what is deployed whenever it has changed, until cancelled."""

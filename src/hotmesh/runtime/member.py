@@ -115,6 +115,7 @@ class Member:
             # It comes last: it hands what is heard to all others.
             lambda message: self.dispatcher.on_message(message),  # noqa: PLW0108
             lambda: self.dispatcher.connected(),  # noqa: PLW0108
+            counted=lambda engines, members: self.dispatcher.counted(engines, members),  # noqa: PLW0108
             engine=options.engine,
             longest_pause=settings.reconnect_max,
             limits=limits.listener,

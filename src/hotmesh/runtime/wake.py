@@ -2,13 +2,19 @@
 
 A hint is a small JSON object on the app's NOTIFY channel. It is never needed for correctness: whoever misses one
 finds the rows by polling.
+
+All members of an app hear the same hint, and one of them is enough. So who has looked in vain after the last hints waits a little
+after the next one: the more members there are, the longer, each for another time, so that the first of them looks at once or nearly.
+Who finds something looks at once from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Collection
+from typing import Final
 
 import anyio
 
@@ -25,6 +31,18 @@ DEFINITIONS = '{"d":1}'
 
 EVERY_TOPIC = "*"
 
+SMALL_CROWD: Final = 4
+"""So many members all look at once."""
+
+TURN: Final = 0.01
+"""Seconds for each member beyond these, in which all of them look who have looked in vain."""
+
+AT_ONCE: Final = 3
+"""How many of them, about, look at once."""
+
+EAGER: Final = 4
+"""Looks in vain, in a row, after which a member takes turns with the others."""
+
 
 def with_events(hint: str | None) -> str:
     """The hint, and that there is something on the engine stream."""
@@ -38,14 +56,59 @@ def work_hint(topics: Collection[str]) -> str:
 
 
 class Wake(Flag):
-    """Something to wait for: `set` by whoever knows, or the time is up."""
+    """Something to wait for: `set` by whoever knows, or the time is up.
 
-    __slots__ = ("_alarm", "_longest")
+    Who waits for what many may have says `looked` after each look, and hears of it by `hint`.
+    """
+
+    __slots__ = ("_alarm", "_longest", "_looked_at", "_place", "_told", "_vain", "crowd")
 
     def __init__(self, longest: float) -> None:
         super().__init__()
         self._longest = longest
         self._alarm: asyncio.TimerHandle | None = None
+        self.crowd = 1
+        """How many may hear the same hint."""
+        self._told = False
+        self._vain = 0
+        """Looks in a row for which there was a reason, and that found nothing."""
+        self._looked_at = float("-inf")
+        self._place = 0.0
+        """Where in the time in which all of the crowd look this one does: from 0 to 1."""
+
+    def hint(self, seconds: float = 0.0) -> None:
+        """There may be something for one of the crowd, now or in some seconds."""
+        pause = self.hesitant(seconds)
+        if pause > 0:
+            self.set_in(pause)
+        else:
+            self.set()
+
+    def hesitant(self, seconds: float) -> float:
+        """In how many seconds to look for what is there in `seconds` for one of the crowd.
+
+        The same until the next look, so that many hints do not bring it nearer.
+        """
+        self._told = True
+        span = min((self.crowd - SMALL_CROWD) * TURN, self._longest)
+        if self._vain < EAGER or span <= 0 or self._place <= 0:
+            return seconds
+        now = asyncio.get_running_loop().time()
+        # Where hints come all the time, one look in each span; else all would look as often as half of it.
+        rested = self._looked_at + span * (0.5 + self._place) - now
+        return max(seconds + span * self._place, rested)
+
+    def looked(self, *, found: bool) -> None:
+        """A look is over."""
+        if found:
+            self._vain = 0
+        elif self._told:
+            self._vain += 1
+        self._told = False
+        self._looked_at = asyncio.get_running_loop().time()
+        # Some look at once, so that the last hint after a long time is as fast as the first.
+        chance = random.random()  # noqa: S311 - no secret
+        self._place = 0.0 if chance * self.crowd < AT_ONCE else random.random()  # noqa: S311
 
     def set_in(self, seconds: float) -> None:
         """Set after some time, unless that is sooner already, or later than whoever waits looks anyway."""

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from harness import connected, eventually
+from hotmesh import HotMesh
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Database
@@ -29,6 +30,7 @@ class Heard:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.connections = 0
+        self.counts: list[tuple[int, int]] = []
 
     def message(self, message: dict[str, Any]) -> None:
         if "odd" in message:
@@ -38,11 +40,22 @@ class Heard:
     def connected(self) -> None:
         self.connections += 1
 
+    def counted(self, engines: int, members: int) -> None:
+        self.counts.append((engines, members))
+
 
 @asynccontextmanager
 async def listening(url: str, heard: Heard, **ways: Any) -> AsyncIterator[Listener]:
     database = Database(ConnectionSource(url, **ways), "hotmesh", APP)
-    listener = Listener(database, "me", heard.message, heard.connected, longest_pause=0.1, limits=QUICK)
+    listener = Listener(
+        database,
+        "me",
+        heard.message,
+        heard.connected,
+        counted=heard.counted,
+        longest_pause=0.1,
+        limits=QUICK,
+    )
     async with anyio.create_task_group() as tasks:
         await listener.run(tasks)
         yield listener
@@ -111,3 +124,14 @@ async def test_where_no_session_is_kept_nothing_is_heard(
         assert listener.channel
     assert heard.connections == 0
     assert "no notifications" in caplog.text
+
+
+async def test_it_says_how_many_members_hear_the_same_hints(database_url: str) -> None:
+    heard = Heard()
+    async with listening(database_url, heard):
+        assert heard.counts == [(0, 1)]
+        async with (
+            HotMesh.init(APP, connection=database_url),
+            HotMesh.init(APP, connection=database_url, engine=False),
+        ):
+            await eventually(lambda: heard.counts[-1] == (1, 3))

@@ -166,12 +166,13 @@ class Engine:
             return
         self.advances.deliver_notice(answer)
 
-    def wake(self, delay: float = 0.0) -> None:
-        """There may be something on the engine stream, now or in some seconds."""
-        if delay:
-            self.stream_wake.set_in(delay)
-        else:
-            self.stream_wake.set()
+    def wake(self) -> None:
+        """There may be something on the engine stream."""
+        self.stream_wake.set()
+
+    def hint(self, delay: float) -> None:
+        """There may be something on the engine stream, for one of all engines, now or in some seconds."""
+        self.stream_wake.hint(delay)
 
     # -- workers -----------------------------------------------------------------------------------------
 

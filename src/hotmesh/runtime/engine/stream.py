@@ -129,6 +129,7 @@ class EngineStream:
                 return
         began = time.monotonic()
         handled = await self.run_once(most)
+        self._wake.looked(found=handled > 0)
         self.failures = 0
         if handled:
             pace.started(began)
@@ -140,7 +141,7 @@ class EngineStream:
                 ):
                     break
             # What is due but was not handled is locked by another engine.
-            if await self._wake.wait(None if due is None else max(due, 0.02)):
+            if await self._wake.wait(None if due is None else self._wake.hesitant(max(due, 0.02))):
                 break
             if due is not None and due <= self._settings.poll:
                 break

@@ -23,7 +23,14 @@ from hotmesh.postgres.connect.driver import is_closed, terminate
 from hotmesh.postgres.connect.failures import backoff, translated
 from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.database import Connection, Database
-from hotmesh.postgres.members import give_back_gone, gone_members, join_mesh, leave_mesh, take_guid
+from hotmesh.postgres.members import (
+    count_members,
+    give_back_gone,
+    gone_members,
+    join_mesh,
+    leave_mesh,
+    take_guid,
+)
 from hotmesh.runtime.outage import Outage, current
 from hotmesh.runtime.service import Flag
 
@@ -46,6 +53,10 @@ class ListenerLimits:
     """From then on a connection was a good one, and its loss is the first."""
 
 
+def _nobody(_engines: int, _members: int) -> None:
+    """Nobody wants to know."""
+
+
 LISTENER: Final = "the listener"
 """How it is called in the log."""
 
@@ -63,14 +74,17 @@ class Listener:
         heard: Callable[[dict[str, Any]], None],
         connected: Callable[[], None],
         *,
+        counted: Callable[[int, int], None] = _nobody,
         engine: bool = False,
         longest_pause: float = 5.0,
         limits: ListenerLimits,
     ) -> None:
+        """`counted` is told now and then how many engines the app has, and how many members."""
         self._database = database
         self._member = member
         self._heard = heard
         self._connected = connected
+        self._counted = counted
         self._engine = engine
         self._longest_pause = longest_pause
         self._limits = limits
@@ -141,6 +155,7 @@ class Listener:
                 owns = await self._take_guid(connection)
                 # Only now: who counts as a member hears everything.
                 self.session = await join_mesh(self._database, connection, engine=self._engine)
+                self._counted(*await count_members(self._database, connection))
             self.own_channel = member_channel(self.channel, self._member)
             self._connected()
             if not self._started:
@@ -218,6 +233,7 @@ class Listener:
                 raise ConnectionLostError(
                     "the listening connection leads to a server that is read-only by now"
                 )
+            self._counted(*await count_members(self._database, connection))
 
     async def _close(
         self, source: ConnectionSource, connection: Connection, ended: Callable[[object], None]

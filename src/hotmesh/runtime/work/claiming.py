@@ -95,7 +95,7 @@ class Claims:
         if await wake.wait(BREATH):
             return
         due = await self._next_due()
-        if not await wake.wait(due):
+        if not await wake.wait(None if due is None else wake.hesitant(due)):
             # Whatever was announced or not: the next look says whether there is work, and where there is no
             # slot for it now, it is claimed as soon as there is one.
             for served in self._served.workers.values():
@@ -117,7 +117,11 @@ class Claims:
             for selector, served in self._served.workers.items()
             if served.backlog and served.used < served.most
         ]
-        return await self._claim(wanted) if wanted else 0
+        if not wanted:
+            return 0
+        claimed = await self._claim(wanted)
+        self._served.wake.looked(found=claimed > 0)
+        return claimed
 
     async def _claim(self, selectors: Sequence[WorkSelector]) -> int:
         """Claim work for the free slots of these selectors, and run it; how much it was."""

@@ -138,15 +138,14 @@ class Served:
             self.freed(served)
         self.wake.set()
 
-    def expect(self, topics: Collection[str]) -> None:
-        """There may be work on these topics."""
+    def expect(self, topics: Collection[str]) -> bool:
+        """There may be work on these topics; whether they are served here."""
         found = False
         for (topic, _), served in self.workers.items():
             if topic in topics or EVERY_TOPIC in topics:
                 served.backlog = True
                 found = True
-        if found:
-            self.wake.set()
+        return found
 
     def given_back(self, works: Iterable[HeldWork]) -> None:
         """These rows are for everybody again, or will be."""

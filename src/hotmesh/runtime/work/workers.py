@@ -160,12 +160,19 @@ class Workers:
 
     # -- what is heard -----------------------------------------------------------------------------------
 
-    def wake(self, topics: Collection[str]) -> None:
-        """There may be work on these topics."""
-        self._served.expect(topics)
+    def hint(self, topics: Collection[str]) -> None:
+        """There may be work on these topics, for one of all who serve them."""
+        if self._served.expect(topics):
+            self._served.wake.hint()
+
+    def crowd(self, members: int) -> None:
+        """So many members may hear the same hint."""
+        self._served.wake.crowd = members
 
     def wake_all(self) -> None:
-        self.wake([EVERY_TOPIC])
+        """There may be work on any topic."""
+        if self._served.expect([EVERY_TOPIC]):
+            self._served.wake.set()
 
     def apply_rates(self, rate_of: Callable[[str], int]) -> None:
         """The rates have changed: `rate_of` says that of a topic."""

@@ -1,5 +1,5 @@
 -- guid_key: the key of the advisory lock that the listening connection of one instance holds, alone, while it lives. So two
 -- that run at once cannot have one guid, and one that was killed has let go of it.
 create or replace function mesh.guid_key(p_app text, p_guid text) returns bigint language sql stable as $$
-    select hashtextextended(mesh.channel(p_app) || '/guid/' || p_guid, 0)
+    select mesh.guid_key_on(mesh.channel(p_app), p_guid)
 $$;

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 import pytest
 
 from bouncer import Bouncer, run_bouncer
-from harness import connected, one_worker
+from harness import connected, eventually, one_worker
 from hotmesh import HotMesh, Worker
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.connect.driver import statement_cache
@@ -174,3 +175,36 @@ async def test_without_notifications_everything_is_found_by_polling(
 
     assert [output.data for output in outputs] == [{"y": 6}, {"y": 8}]
     assert "found by polling" in caplog.text
+
+
+async def test_many_idle_members_share_the_sessions_of_the_pooler(
+    pooled_database_url: str, database_url: str
+) -> None:
+    async def work(_message: Any) -> dict[str, Any]:
+        return {}
+
+    members = 20
+    async with AsyncExitStack() as stack, connected(database_url) as connection:
+        meshes = [
+            await stack.enter_async_context(
+                HotMesh.init(
+                    "many",
+                    connection=pooled_database_url,
+                    direct_connection=database_url,
+                    workers=[Worker("add", work)],
+                )
+            )
+            for _ in range(members)
+        ]
+
+        async def few() -> bool:
+            found: int = await connection.fetchval(
+                "select count(*) from pg_stat_activity where datname = current_database() "
+                "and backend_type = 'client backend' and pid <> pg_backend_pid()"
+            )
+            return members <= found <= members + 8
+
+        # One that listens for each, and the eight of the pool; without it, three for each.
+        await eventually(few)
+        profiles = await meshes[0].roll_call(delay=5)
+        assert len({profile.engine_id for profile in profiles}) == members

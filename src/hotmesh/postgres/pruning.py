@@ -28,6 +28,7 @@ class Selection:
     prune_transient: bool = False
     signals: bool = True
     limit: int = 10_000
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

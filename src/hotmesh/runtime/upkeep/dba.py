@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -115,6 +115,7 @@ class DBA:
             prune_transient,
             signals,
             min(batch_size, MOST_ROWS),
+            restart=True,
         )
         source = await anyio.to_thread.run_sync(ConnectionSource.find, connection)
         await migrate(source, namespace)
@@ -124,6 +125,7 @@ class DBA:
             async with database.connection() as driver:
                 while True:
                     batch = await prune_batch(database, driver, selection)
+                    selection = replace(selection, restart=False)
                     result = result.plus(batch)
                     if not batch.more:
                         return result

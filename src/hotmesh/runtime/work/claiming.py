@@ -211,14 +211,17 @@ class Claims:
         return Wanted(topic, name, others, limit, self._frontiers[selector].since())
 
     def _remember(self, wanted: Sequence[Wanted], claimed: Sequence[HeldWork], seconds: float) -> None:
-        """Work is claimed in the order in which it became visible, so that what was before the last is gone."""
+        """Work that nobody had is claimed in the order in which it became visible, so that what was before the last is gone.
+
+        Work of which a lease has lapsed comes before all that, in its own order; it was delivered before.
+        """
         counts: dict[WorkSelector, int] = {}
         latest: dict[WorkSelector, datetime] = {}
         for work in claimed:
             selector = self._served.holder(work).selector
             counts[selector] = counts.get(selector, 0) + 1
             # No later than it became visible; how much later that was is not known any more.
-            if work.created_at is not None:
+            if work.created_at is not None and work.delivery <= 1:
                 latest[selector] = max(latest.get(selector, work.created_at), work.created_at)
         for one in wanted:
             selector = one.topic, one.workflow_name

@@ -118,7 +118,7 @@ create index job_children on mesh.job (parent_generation) where parent_generatio
 create index job_created on mesh.job using brin (created_at) with (autosummarize = on, pages_per_range = 32);
 -- When its time is over at the earliest: of columns that a job has from its beginning, so that its steps stay in their page (HOT) before
 -- Postgres 16, too. In UTC, where a sum is the same in all sessions.
-create index job_expiry on mesh.job using brin (((created_at at time zone 'UTC') + least(expire, 1e9) * interval '1 second'))
+create index job_expiry on mesh.job using brin (((created_at at time zone 'UTC') + (case when expire > 0 then least(expire, 1e9) else 1e9 end) * interval '1 second'))
     with (autosummarize = on, pages_per_range = 32);
 create index job_entity on mesh.job (app_id, entity, created_at) where entity is not null;
 
@@ -178,8 +178,14 @@ comment on column mesh.worker_stream.last_error is
 comment on column mesh.worker_stream.beside is
     'Whether other work ran, or could run, beside it in the process that had it last; false: it was alone. Null: nobody has said.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
--- With the name at its end, rows of names that a worker does not take are passed over inside the index.
-create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at, workflow_name);
+-- What nobody has, by topic and by name, and what somebody has, who may let its lease lapse. So nobody who looks for a name reads what waits
+-- under others, and work that a commit reserves at once is in one of them only. In a form that no other condition implies: whoever looks
+-- for rows by their key and holder would else be planned to go through one of these, where the table is believed to be empty; and whoever
+-- looks for a name, through the shorter one, where most rows have the same name.
+create index worker_stream_claim on mesh.worker_stream (app_id, topic, visible_at) where coalesce(reserved_by, '') = '';
+create index worker_stream_named on mesh.worker_stream (app_id, topic, workflow_name, visible_at)
+    where length(coalesce(reserved_by, '')) = 0;
+create index worker_stream_held on mesh.worker_stream (app_id, topic, visible_at) where coalesce(reserved_by, '') <> '';
 -- What a worker login holds, to be counted. Rows of ordinary workers are not in it and cost nothing.
 create index worker_stream_secured on mesh.worker_stream (reserved_by collate "C", visible_at)
     where reserved_at is not null;
@@ -408,10 +414,12 @@ create table mesh.upkeep (
     task        text        not null,
     due_at      timestamptz not null,
     held_by     text,
+    at_page     bigint,
     constraint upkeep_pk primary key (app_id, task)
 );
 comment on table mesh.upkeep is 'Tasks that one process of an app at a time does: the next turn is at due_at.';
 comment on column mesh.upkeep.held_by is 'Who is at it; due_at is then when its lease is over.';
+comment on column mesh.upkeep.at_page is 'Of a task that goes through a table: the page where it goes on.';
 
 -- Safety. Any login of the database may listen on a channel and take an advisory lock whose name it knows, whatever else
 -- it may not do. So channels are named by a secret, and locks are rows; a worker login can reach neither.

@@ -1,4 +1,4 @@
--- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, oldest first.
+-- worker_claim: for worker logins. Reserve visible work of topics of this login, at most p_limits of each, in the order of claim_work.
 -- p_names, p_others, p_last, p_since: as in claim_work; with neither name, work of any workflow name.
 -- Locks    as worker_take, so that the bound on what a login holds is kept; then the rows, skipping what others claim.
 -- Writes   reserved_by = login/member, reservation, reserved_at, visible_at = now + p_lease, delivery + 1, beside. Work that was delivered more
@@ -10,7 +10,7 @@ create or replace function mesh.worker_claim(
 ) returns setof mesh.worker_stream language plpgsql security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
     v_login  constant mesh.worker_credential := mesh.worker_login();
     v_holder constant text := mesh.worker_holder(v_login, p_member);
@@ -39,23 +39,33 @@ begin
     for v_at in 1 .. coalesce(cardinality(p_topics), 0) loop
         exit when v_left <= 0;
         for v_work in
-            with by_name as materialized (
+            with lapsed as materialized (
                 select w.ctid as place
                   from mesh.worker_stream as w
-                 where p_names[v_at] is not null and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
+                 where coalesce(w.reserved_by, '') <> '' and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
+                   and w.visible_at <= v_now and w.visible_at >= coalesce(p_since[v_at], '-infinity')
+                   and (p_names[v_at] is null or w.workflow_name = p_names[v_at])
+                   and (p_names[v_at] is not null or w.workflow_name <> all (p_others[v_at]::text[]))
+                 order by w.visible_at
+                 limit least(greatest(p_limits[v_at], 0), v_left, 1000)
+                   for update skip locked
+            ), by_name as materialized (
+                select w.ctid as place
+                  from mesh.worker_stream as w
+                 where p_names[v_at] is not null and length(coalesce(w.reserved_by, '')) = 0 and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
                    and w.visible_at <= v_now and w.visible_at >= coalesce(p_since[v_at], '-infinity')
                    and w.workflow_name = p_names[v_at]
                  order by w.visible_at
-                 limit least(greatest(p_limits[v_at], 0), v_left, 1000)
+                 limit least(greatest(p_limits[v_at], 0), v_left, 1000) - (select count(*) from lapsed)
                    for update skip locked
             ), by_topic as materialized (
                 select w.ctid as place
                   from mesh.worker_stream as w
-                 where p_names[v_at] is null and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
+                 where p_names[v_at] is null and coalesce(w.reserved_by, '') = '' and w.app_id = v_login.app_id and w.topic = p_topics[v_at]
                    and w.visible_at <= v_now and w.visible_at >= coalesce(p_since[v_at], '-infinity')
                    and w.workflow_name <> all (p_others[v_at]::text[])
                  order by w.visible_at
-                 limit least(greatest(p_limits[v_at], 0), v_left, 1000)
+                 limit least(greatest(p_limits[v_at], 0), v_left, 1000) - (select count(*) from lapsed)
                    for update skip locked
             )
             update mesh.worker_stream as w
@@ -63,7 +73,7 @@ begin
                    visible_at = v_now + least(p_lease, v_login.longest_hold) * interval '1 second',
                    delivery = w.delivery + 1,
                    beside = case when w.delivery < p_last then true else w.beside end
-              from (select * from by_name union all select * from by_topic) as c
+              from (select * from lapsed union all select * from by_name union all select * from by_topic) as c
              where w.ctid = c.place
             returning w.*
         loop

@@ -15,17 +15,19 @@ begin
     for v_guid in select m.guid from mesh.member as m where m.app_id = p_app and m.guid = any (p_guids) order by m.guid loop
         continue when not pg_try_advisory_xact_lock(mesh.guid_key(p_app, v_guid));
         with recursive topic as (
-            (select w.topic from mesh.worker_stream as w where w.app_id = p_app order by w.topic limit 1)
+            (select w.topic from mesh.worker_stream as w
+              where w.app_id = p_app and coalesce(w.reserved_by, '') <> '' order by w.topic limit 1)
             union all
-            select (select w.topic from mesh.worker_stream as w where w.app_id = p_app and w.topic > t.topic
-                     order by w.topic limit 1)
+            select (select w.topic from mesh.worker_stream as w
+                     where w.app_id = p_app and w.topic > t.topic and coalesce(w.reserved_by, '') <> '' order by w.topic limit 1)
               from topic as t where t.topic is not null
         ), kept as materialized (
             select k.*
               from topic as t
              cross join lateral (
                 select w.ctid as place from mesh.worker_stream as w
-                 where w.app_id = p_app and w.topic = t.topic and w.visible_at > mesh.clock() and w.reserved_by = v_guid
+                 where w.app_id = p_app and w.topic = t.topic and coalesce(w.reserved_by, '') <> ''
+                   and w.visible_at > mesh.clock() and w.reserved_by = v_guid
                    for update skip locked) as k
              where t.topic is not null
         ), given as (

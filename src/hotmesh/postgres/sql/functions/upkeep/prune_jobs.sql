@@ -16,7 +16,7 @@ begin
     with old as materialized (
         select j.ctid as place from mesh.job as j
          where (j.app_id = p_app) is true
-           and (j.created_at at time zone 'UTC') + least(j.expire, 1e9) * interval '1 second' <= v_before at time zone 'UTC'
+           and (j.created_at at time zone 'UTC') + (case when j.expire > 0 then least(j.expire, 1e9) else 1e9 end) * interval '1 second' <= v_before at time zone 'UTC'
            and j.expires_at <= v_before and j.status <= 0
            and (p_entities is null or j.entity = any (p_entities))
            and (not p_transient or j.entity is null)

@@ -1,4 +1,4 @@
--- claim_work: reserve visible work of some topics, at most p_limits of each, oldest first.
+-- claim_work: reserve visible work of some topics, at most p_limits of each: first that of which a lease has lapsed, then the oldest.
 -- One element per worker: p_names is the workflow name that it takes; null: any but p_others, which others here take.
 -- Without these two, any name. What nobody here takes stays as it is, for whoever does.
 -- p_last: the number of the delivery that is the last one. Sooner than that, work runs beside other work; from then on the caller runs
@@ -26,27 +26,39 @@ begin
         select s.place
           from unnest(p_topics, p_limits, p_names, p_others, p_since) as t(topic, most, name, others, since)
          cross join lateral (
-            -- Whether there is a name is asked inside of each part, so that the other part is not even begun.
+            -- Each part has an index of its own (worker_stream_held, _claim, _named), and is begun when those before it were not enough.
             select * from (
                 select w.ctid as place
                   from mesh.worker_stream as w
-                 where t.name is null and w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
+                 where coalesce(w.reserved_by, '') <> '' and w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
                    and w.visible_at >= coalesce(t.since, '-infinity')
+                   and (t.name is null or w.workflow_name = t.name)
+                   and (t.name is not null or t.others is null or w.workflow_name <> all (t.others::text[]))
+                 order by w.visible_at
+                 limit t.most
+                   for update skip locked) as lapsed
+             union all
+            -- Whether there is a name is asked inside, so that the other part is not even begun.
+            select * from (
+                select w.ctid as place
+                  from mesh.worker_stream as w
+                 where t.name is null and coalesce(w.reserved_by, '') = '' and w.app_id = p_app and w.topic = t.topic
+                   and w.visible_at <= mesh.clock() and w.visible_at >= coalesce(t.since, '-infinity')
                    and (t.others is null or w.workflow_name <> all (t.others::text[]))
                  order by w.visible_at
                  limit t.most
                    for update skip locked) as any_name
              union all
             select * from (
-                -- The name is a condition on the index: a long queue of other names is not read row by row.
                 select w.ctid as place
                   from mesh.worker_stream as w
-                 where t.name is not null and w.app_id = p_app and w.topic = t.topic and w.visible_at <= mesh.clock()
-                   and w.visible_at >= coalesce(t.since, '-infinity')
+                 where t.name is not null and length(coalesce(w.reserved_by, '')) = 0 and w.app_id = p_app and w.topic = t.topic
+                   and w.visible_at <= mesh.clock() and w.visible_at >= coalesce(t.since, '-infinity')
                    and w.workflow_name = t.name
                  order by w.visible_at
                  limit t.most
-                   for update skip locked) as one_name) as s
+                   for update skip locked) as one_name
+             limit t.most) as s
     )
     update mesh.worker_stream as w
        set reserved_by = p_member, reservation = p_reservation,

@@ -11,7 +11,7 @@ begin
            set reserved_by = null, visible_at = mesh.clock(), delivery = greatest(s.delivery - 1, 0),
                -- Whoever ran it alone has not died of it.
                beside = case when s.beside = false then true else s.beside end
-         where s.app_id = p_app and s.topic = any (p_topics) and s.visible_at > mesh.clock()
+         where s.app_id = p_app and s.topic = any (p_topics) and coalesce(s.reserved_by, '') <> '' and s.visible_at > mesh.clock()
            and s.reserved_by = p_member and (p_reservations is null or s.reservation = any (p_reservations))
         returning s.topic
     )

@@ -14,15 +14,23 @@ begin
         select extract(epoch from min(n.visible_at) - mesh.clock())::double precision
           from unnest(p_topics, p_names, p_others, p_since) as t(topic, name, others, since)
          cross join lateral (
-            -- Whether there is a name is asked inside of each part, so that the other part is not even begun.
+            -- The parts of claim_work.
             (select w.visible_at from mesh.worker_stream as w
-              where t.name is null and w.app_id = p_app and w.topic = t.topic
+              where coalesce(w.reserved_by, '') <> '' and w.app_id = p_app and w.topic = t.topic
+                and w.visible_at >= coalesce(t.since, '-infinity') and w.visible_at <= v_until
+                and (t.name is null or w.workflow_name = t.name)
+                and (t.name is not null or t.others is null or w.workflow_name <> all (t.others::text[]))
+              order by w.visible_at limit 1)
+             union all
+            (select w.visible_at from mesh.worker_stream as w
+              where t.name is null and coalesce(w.reserved_by, '') = '' and w.app_id = p_app and w.topic = t.topic
                 and w.visible_at >= coalesce(t.since, '-infinity') and w.visible_at <= v_until
                 and (t.others is null or w.workflow_name <> all (t.others::text[]))
               order by w.visible_at limit 1)
              union all
             (select w.visible_at from mesh.worker_stream as w
-              where t.name is not null and w.app_id = p_app and w.topic = t.topic and w.workflow_name = t.name
+              where t.name is not null and length(coalesce(w.reserved_by, '')) = 0 and w.app_id = p_app and w.topic = t.topic
+                and w.workflow_name = t.name
                 and w.visible_at >= coalesce(t.since, '-infinity') and w.visible_at <= v_until
               order by w.visible_at limit 1)) as n);
 end

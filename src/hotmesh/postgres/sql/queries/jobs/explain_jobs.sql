@@ -19,11 +19,11 @@ select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error) as state,
            select t.topic, t.workflow_name, array(
                    select distinct h.reserved_by from mesh.worker_stream as h
                     where h.app_id = j.app_id and h.topic = t.topic and h.visible_at > mesh.clock()
-                      and h.workflow_name = t.workflow_name and h.reserved_by is not null limit 10) as holders,
+                      and h.workflow_name = t.workflow_name and coalesce(h.reserved_by, '') <> '' limit 10) as holders,
                   array(
                    select distinct h.reserved_by from mesh.worker_stream as h
                     where h.app_id = j.app_id and h.topic = t.topic and h.visible_at > mesh.clock()
-                      and h.workflow_name <> t.workflow_name and h.reserved_by is not null limit 10) as others
+                      and h.workflow_name <> t.workflow_name and coalesce(h.reserved_by, '') <> '' limit 10) as others
              from (select distinct w.topic, w.workflow_name from mesh.worker_stream as w
                     where w.generation = j.generation limit $3) as t) as x) as topics,
        (select json_agg(x) from (

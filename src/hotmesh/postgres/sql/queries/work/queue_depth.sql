@@ -4,7 +4,11 @@
 with moment as materialized (
     select mesh.clock() as now
 ), work as materialized (
-    select s.topic, s.visible_at, s.reserved_by from mesh.worker_stream as s where s.app_id = $1 limit 100000
+    select * from (
+        select s.topic, s.visible_at, s.reserved_by from mesh.worker_stream as s where s.app_id = $1 and coalesce(s.reserved_by, '') <> ''
+         union all
+        select s.topic, s.visible_at, s.reserved_by from mesh.worker_stream as s where s.app_id = $1 and coalesce(s.reserved_by, '') = ''
+    ) as s limit 100000
 ), message as materialized (
     select s.visible_at from mesh.engine_stream as s where s.app_id = $1 limit 100000
 ), sleeper as materialized (

@@ -88,7 +88,7 @@ class Cluster:
         )
         values = {row["name"]: row["value"] for row in rows}
         found |= {name: values[name] for name in SETTINGS if name in values}
-        if (directory := await self._data_directory()) is not None:
+        if (directory := await self.data_directory()) is not None:
             found["file system"] = _file_system(directory)
         return found
 
@@ -107,7 +107,7 @@ class Cluster:
             database,
         )
 
-    async def _data_directory(self) -> Path | None:
+    async def data_directory(self) -> Path | None:
         try:
             return Path(await self._connection.fetchval("show data_directory"))
         except asyncpg.InsufficientPrivilegeError:

@@ -42,10 +42,10 @@ async def prepare(
     if database == scenarios.PROTOTYPE:
         await cluster.execute(database, PROTOTYPE_SQL.read_text())
     if database == scenarios.FINISHED:
-        await _finish_jobs(cluster, database, int(scenarios.FINISHED_JOBS * scale))
+        await finish_jobs(cluster, database, int(scenarios.FINISHED_JOBS * scale))
 
 
-async def _finish_jobs(cluster: Cluster, database: str, jobs: int) -> None:
+async def finish_jobs(cluster: Cluster, database: str, jobs: int) -> None:
     """Run some real jobs that are kept, then copy their rows under new ids."""
     contender = Contender("fill", database, (scenarios.OURS,))
     async with started(contender, cluster.dsn(database)) as [mesh]:

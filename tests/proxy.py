@@ -12,16 +12,20 @@ class Proxy:
     """Passes bytes on until `mute`: from then on it takes what it gets and says nothing, on old connections and new."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        self._socket = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
-        self._name = parts.path
-        self._user = parts.username
         self._muted: set[asyncio.StreamWriter] = set()
         self._open: set[asyncio.StreamWriter] = set()
         self._mute = False
         self._server: asyncio.Server | None = None
         self.accepted = 0
+        self.lead_to(url)
+
+    def lead_to(self, url: str) -> None:
+        """New connections go there."""
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        self._socket = f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}"
+        self._name = parts.path
+        self._user = parts.username
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": ("hotmesh.cli.jobs:jobs", "List jobs, the newest first."),
     "members": ("hotmesh.cli.members:members", "List the engines and workers that are there."),
     "migrate": ("hotmesh.cli.migrate:migrate", "Bring the tables of a namespace up to date."),
+    "move": ("hotmesh.cli.move:move", "Move a namespace to another Postgres, while it works."),
     "pause": (
         "hotmesh.cli.members:pause",
         "Let engines and workers start nothing new, until they are resumed.",

@@ -66,3 +66,15 @@ def _parse(text: str, name: str) -> float:
     if not text.strip():
         raise ConfigError(f"{name} is empty; write seconds, or text such as '30s', '5 minutes'")
     return total
+
+
+def seconds_with_unit(value: Duration, *, name: str = "duration") -> float:
+    """As `seconds`; a text that is only a number is refused: some would read it as milliseconds. Raises ConfigError."""
+    if isinstance(value, str) and _BARE.fullmatch(value):
+        raise ConfigError(
+            f"{name} {value!r} has no unit; write {value.strip()} (seconds, a number), or text such as '{value.strip()}s'"
+        )
+    return seconds(value, name=name)
+
+
+_BARE: Final = re.compile(r"\s*\d+(?:\.\d+)?\s*")

@@ -209,7 +209,7 @@ def _find_in_members(value: dict[Any, Any], path: str, depth: int) -> tuple[str,
             both = f"{names[name]!r} and {key!r}"
             return path, f"the keys {both}, which are one and the same in JSON,"
         names[name] = key
-        found = _find_problem(item, path + _step(name), depth + 1)
+        found = _find_problem(item, path + step_to(name), depth + 1)
         if found[1] is not None:
             return found
     return path, None
@@ -222,7 +222,7 @@ def _find_in_object(value: Any, path: str, depth: int) -> tuple[str, str | None]
         return path, "a coroutine that was not awaited"
     if is_dataclass(value) and not isinstance(value, type):
         for part in fields(value):
-            found = _find_problem(getattr(value, part.name, None), path + _step(part.name), depth + 1)
+            found = _find_problem(getattr(value, part.name, None), path + step_to(part.name), depth + 1)
             if found[1] is not None:
                 return found
     try:
@@ -237,7 +237,7 @@ def _find_in_object(value: Any, path: str, depth: int) -> tuple[str, str | None]
     return _find_problem(parts, path, depth + 1)
 
 
-def _step(name: str) -> str:
+def step_to(name: str) -> str:
     """The part of a path that leads to a member; in brackets if its name would be taken for several."""
     return f".{name}" if name.isidentifier() else f"[{dumps_text(name)}]"
 

@@ -1,10 +1,23 @@
 """Durable functions: plain async Python that survives every crash.
 
-In reading order:
+    from hotmesh.durable import RetryPolicy, activity, errors, workflow
 
-`definition`   what a decorated function or class is: name, parameters, options, how its values are stored
-`signature`    the parameters of a function, and its arguments as a payload
-`convert`      Python values to payloads and back, by annotations
-`options`      what a start, an activity or a step may be given
+What stands in here, in reading order:
+
+`workflow`     what workflow code uses
+`activity`     what the code of activities and steps uses
 `decorators`   `@workflow.defn`, `@workflow.run`, `@activity.defn`, `@activity.step`
+`definition`   what a decorated function or class is: name, parameters, options, how its values are stored
+`options`      what a workflow, a start, an activity or a step may be given
+`signature`    the parameters of a function, and its arguments as a payload
+`convert`      Python values to payloads and back, by annotations; `kinds` and `faults` say what cannot be, and where
+
+The errors are `hotmesh.durable_errors`; how they are stored is `hotmesh.core.durable.failure`.
 """
+
+from hotmesh import durable_errors as errors
+from hotmesh.core.durable.retry import RetryPolicy
+from hotmesh.durable import activity, workflow
+from hotmesh.durable.convert import Converter, Custom
+
+__all__ = ["Converter", "Custom", "RetryPolicy", "activity", "errors", "workflow"]

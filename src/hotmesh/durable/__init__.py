@@ -9,6 +9,7 @@ What stands in here, in reading order:
 `decorators`   `@workflow.defn`, `@workflow.run`, `@activity.defn`, `@activity.step`
 `definition`   what a decorated function or class is: name, parameters, options, how its values are stored
 `options`      what a workflow, a start, an activity or a step may be given
+`typed`        the types by which checkers see through a call to the function that it names
 `signature`    the parameters of a function, and its arguments as a payload
 `convert`      Python values to payloads and back, by annotations; `kinds` and `faults` say what cannot be, and where
 

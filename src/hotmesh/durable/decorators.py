@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from hotmesh.durable.definition import (
     ACTIVITY,
@@ -26,6 +26,7 @@ from hotmesh.durable.definition import (
     read_workflow,
 )
 from hotmesh.durable.options import ActivityOptions, StepOptions, WorkflowOptions
+from hotmesh.durable.typed import ActivityKeywords, StepKeywords, WorkflowKeywords
 from hotmesh.errors import ConfigError
 
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ CALL_STEP: Final = "call_step"
 @overload
 def workflow_defn(given: W, /) -> W: ...
 @overload
-def workflow_defn(**options: Any) -> Callable[[W], W]: ...
+def workflow_defn(**options: Unpack[WorkflowKeywords]) -> Callable[[W], W]: ...
 def workflow_defn(given: Any = None, /, **options: Any) -> Any:
     """Make an `async` function, or a class with a method `@workflow.run`, a workflow. Options: `WorkflowOptions`.
 
@@ -102,7 +103,7 @@ def workflow_signal(given: Any = None, /, *, name: str | None = None) -> Any:
 @overload
 def activity_defn(given: F, /) -> F: ...
 @overload
-def activity_defn(**options: Any) -> Callable[[F], F]: ...
+def activity_defn(**options: Unpack[ActivityKeywords]) -> Callable[[F], F]: ...
 def activity_defn(given: Any = None, /, **options: Any) -> Any:
     """Make a function, async or not, an activity. Options: `ActivityOptions`, the defaults of its calls.
 
@@ -123,7 +124,7 @@ def activity_defn(given: Any = None, /, **options: Any) -> Any:
 def activity_step(given: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 @overload
 def activity_step(
-    **options: Any,
+    **options: Unpack[StepKeywords],
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 def activity_step(given: Any = None, /, **options: Any) -> Any:
     """Make an `async` function a step: called in a workflow, its result is recorded there. Options: `StepOptions`.

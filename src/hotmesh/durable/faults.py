@@ -56,10 +56,11 @@ def _why(value: Any, error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return f"a value nested more than {DEEPEST} levels deep, or one that contains itself,"
     kind = type(value).__name__
-    if isinstance(error, CannotConvertError) or "unsupported" in (said := words_of(error)):
-        return f"a value of type {kind}"
+    said = words_of(error)
     if isinstance(value, dict):
         return f"a dict whose keys JSON cannot have ({said})"
+    if isinstance(error, CannotConvertError) or "unsupported" in said:
+        return f"a value of type {kind}"
     return f"a value of type {kind}, of which the conversion says {kind_of(error)}: {said}"
 
 

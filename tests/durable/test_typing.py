@@ -1,0 +1,88 @@
+"""Types flow from a function to its callers: what is wrong is found by mypy and by pyright."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from hotmesh.durable import typed
+from hotmesh.durable.options import ActivityOptions, Options, StartOptions, StepOptions, WorkflowOptions
+
+PROGRAM = Path(__file__).parent / "typed_program.py"
+ROOT = Path(__file__).parents[2]
+LINES = PROGRAM.read_text(encoding="utf-8").splitlines()
+WRONG = {number for number, line in enumerate(LINES, 1) if line.endswith("# error")}
+REVEALED = {
+    number: line.rpartition("# type ")[2] for number, line in enumerate(LINES, 1) if "  # type " in line
+}
+
+
+def mypy(tmp_path: Path) -> tuple[set[int], dict[int, str]]:
+    done = run(
+        "mypy",
+        "--no-error-summary",
+        "--cache-dir",
+        str(tmp_path),
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+    )
+    errors, types = set(), {}
+    for line in done.splitlines():
+        found = re.match(r".*typed_program\.py:(\d+): (error|note): (.*)", line)
+        if found is not None and found[2] == "error":
+            errors.add(int(found[1]))
+        elif found is not None and (kind := re.match(r'Revealed type is "(?:\w+\.)*(\w+)"', found[3])):
+            types[int(found[1])] = kind[1]
+    return errors, types
+
+
+def pyright(_: Path) -> tuple[set[int], dict[int, str]]:
+    done = json.loads(run("pyright", "--pythonpath", sys.executable, "--outputjson"))
+    errors, types = set(), {}
+    for found in done["generalDiagnostics"]:
+        number = found["range"]["start"]["line"] + 1
+        if found["severity"] == "error":
+            errors.add(number)
+        elif kind := re.search(r'is "(\w+)"$', found["message"]):
+            types[number] = kind[1]
+    return errors, types
+
+
+def run(checker: str, *options: str) -> str:
+    tool = Path(sys.executable).parent / checker
+    if not tool.exists():
+        pytest.skip(f"{checker} is not installed here")
+    done = subprocess.run(
+        [tool, *options, PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    return done.stdout
+
+
+@pytest.mark.row("PX-19")
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_a_wrong_call_is_found_by_the_checker(checker: Any, tmp_path: Path) -> None:
+    errors, types = checker(tmp_path)
+
+    assert len(WRONG) > 8
+    assert errors == WRONG
+    assert types == REVEALED
+
+
+@pytest.mark.parametrize(
+    ("options", "keywords"),
+    [
+        (WorkflowOptions, typed.WorkflowKeywords),
+        (StartOptions, typed.StartKeywords),
+        (ActivityOptions, typed.ActivityKeywords),
+        (StepOptions, typed.StepKeywords),
+    ],
+)
+def test_checkers_know_the_options_that_there_are(options: type[Options], keywords: Any) -> None:
+    assert [field.name for field in fields(options)] == list(get_type_hints(keywords))  # type: ignore[arg-type]

@@ -418,3 +418,18 @@ def test_a_payload_has_a_limit() -> None:
 
 def test_a_shape_is_compiled_once() -> None:
     assert shape(Order) is shape(Order)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
+def test_a_conversion_ends_nothing_whatever_it_raises(error: BaseException) -> None:
+    def broken(_: Any) -> Any:
+        raise error
+
+    found = shape(Bill, Converter([Custom(Money, encode=broken, decode=broken)]))
+
+    with pytest.raises(PayloadError, match="argument order of ship cannot be stored"):
+        found.record(Bill(Money(1), []))
+    with pytest.raises(PayloadError, match="argument order of ship does not fit"):
+        found.decode(b'{"total":1,"parts":[]}')

@@ -23,6 +23,7 @@ from hotmesh.core.values import Json
 from hotmesh.core.wire import DEEPEST
 from hotmesh.durable.faults import (
     CannotConvertError,
+    is_of_conversion,
     lost_member,
     not_finite,
     same_keys,
@@ -164,7 +165,9 @@ class Shape(Generic[T]):
         """The value of a payload. Raises PayloadError if it does not fit the annotation, and says where."""
         try:
             return cast("T", self._decode(payload))
-        except Exception as error:
+        except BaseException as error:
+            if not is_of_conversion(error):
+                raise
             path, problem = unfit(error, payload, self._decode, self.root)
             raise PayloadError(
                 f"{self.what} does not fit its annotation {annotation_text(self.annotation)}: {problem} at {path}"
@@ -181,7 +184,9 @@ class Shape(Generic[T]):
     def _encoded(self, value: T) -> bytes:
         try:
             return self._encode(value)
-        except Exception as error:  # noqa: BLE001 - conversions are code of users, and may raise anything
+        except BaseException as error:
+            if not is_of_conversion(error):
+                raise
             path, problem = unstorable(value, self.root, self._encode, error)
             cause = None if isinstance(error, CannotConvertError) else error
             raise self._refused(path, problem) from cause
@@ -189,7 +194,9 @@ class Shape(Generic[T]):
     def _copied(self, value: T, payload: bytes) -> T:
         try:
             return cast("T", self._decode(payload))
-        except Exception as error:
+        except BaseException as error:
+            if not is_of_conversion(error):
+                raise
             path, problem = unfit(error, payload, self._decode, self.root)
             raise PayloadError(
                 f"{self.what} does not fit its annotation {annotation_text(self.annotation)}: {problem} at {path}"

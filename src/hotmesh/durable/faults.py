@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
+from hotmesh.core.durable.retry import class_name
 from hotmesh.core.wire import DEEPEST, step_to
 from hotmesh.foreign_errors import kind_of, words_of
+from hotmesh.interrupts import is_interrupt
 
 Fault = tuple[str, str]
 """Where, and what."""
@@ -21,6 +23,13 @@ Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes | str], Any]
 
 _HARMLESS: Final = frozenset({str, int, bool, type(None)})
+
+
+def is_of_conversion(error: BaseException) -> bool:
+    """Whether converting has failed by this, whatever it is; and not by a Ctrl-C, nor by something of ours that ends a turn."""
+    if isinstance(error, Exception):
+        return True
+    return not is_interrupt(error) and not class_name(type(error)).startswith("hotmesh.")
 
 
 class CannotConvertError(TypeError):
@@ -42,7 +51,9 @@ def _first_failing(value: Any, encode: Encode) -> tuple[str, Any, BaseException]
     for step, child in _parts(value):
         try:
             encode(child)
-        except Exception as error:  # noqa: BLE001 - conversions are code of users, and may raise anything
+        except BaseException as error:
+            if not is_of_conversion(error):
+                raise
             return step, child, error
     return None
 

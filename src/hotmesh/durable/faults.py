@@ -94,8 +94,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield (step_to(key) if isinstance(key, str) else f"[{key!r:.100}]"), item
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=False))
+    elif isinstance(value, tuple) and (names := getattr(value, "_fields", None)):
+        yield from ((f".{name}", item) for name, item in zip(names, value, strict=False))
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
     else:

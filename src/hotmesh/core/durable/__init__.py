@@ -1,5 +1,6 @@
-"""What durable functions decide, without a clock, chance or a loop.
+"""What durable functions decide, as data and functions, without a clock, chance or a loop.
 
-`retry` says when work is tried again; `failure` is what an exception of users' code becomes when it is stored, and how
-it comes back.
+commands   what a turn asks for, and the completions that answer
+retry      when work is tried again
+failure    what an exception of users' code becomes when it is stored, and how it comes back
 """

@@ -1,0 +1,78 @@
+"""Dropping the coroutines of a strand: at once and here, not where and when the garbage collector runs.
+
+A coroutine that is dropped gets `GeneratorExit` where it waits. It may await in `finally`, ask for operations (which never
+complete, and are no commands), raise anything, or go on as if nothing had happened. What does not end after a few tries
+is kept for ever, so that it never runs anywhere else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from hotmesh.foreign_errors import words_of
+from hotmesh.replay.loop import Loop
+
+TRIES: Final = 3
+
+UNENDING: Final[list[Any]] = []
+"""Coroutines and generators of this process that could not be closed."""
+
+
+def close(loop: Loop) -> None:
+    """Close what has not ended, youngest first, as code of this loop; then break the cycles."""
+    pending = [task for task in loop.tasks if not task.done()]
+    if pending or loop.generators:
+        entered = loop.enter()
+        try:
+            while pending:
+                task = pending.pop()
+                coroutine: Any = task.get_coro()
+                if not _ends(lambda: task.context.run(coroutine.close)):  # noqa: B023 - called at once
+                    UNENDING.append(coroutine)
+            for generator in reversed(loop.generators):
+                if not _ends(lambda: _throw(generator)):  # noqa: B023 - called at once
+                    UNENDING.append(generator)
+            for task in loop.tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                if not task.done():
+                    coroutine = task.get_coro()
+                    if getattr(coroutine, "cr_frame", None) is not None and not _started(coroutine):
+                        coroutine.close()  # made while the others were closed
+                    task.shields = 0
+                    task.cancel()
+        finally:
+            loop.leave(entered)
+    loop.ready.clear()
+    loop.tasks.clear()
+    loop.generators.clear()
+
+
+def _ends(end: Callable[[], Any]) -> bool:
+    """Whether it ends, in so many tries. Whatever it raises, it has ended, unless it goes on waiting."""
+    for _ in range(TRIES):
+        try:
+            end()
+        except RuntimeError as error:
+            if "ignored GeneratorExit" not in words_of(error):
+                return True
+        except BaseException:  # noqa: BLE001 - theirs, of any kind
+            return True
+        else:
+            return True
+    return False
+
+
+def _throw(generator: Any) -> None:
+    """Close an asynchronous generator that waits for nothing any more."""
+    try:
+        generator.aclose().send(None)
+    except StopIteration:
+        return
+    msg = "ignored GeneratorExit"
+    raise RuntimeError(msg)
+
+
+def _started(coroutine: Any) -> bool:
+    return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
 from typing import Any, Final
 
 from hotmesh.foreign_errors import words_of
@@ -29,7 +31,7 @@ def close(loop: Loop) -> None:
             while pending:
                 task = pending.pop()
                 coroutine: Any = task.get_coro()
-                if not _ends(lambda: task.context.run(coroutine.close)):  # noqa: B023 - called at once
+                if not _closed(coroutine, task.context):
                     UNENDING.append(coroutine)
             for generator in reversed(loop.generators):
                 if not _ends(lambda: _throw(generator)):  # noqa: B023 - called at once
@@ -47,6 +49,33 @@ def close(loop: Loop) -> None:
     loop.ready.clear()
     loop.tasks.clear()
     loop.generators.clear()
+
+
+def _closed(coroutine: Any, context: Context) -> bool:
+    """Close the innermost coroutine first: one that is closed by another and does not end would be left to the collector."""
+    for _ in range(TRIES):
+        for one in reversed(_chain(coroutine)):
+            with suppress(BaseException):  # theirs, of any kind; or it goes on waiting, which is seen below
+                context.run(one.close)
+            if _frame(one) is not None:
+                break
+        if _frame(coroutine) is None:
+            return True
+    return False
+
+
+def _chain(outermost: Any) -> list[Any]:
+    """It, what it awaits, what that awaits …: as far as these are coroutines."""
+    chain = []
+    one = outermost
+    while hasattr(one, "close") and (hasattr(one, "cr_frame") or hasattr(one, "gi_frame")):
+        chain.append(one)
+        one = getattr(one, "cr_await", None) or getattr(one, "gi_yieldfrom", None)
+    return chain
+
+
+def _frame(coroutine: Any) -> Any:
+    return getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
 
 
 def _ends(end: Callable[[], Any]) -> bool:

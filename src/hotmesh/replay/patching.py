@@ -30,9 +30,10 @@ def patch() -> None:
     """Replace them in asyncio, once; outside of workflows they do what they did."""
     if asyncio.as_completed is as_completed:
         return
-    for module in (asyncio, asyncio.tasks):
-        module.as_completed = as_completed  # type: ignore[assignment]
-        module.wait_for = wait_for  # type: ignore[assignment]
+    modules: tuple[Any, ...] = (asyncio, asyncio.tasks)
+    for module in modules:
+        module.as_completed = as_completed
+        module.wait_for = wait_for
     gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
     gathering.__hash__ = _hash_of_gathering
 

@@ -85,7 +85,10 @@ class Strand(Loop):
         self._ledger.history.extend(completions)
         self.replay()
         ledger = self._ledger
-        if not self.ended:
+        if self.ended:
+            while ledger.history:  # came with the turn, and nobody is there any more
+                ledger.settled(ledger.history.popleft())
+        else:
             ledger.look_for_leftovers("every task waits")
         if ledger.differs is not None:
             raise ledger.differs
@@ -207,8 +210,7 @@ class Strand(Loop):
     # Inside
 
     def _begin(self) -> None:
-        main = self._main
-        assert main is not None
+        main: Any = self._main
 
         async def run() -> Any:
             return await main()
@@ -257,8 +259,8 @@ class Strand(Loop):
 
     def _unasked(self, completion: Completion) -> None:
         if completion.kind == "cancel":
-            assert self._task is not None
-            self._task.cancel(completion.value)
+            main: Any = self._task
+            main.cancel(completion.value)
             return
         handler = self._handlers.get((completion.kind, completion.name)) or self._handlers.get(
             (completion.kind, "")
@@ -276,8 +278,7 @@ class Strand(Loop):
 
     def _settle(self) -> None:
         """Run until every task waits, and no condition has become true."""
-        task = self._task
-        assert task is not None
+        task: Any = self._task
         while True:
             self.run(task)
             if task.done():

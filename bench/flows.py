@@ -8,6 +8,7 @@ import yaml
 
 APP = "bench"
 STEP = "bench.step"  # the topic that the worker serves
+GO = "bench.go"  # the topic of the signals
 NOBODY = "bench.nobody"  # a topic without a worker
 FAN = 50
 
@@ -17,7 +18,7 @@ SHAPES = {"one": (1, "row"), "five": (5, "row"), "fan": (FAN, "fan"), "kept": (1
 
 def document() -> str:
     """The YAML of the app."""
-    graphs = [_graph(flow, *shape) for flow, shape in SHAPES.items()]
+    graphs = [*(_graph(flow, *shape) for flow, shape in SHAPES.items()), _signalled()]
     return yaml.safe_dump({"app": {"id": APP, "version": "1", "graphs": graphs}}, sort_keys=False)
 
 
@@ -28,6 +29,31 @@ def topic(flow: str) -> str:
 def result(flow: str) -> dict[str, Any]:
     """The data of a finished job."""
     return dict.fromkeys(_activities(flow, SHAPES[flow][0]), True)
+
+
+def _signalled() -> dict[str, Any]:
+    """A flow that waits in a hook for a signal, and stores what it brought."""
+    return {
+        "subscribes": topic("signalled"),
+        "activities": {
+            "signalled_t1": {"type": "trigger"},
+            "signalled_h1": {
+                "type": "hook",
+                "job": {"maps": {"ok": "{$self.hook.data.ok}"}},
+            },
+        },
+        "transitions": {"signalled_t1": [{"to": "signalled_h1"}]},
+        "hooks": {
+            GO: [
+                {
+                    "to": "signalled_h1",
+                    "conditions": {
+                        "match": [{"expected": "{$job.metadata.jid}", "actual": "{$self.hook.data.id}"}]
+                    },
+                }
+            ]
+        },
+    }
 
 
 def _graph(flow: str, count: int, shape: str) -> dict[str, Any]:

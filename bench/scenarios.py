@@ -19,6 +19,7 @@ DBOS_WAYS = ("threads", "async")
 
 OPEN_JOBS = 100_000
 FINISHED_JOBS = 1_000_000
+SIGNALLED = 25_000  # flows that wait for signals, more than are sent
 
 # Databases, each prepared once by a run.
 DBOS = "bench_dbos"
@@ -58,6 +59,8 @@ def all_scenarios(
         others = [Contender("hotmesh, before", BEFORE, (replace(OURS, checkout=against),))]
     held = (ours, *others)
 
+    ours_only = held if against is not None else (ours,)
+
     apart = Contender("hotmesh, worker apart", PLAIN, (WORKER, ENGINE))
     bare = Contender("prototype", PROTOTYPE, (_with_loop(BARE, uvloop=uvloop),))
     limit = (ours, bare)
@@ -77,6 +80,10 @@ def all_scenarios(
         ),
         Scenario(
             "limit-five-50", "five in a row, 50 concurrent, against the bare commit path", "five", 50, limit
+        ),
+        Scenario("signal-1", "signals to waiting flows, one at a time", "signalled", 1, ours_only, SIGNALLED),
+        Scenario(
+            "signal-50", "signals to waiting flows, 50 concurrent", "signalled", 50, ours_only, SIGNALLED
         ),
         Scenario("fan-1", "50 activities in parallel, one at a time", "fan", 1, (ours,), warm_up=10),
         Scenario("fan-10", "50 activities in parallel, 10 concurrent", "fan", 10, (ours,), warm_up=10),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import flows
@@ -22,6 +23,27 @@ async def charge(_message: Any) -> dict[str, Any]:
     return dict(ANSWER)
 
 
+class Signalled:
+    """Flows that wait for one signal each."""
+
+    def __init__(self, mesh: HotMesh) -> None:
+        self._mesh = mesh
+        self._waiting: list[str] = []
+
+    async def run_load(self, load: Load) -> Timing:
+        """A load of so many flows, which warms up, starts them and signals a few; one of some seconds signals the rest."""
+        if load.flows is not None:
+            self._waiting += await fill(self._mesh, load.flow, load.flows)
+            load = replace(load, flows=min(load.flows, CALLERS))
+        else:
+            load = replace(load, flows=len(self._waiting))
+
+        async def signal() -> None:
+            await self._mesh.signal(flows.GO, {"id": self._waiting.pop(), **ANSWER}, required=True)
+
+        return await drive_tasks(load, signal)
+
+
 async def run_load(mesh: HotMesh, load: Load) -> Timing:
     topic, expected = flows.topic(load.flow), flows.result(load.flow)
 
@@ -33,17 +55,19 @@ async def run_load(mesh: HotMesh, load: Load) -> Timing:
     return await drive_tasks(load, run_flow)
 
 
-async def fill(mesh: HotMesh, flow: str, jobs: int) -> None:
-    """Start this many jobs and leave them."""
+async def fill(mesh: HotMesh, flow: str, jobs: int) -> list[str]:
+    """Start this many jobs and leave them; their ids."""
     topic, numbers = flows.topic(flow), itertools.count()
+    found: list[str] = []
 
     async def caller() -> None:
         while next(numbers) < jobs:
-            await mesh.pub(topic, PAYLOAD)
+            found.append(await mesh.pub(topic, PAYLOAD))
 
     async with asyncio.TaskGroup() as callers:
         for _ in range(CALLERS):
             callers.create_task(caller())
+    return found
 
 
 async def serve(dsn: str, role: str) -> None:
@@ -54,6 +78,7 @@ async def serve(dsn: str, role: str) -> None:
         await mesh.deploy(flows.document())
         await mesh.activate("1")
     side.answer({"ready": True})
+    signalled = Signalled(mesh)
 
     requests = side.requests()
     while request := await asyncio.to_thread(next, requests, None):
@@ -61,7 +86,9 @@ async def serve(dsn: str, role: str) -> None:
             await fill(mesh, request["flow"], request["jobs"])
             side.answer({"filled": request["jobs"]})
         else:
-            side.answer(timing_answer(await run_load(mesh, load_of(request))))
+            load = load_of(request)
+            run = signalled.run_load(load) if load.flow == "signalled" else run_load(mesh, load)
+            side.answer(timing_answer(await run))
     await mesh.stop()
 
 

@@ -21,7 +21,8 @@ from hotmesh.core.state.step import (
     Wait,
     Work,
 )
-from hotmesh.postgres import commits, engine_stream, loading
+from hotmesh.postgres import calls, commits, engine_stream, loading
+from hotmesh.postgres.calls import MessageCall, SignalCall
 from hotmesh.postgres.work import Wanted
 
 pytestmark = pytest.mark.anyio
@@ -106,8 +107,17 @@ async def test_hot_statements_use_their_indexes_on_large_tables(tables: Tables) 
         "next_event_at": lambda: engine_stream.next_event_at(database, connection),
         "next_work_at": lambda: work.next_at(connection, [Wanted("topic-0"), Wanted("none")]),
         "written": lambda: commits.written(database, connection, ["job-1"]),
-        "send_signal": lambda: connection.fetchval(
-            "select hotmesh.send_signal($1, 'signals', '{job-7}', '{}', 'success', 200, 600, null)", APP
+        "send_calls": lambda: calls.send_calls(
+            database,
+            connection,
+            [
+                SignalCall("signals", ["job-7", "job-8"], {}, "{}", "success", 200, 600.0),
+                SignalCall("early", ["job-7"], {}, "{}", "success", 200, 600.0),
+                MessageCall("added", "job-10", "m2", {}, "{}", generation, "a", (0, 0)),
+                MessageCall("interrupt", "job-20", "interrupt", {}, "{}"),
+            ],
+            [0.5] * 4,
+            "{}",
         ),
         "free_expired_ids": lambda: connection.fetchval(
             "select hotmesh.free_expired_ids($1, '{job-9}')", APP

@@ -21,6 +21,7 @@ from hotmesh.core.state.step import (
     Work,
 )
 from hotmesh.postgres import engine_stream, loading
+from hotmesh.postgres.calls import SignalCall, send_calls
 from hotmesh.postgres.work import Wanted
 
 pytestmark = pytest.mark.anyio
@@ -92,10 +93,12 @@ async def test_a_signal_and_its_waiter_meet_exactly_once_whoever_comes_first(tab
                 (moved(job),),
                 waits=(Wait(job.job_id, job.generation, "hook", (0, 0), "signals", job.job_id),),
             )
-            signal = "select hotmesh.send_signal($1, 'signals', array[$2], '{}', 'success', 200, 600, null)"
-            registered, delivered = await asyncio.gather(
-                tables.commit(wait, connection=waiting), sending.fetchval(signal, APP, job.job_id)
+            signal = SignalCall("signals", [job.job_id], {}, "{}", "success", 200, 600.0)
+            registered, (sent,) = await asyncio.gather(
+                tables.commit(wait, connection=waiting),
+                send_calls(tables.database, sending, [signal], [0.0], "{}"),
             )
+            delivered = sent.outcome == "delivered"
             assert registered.woken != delivered, "exactly one of the two finds the other"
             met += delivered
     handed = await tables.connection.fetch(
@@ -123,7 +126,7 @@ async def test_a_hook_that_waits_again_and_a_signal_for_it_do_not_wait_for_each_
     async with connected(tables.url) as engine, connected(tables.url) as sender:
         sending = sender.transaction()
         await sending.start()
-        # What send_signal does, with a pause in the middle.
+        # What send_calls does, with a pause in the middle.
         await sender.execute("select hotmesh.lock_signal_keys($1, '{signals}', '{key}')", APP)
         step = asyncio.ensure_future(tables.commit(again, connection=engine))
         await blocked_by(tables.connection, engine, sender)
@@ -133,6 +136,47 @@ async def test_a_hook_that_waits_again_and_a_signal_for_it_do_not_wait_for_each_
         assert not (await step).refused
 
     assert await tables.rows(job.generation) == NONE | {"wait": 1, "engine_stream": 1}
+
+
+async def test_a_wait_that_a_step_is_about_to_end_holds_up_no_other_signal(tables: Tables) -> None:
+    """And a step that ends two waits in one order and signals to both in another do not wait for each other."""
+    jobs = [make_job("a"), make_job("b")]
+    for job in jobs:
+        await tables.commit(
+            Step(
+                (created(job),),
+                waits=(Wait(job.job_id, job.generation, "hook", (0, 0), "signals", job.job_id),),
+            )
+        )
+    signals = [SignalCall("signals", [key], {}, "{}", "success", 200, 600.0) for key in ("a", "b", "nobody")]
+    async with connected(tables.url) as engine:
+        step = engine.transaction()
+        await step.start()
+        released = ActivityInstance(jobs[0].generation, "hook", (0, 0))
+        await tables.commit(Step((moved(jobs[0]),), released=(released,)), connection=engine)
+        sending = send_calls(tables.database, tables.connection, signals, [0.0] * 3, "{}")
+        first = await asyncio.wait_for(sending, timeout=5)
+        await step.commit()
+    again = await send_calls(tables.database, tables.connection, signals[:1], [0.0], "{}")
+
+    assert [sent.outcome for sent in first] == ["busy", "delivered", "kept"]
+    assert [sent.outcome for sent in again] == ["kept"]
+    assert await tables.connection.fetchval("select count(*) from hotmesh.wait") == 0
+
+
+async def test_signals_under_one_key_get_one_waiter_each(tables: Tables) -> None:
+    job = make_job("a")
+    wait = Wait("a", job.generation, "hook", (0, 0), "signals", "key")
+    await tables.commit(Step((created(job),), waits=(wait,)))
+    signals = [
+        SignalCall("signals", keys, {}, "{}", "success", 200, None) for keys in (["key"], ["no", "key"])
+    ]
+
+    first = await send_calls(tables.database, tables.connection, signals, [0.0] * 2, "{}")
+    second = await send_calls(tables.database, tables.connection, signals[1:], [0.0], "{}")
+
+    assert [sent.outcome for sent in (*first, *second)] == ["delivered", "again", "dropped"]
+    assert await tables.rows(job.generation) == NONE | {"engine_stream": 1}
 
 
 # -- events and records -------------------------------------------------------------------------------------

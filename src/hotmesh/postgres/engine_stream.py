@@ -7,9 +7,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hotmesh.core.codec import OPAQUE, Payload
-from hotmesh.core.state.job import Dimension, Job
+from hotmesh.core.state.job import Job
 from hotmesh.errors import CodecError
-from hotmesh.postgres.arrays import array
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.rows import DueEvent, Next, events_from, job_from, next_from
 
@@ -112,35 +111,3 @@ async def bury_events(
 async def delay_events(database: Database, connection: Connection, generation: str, delay: float) -> None:
     """Leave the job's due events alone for a while; no failure is counted."""
     await connection.execute(database.query("delay_events"), database.app_id, generation, delay)
-
-
-async def send_message(
-    database: Database,
-    job_id: str,
-    generation: str | None,
-    message_id: str,
-    kind: str,
-    activity_id: str,
-    dimension: Dimension,
-    status: str,
-    code: int,
-    data: str,
-    wake: str,
-) -> str:
-    """Put a message for a live job on the engine stream: sent, duplicate, missing or closed."""
-    return str(
-        await database.value(
-            "send_message",
-            database.app_id,
-            job_id,
-            generation,
-            message_id,
-            kind,
-            activity_id,
-            array(dimension),
-            status,
-            code,
-            data,
-            wake,
-        )
-    )

@@ -1,29 +1,11 @@
-"""Signals from outside, one or to many jobs at once."""
+"""Signals to many jobs at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from hotmesh.core.state.step import Signal
 from hotmesh.postgres.database import Connection, Database
-
-
-async def send_signal(database: Database, signal: Signal, keys: Sequence[str], wake: str) -> bool:
-    """Deliver a signal from outside under the first of the keys that somebody waits under; whether one was."""
-    return bool(
-        await database.value(
-            "send_signal",
-            database.app_id,
-            signal.topic,
-            list(keys),
-            database.payload.dumps(signal.data),
-            signal.status,
-            signal.code,
-            signal.keep,
-            wake,
-        )
-    )
 
 
 async def send_signals(

@@ -12,7 +12,6 @@ from msgspec.json import encode
 from hotmesh.core.state.job import Dimension
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.wire import dumps_text
-from hotmesh.postgres import engine_stream
 from hotmesh.postgres.arrays import array, columns, text_array
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.rows import AnswerNotice, HeldWork, Next, next_from, work_from
@@ -100,24 +99,6 @@ class WorkQueue(Protocol):
         self, connection: Connection, member: str, works: Sequence[HeldWork]
     ) -> list[bool | None]:
         """Which pieces of work are held by the reservations by which they were claimed; None: they are gone."""
-        ...
-
-    async def add_answer(
-        self,
-        job_id: str,
-        generation: str,
-        activity_id: str,
-        dimension: Dimension,
-        guid: str,
-        status: str,
-        code: int,
-        data: str,
-        wake: str,
-    ) -> str:
-        """Add an answer to an activity that waits for one: sent, duplicate, missing or closed.
-
-        A worker login may do so where it gave a pending answer; held: where it has still to give it.
-        """
         ...
 
     async def postpone(
@@ -270,33 +251,6 @@ class OrdinaryWork:
         keys = columns((*work.key, work.reservation) for work in works)
         rows = await connection.fetch(self.database.query("held_work"), member, *keys)
         return [row["held"] for row in rows]
-
-    async def add_answer(
-        self,
-        job_id: str,
-        generation: str,
-        activity_id: str,
-        dimension: Dimension,
-        guid: str,
-        status: str,
-        code: int,
-        data: str,
-        wake: str,
-    ) -> str:
-        message_id = f"{LATER}{guid}"
-        return await engine_stream.send_message(
-            self.database,
-            job_id,
-            generation,
-            message_id,
-            "added",
-            activity_id,
-            dimension,
-            status,
-            code,
-            data,
-            wake,
-        )
 
     async def postpone(
         self,

@@ -28,6 +28,7 @@ from hotmesh.runtime.calls.deployment import Deployment
 from hotmesh.runtime.calls.job_statistics import JobStatistics
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
 from hotmesh.runtime.calls.operations import JobOperations
+from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
 from hotmesh.runtime.engine.engine import Engine
@@ -167,7 +168,8 @@ class Member:
         )
 
         self.deployment = Deployment(self.surroundings, self.log_context)
-        self.messages = JobMessages(self.work, self.plans, environment, settings, self._wake_engine)
+        self.outbox = Outbox(self.surroundings, self.engine, limits.engine)
+        self.messages = JobMessages(self.work, self.plans, environment, settings, self.outbox)
         self.statistics = JobStatistics(self.surroundings, self._wake_engine)
         self.reader = JobReader(
             Observer(self.database), options.app_id, self.plans.version, environment, self.serves
@@ -223,6 +225,7 @@ class Member:
         if self.engine is not None:
             await self.engine.run(tasks)
             await self.stalled_logins.run(tasks)
+        await self.outbox.run(tasks)
         await self.workers.run(tasks)
         await self.publisher.run(tasks)
         await self.receiver.run(tasks)
@@ -248,6 +251,8 @@ class Member:
         async with anyio.create_task_group() as draining:
             draining.start_soon(self.outposts.stop, grace)
             await self.workers.drain(grace)
+        with anyio.move_on_after(grace):
+            await self.outbox.drain()
         if self.engine is not None:
             with anyio.move_on_after(grace):
                 await self.engine.drain()

@@ -110,9 +110,9 @@ async def call_every_other_function(c: Connection, s: Stage) -> None:
 statements(
     "forge_engine_messages",
     DENIED,
-    "select hotmesh.send_message('shop', 'hidden', null, 'x', 'interrupt', '', '{}', 'success', 200, '{}', '{}')",
+    "select hotmesh.put_message('shop', 'hidden', null, 'x', 'interrupt', '', '{}', 'success', 200, '{}', 0)",
     "select hotmesh.answer_work('shop', 'm', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
-    "select hotmesh.send_signal('shop', 'told', '{hidden}', '{}', 'success', 200, 1, '{}')",
+    "select hotmesh.send_calls('shop', null, null, '[[0, \"told\", [\"hidden\"], \"success\", 200, 1, 0]]', '{{}}', '{}')",
     "select hotmesh.activate_version('shop', '1', '', '{}')",
     "select hotmesh.scrub_job('shop', 'hidden')",
     "select hotmesh.grant_worker('x')",

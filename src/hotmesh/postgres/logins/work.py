@@ -129,9 +129,8 @@ class LoginWork:
         status: str,
         code: int,
         data: str,
-        wake: str,
     ) -> str:
-        del wake
+        """Add an answer to an activity that this login answered with "pending": sent, duplicate, closed; held: it has still to do so."""
         return str(
             await self.database.value(
                 "worker_add", job_id, generation, activity_id, array(dimension), guid, status, code, data

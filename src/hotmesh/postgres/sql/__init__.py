@@ -21,7 +21,7 @@ There is no backslash in any: what it means within quotes depends on a setting, 
         doctor/         what may be wrong with a server, a namespace and an app
 
 How a job passes through them: `start_job` or `commit_steps` → `claim_work` → (`answer_work` | the next `commit_steps`)
-→ `send_signal`, timers → `lock_due_jobs` → `load_records` → `commit_steps` → … → `prune`.
+→ `send_calls`, timers → `lock_due_jobs` → `load_records` → `commit_steps` → … → `prune`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, cast
 
 import anyio
 
@@ -14,7 +14,6 @@ from hotmesh.core.lengths import LONGEST_ID
 from hotmesh.core.mapping import Environment
 from hotmesh.core.plan.compile import HookPlan
 from hotmesh.core.state.job import dimension_of
-from hotmesh.core.state.step import Signal
 from hotmesh.core.values import Json
 from hotmesh.core.wire import normalise
 from hotmesh.enums import STATUS_CODES
@@ -28,20 +27,22 @@ from hotmesh.errors import (
 )
 from hotmesh.observe.fate import completed, not_found
 from hotmesh.observe.observer import Observer
-from hotmesh.postgres import engine_stream, loading, signals
-from hotmesh.postgres.work import WorkQueue
+from hotmesh.postgres import loading
+from hotmesh.postgres.calls import MessageCall, SignalCall
+from hotmesh.postgres.logins.work import LoginWork
+from hotmesh.postgres.work import LATER, WorkQueue
 from hotmesh.runtime import ids
+from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.messages import checked_code, checked_status
 from hotmesh.runtime.settings import Settings
-from hotmesh.runtime.wake import EVENTS
 
 SignalOutcome = Literal["delivered", "kept", "dropped"]
 """What became of a signal: a job that waited has it, it is kept for one to come, or nobody will ever have it."""
 
 
 class JobMessages:
-    """Messages for jobs. `wake` tells the engine of this process, if there is one; the others hear it from Postgres."""
+    """Messages for jobs. They go out by the `outbox`; those of a worker login by what it may call."""
 
     def __init__(
         self,
@@ -49,14 +50,14 @@ class JobMessages:
         plans: Plans,
         environment: Environment,
         settings: Settings,
-        wake: Callable[[], None],
+        outbox: Outbox,
     ) -> None:
         self._work = work
         self._database = work.database
         self._plans = plans
         self._environment = environment
         self._max_payload = settings.max_payload
-        self._wake = wake
+        self._outbox = outbox
 
     async def signal(
         self, topic: str, data: Any, status: str, code: int, *, pending: bool, required: bool = False
@@ -73,13 +74,12 @@ class JobMessages:
             raise SignalNotFoundError(topic, self._database.app_id, (await self._plans.active()).hooks)
         keys = _keys(rules, payload, self._environment)
         kept = pending and not required
-        sent = Signal(topic, keys[0], payload, status, code, lifetime(topic, payload) if kept else None)
-        if await signals.send_signal(self._database, sent, keys, EVENTS):
-            self._wake()
-            return "delivered"
-        if required:
+        keep = lifetime(topic, payload) if kept else None
+        text = self._database.payload.dumps(payload)
+        outcome = await self._outbox.send(SignalCall(topic, keys, payload, text, status, code, keep))
+        if required and outcome != "delivered":
             raise SignalNotDeliveredError(topic, keys)
-        return "kept" if kept else "dropped"
+        return cast("SignalOutcome", outcome)
 
     async def add(self, message: Mapping[str, Any]) -> str:
         """Add an answer to one with status pending; its guid.
@@ -111,30 +111,37 @@ class JobMessages:
                     f"activity {metadata['aid']} of job {metadata['jid']} has not been answered yet: its worker answers "
                     "with status pending first, and adds what follows then"
                 )
-        self._wake()
         return guid
 
     async def _try_to_add(
         self, metadata: Mapping[str, Any], guid: str, status: str, code: int, data: Json
     ) -> str:
         """What came of it; "held" if the pending answer before it has not come for `UNANSWERED_RETRY` seconds."""
-        arguments = (
-            metadata["jid"],
-            metadata["gid"],
-            metadata["aid"],
-            dimension_of(metadata["dad"]),
-            guid,
-            status,
-            code,
-            self._database.payload.dumps(data),
-            EVENTS,
-        )
-        outcome = await self._work.add_answer(*arguments)
+        job_id, generation, activity_id = metadata["jid"], metadata["gid"], metadata["aid"]
+        dimension, text = dimension_of(metadata["dad"]), self._database.payload.dumps(data)
+        work = self._work
+        if not isinstance(work, LoginWork):
+            return await self._outbox.send(
+                MessageCall(
+                    "added",
+                    job_id,
+                    f"{LATER}{guid}",
+                    data,
+                    text,
+                    generation,
+                    activity_id,
+                    dimension,
+                    status,
+                    code,
+                )
+            )
+        arguments = (job_id, generation, activity_id, dimension, guid, status, code, text)
+        outcome = await work.add_answer(*arguments)
         with anyio.move_on_after(UNANSWERED_RETRY):
             # The callback has returned, or is about to; what it answered is still on its way.
             while outcome == "held":
                 await anyio.sleep(0.02)
-                outcome = await self._work.add_answer(*arguments)
+                outcome = await work.add_answer(*arguments)
         return outcome
 
     async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
@@ -143,26 +150,14 @@ class JobMessages:
         Of several at the same time one succeeds: the others find its message, or the job ended.
         """
         options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
-        outcome = await engine_stream.send_message(
-            self._database,
-            job_id,
-            None,
-            "interrupt",
-            "interrupt",
-            "",
-            (),
-            "success",
-            200,
-            self._database.payload.dumps(options),
-            EVENTS,
-        )
+        text = self._database.payload.dumps(options)
+        outcome = await self._outbox.send(MessageCall("interrupt", job_id, "interrupt", options, text))
         if outcome == "missing":
             if suppress:
                 return None
             raise await self._not_found(job_id)
         status: int | None = 0
         if outcome != "closed":
-            self._wake()
             status = await self._until_ended(job_id)
         # 0: it has come to its own end. Its row may be gone already, if it was to be kept for no time.
         if status == 0 or (outcome == "duplicate" and (status is None or status < 0)):
@@ -186,12 +181,9 @@ class JobMessages:
 
     async def resume(self, job_id: str) -> None:
         """Start a job that was created in pending mode."""
-        outcome = await engine_stream.send_message(
-            self._database, job_id, None, f"resume:{job_id}", "resume", "", (), "success", 200, "{}", EVENTS
-        )
+        outcome = await self._outbox.send(MessageCall("resume", job_id, f"resume:{job_id}", {}, "{}"))
         if outcome == "missing":
             raise await self._not_found(job_id)
-        self._wake()
 
     async def _not_found(self, job_id: str) -> JobNotFoundError:
         return await not_found(Observer(self._database), self._database.app_id, job_id)

@@ -156,7 +156,7 @@ class Engine:
 
     def answered(self, answer: AnswerNotice) -> None:
         """A worker elsewhere answered for a job that this process had in memory when it sent the work."""
-        if self._leaves_to_others:
+        if self.leaves_to_others:
             return
         try:
             answer.data = self._database.payload.reveal(answer.data)
@@ -226,12 +226,13 @@ class Engine:
     # -- what the parts ask ------------------------------------------------------------------------------
 
     @property
-    def _leaves_to_others(self) -> bool:
+    def leaves_to_others(self) -> bool:
+        """Whether it goes on with nothing from memory just now."""
         return self._readonly or self._stopping or self.rate.slowed
 
     def _reply_channel(self) -> str | None:
         """Where workers of other processes tell this one their answers; None: to all engines."""
-        return None if self._leaves_to_others else self._own_channel()
+        return None if self.leaves_to_others else self._own_channel()
 
     def _send_delay(self, generation: str | None) -> float:
         """For how long others leave a message for a job: as long as this process may go on with it from memory."""

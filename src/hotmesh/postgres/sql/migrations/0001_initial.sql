@@ -29,7 +29,7 @@
 -- 2. claim_work reserves work for a process that runs the callback; extend_work keeps it, postpone_work and
 --    give_back_work let others have it. A step of a process that has the job in memory may reserve its work at once.
 -- 3. Its answer is part of the next step of that process; or answer_work exchanges the work for an event.
--- 4. send_signal hands a signal to the oldest wait, as an event; if there is none, it is kept as a row of signal.
+-- 4. send_calls hands a signal to the oldest wait, as an event; if there is none, it is kept as a row of signal.
 -- 5. lock_due_jobs takes jobs with due events or timers; commit_steps writes what became of them: the job has its
 --    next seq, the records of its activities are there, what was handled is deleted, and what comes next is added.
 -- 6. What nobody can handle is put off (postpone_work, postpone_events), and in the end buried as a dead_letter

@@ -1,7 +1,7 @@
 -- worker_add: for worker logins. Add a further answer to an activity that this login, by whichever of its members, has answered
 -- with "pending". Each p_guid counts once.
 -- Which job and activity is answered follows from what was kept of that answer (worker_pending).
--- Locks    that row; then as send_message.
+-- Locks    that row; then as put_message.
 -- Returns  sent | duplicate (the guid has been used)
 --          held     a member of this login holds the work and has not answered yet: ask again when it has
 --          closed   everything else: not pending, no such job, ended, another login's. Nothing is written.
@@ -41,13 +41,14 @@ begin
     end if;
     perform mesh.worker_check_encoded(
         v_login.app_id, v_pending.job_id, v_pending.generation, v_pending.activity_id, v_pending.dimension, v_data);
-    v_outcome := mesh.send_message(
+    v_outcome := (mesh.put_message(
         v_login.app_id, v_pending.job_id, v_pending.generation, 'later:' || p_guid, 'added', v_pending.activity_id,
-        v_pending.dimension::text, p_status, p_code, v_data, '{"e":1}');
+        v_pending.dimension, p_status, p_code, v_data::json, 0)).outcome;
     if v_outcome = 'missing' then
         return 'closed';
     end if;
     if v_outcome = 'sent' then
+        perform mesh.wake(v_login.app_id, '{"e":1}');
         update mesh.worker_pending as p
            set added = p.added + 1, final_guid = case when p_status <> 'pending' then p_guid end
          where p.generation = v_pending.generation and p.activity_id = v_pending.activity_id

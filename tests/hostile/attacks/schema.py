@@ -112,7 +112,7 @@ statements(
     DENIED,
     "select hotmesh.put_message('shop', 'hidden', null, 'x', 'interrupt', '', '{}', 'success', 200, '{}', 0)",
     "select hotmesh.answer_work('shop', 'm', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
-    "select hotmesh.send_calls('shop', null, null, '[[0, \"told\", [\"hidden\"], \"success\", 200, 1, 0]]', '{{}}', '{}')",
+    "select hotmesh.send_calls('shop', null, null, '[[0, \"told\", [\"hidden\"], \"success\", 200, 1, 0]]', array['{}'], '{}')",
     "select hotmesh.activate_version('shop', '1', '', '{}')",
     "select hotmesh.scrub_job('shop', 'hidden')",
     "select hotmesh.grant_worker('x')",

@@ -7,7 +7,7 @@
 
 PYTHON ?=
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 # An environment for each Python that was named.
 # Tables of the demo's own, as this checkout makes them: those of another one are left alone.

@@ -32,7 +32,7 @@ def decode(completion: Completion) -> Any:
 
 
 def call(name: str) -> Operation[Any]:
-    strand = running_strand()
+    strand: Strand | None = running_strand()
     assert strand is not None
     if name.endswith("w"):
         return strand.ask(Activity(strand.reserve(), name), decode, "wait_completed")
@@ -62,7 +62,7 @@ class Program:
         return "end"
 
     def say(self, words: str) -> None:
-        strand = running_strand()
+        strand: Strand | None = running_strand()
         assert strand is not None
         self.trace.append(f"{strand.now().timestamp():.0f} {words} {strand.random().randrange(1000)}")
 
@@ -166,7 +166,7 @@ class Program:
                 await inner
 
     async def condition(self, rng: Random, depth: int) -> None:
-        strand = running_strand()
+        strand: Strand | None = running_strand()
         assert strand is not None
         here = len(self.trace) + rng.randint(0, 2)
         task = asyncio.create_task(self.block(rng.randrange(1 << 30), depth + 1))

@@ -353,7 +353,7 @@ MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
 
 
 @pytest.mark.row("CB-28")
-@pytest.mark.parametrize(("make", "kind", "words"), MISTAKES, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("make", "kind", "words"), MISTAKES)
 def test_a_mistake_is_said_when_the_function_is_read(
     make: Callable[[], Any], kind: type[Exception], words: str
 ) -> None:

@@ -223,7 +223,7 @@ OURS: list[tuple[BaseException, type[BaseException], int, str | float]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "kind", "code", "next_attempt"), OURS, ids=lambda value: repr(value)[:60])
+@pytest.mark.parametrize(("error", "kind", "code", "next_attempt"), OURS)
 def test_each_error_comes_back_as_what_it_was_and_is_retried_or_not(
     error: BaseException, kind: type[BaseException], code: int, next_attempt: str | float
 ) -> None:

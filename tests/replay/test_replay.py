@@ -16,12 +16,13 @@ import replay_programs as programs
 from hotmesh.replay import patch
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = int(os.environ.get("HOTMESH_REPLAY_PROGRAMS", "40"))
+PROGRAMS = int(os.environ.get("HOTMESH_REPLAY_PROGRAMS", "20"))
+NAMED = os.environ.get("HOTMESH_REPLAY_PYTHONS", "").split()
 
 
 def pythons() -> Iterator[str]:
     """Others than this one; `HOTMESH_REPLAY_PYTHONS` names further ones, with what hotmesh needs installed."""
-    yield from os.environ.get("HOTMESH_REPLAY_PYTHONS", "").split()
+    yield from NAMED
     for minor in (11, 12, 13, 14):
         found = shutil.which(f"python3.{minor}") or next(
             (str(path) for path in Path("~/.pyenv/versions").expanduser().glob(f"3.{minor}.*/bin/python")),
@@ -75,7 +76,7 @@ def test_random_programs_are_the_same_in_every_replay() -> None:
             [python, str(ROOT / "tests" / "replay_programs.py")], cwd=ROOT, env=environment(str(hash_seed)), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for hash_seed, python in enumerate(python for python in [sys.executable, sys.executable, *pythons()] if able(python))
+        for hash_seed, python in enumerate(python for python in [sys.executable, sys.executable, *pythons()] if python in NAMED or able(python))
     ]  # fmt: skip
     assert len(running) > 1
     for process in running:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -46,7 +48,7 @@ def strand_of(main: Main, **options: Any) -> Strand:
 
 
 def strand() -> Strand:
-    found = running_strand()
+    found: Strand | None = running_strand()
     assert found is not None
     return found
 
@@ -412,3 +414,21 @@ def test_a_guard_ends_a_turn_whatever_the_code_does() -> None:
     with pytest.raises(TurnBlocked):
         one.turn()
     one.close()
+
+
+def test_code_that_never_ends_does_not_keep_the_process_from_ending() -> None:
+    code = (
+        "from datetime import datetime, UTC\n"
+        "from hotmesh.replay import Strand\n"
+        "import asyncio\n"
+        "async def main():\n"
+        "    while True:\n"
+        "        try: await asyncio.get_running_loop().create_future()\n"
+        "        except BaseException: pass\n"
+        "s = Strand(main, seed=b'', started_at=datetime.now(UTC)); s.turn(); s.close(); del s\n"
+        "print('over')\n"
+    )
+    over = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert over.stdout == "over\n"

@@ -1,4 +1,4 @@
-"""Durable functions: plain async Python that survives every crash.
+"""Durable functions: plain async Python that survives every crash. Nothing runs them yet: there is no worker and no client.
 
     from hotmesh.durable import RetryPolicy, activity, errors, workflow
 

@@ -7,6 +7,7 @@ is kept for ever, so that it never runs anywhere else.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,10 +33,10 @@ def close(loop: Loop) -> None:
                 task = pending.pop()
                 coroutine: Any = task.get_coro()
                 if not _closed(coroutine, task.context):
-                    UNENDING.append(coroutine)
+                    _keep(coroutine)
             for generator in reversed(loop.generators):
                 if not _ends(lambda: _throw(generator)):  # noqa: B023 - called at once
-                    UNENDING.append(generator)
+                    _keep(generator)
             for task in loop.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 if not task.done():
@@ -49,6 +50,12 @@ def close(loop: Loop) -> None:
     loop.ready.clear()
     loop.tasks.clear()
     loop.generators.clear()
+
+
+def _keep(unending: Any) -> None:
+    """Keep it beyond the end of the interpreter, too, which else would close it, and never end."""
+    UNENDING.append(unending)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(unending))
 
 
 def _closed(coroutine: Any, context: Context) -> bool:

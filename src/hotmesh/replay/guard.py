@@ -75,13 +75,9 @@ def _guarded(function: Callable[..., Any], what: str, use: str) -> Callable[...,
     return guarded
 
 
-def _caller() -> FrameType | None:
-    return sys._getframe(2)
-
-
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event in WATCHED and running_strand() is not None:
-        frame = sys._getframe(1)
+        frame: Any = sys._getframe(1)
         while frame:
             if str(frame.f_globals.get("__name__")).partition(".")[0] in _ITS_OWN:
                 return

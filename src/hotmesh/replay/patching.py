@@ -142,8 +142,6 @@ async def wait_for(fut: Any, timeout: float | None) -> Any:
     """`asyncio.wait_for`; in a workflow, that of Python 3.12 and newer."""
     if running_strand() is None:
         return await _original_wait_for(fut, timeout)
-    if fut is not None and not asyncio.isfuture(fut) and asyncio.iscoroutine(fut) is False:
-        fut = asyncio.ensure_future(fut)
     if timeout is not None and timeout <= 0:
         fut = asyncio.ensure_future(fut)
         if fut.done():

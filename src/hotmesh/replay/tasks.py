@@ -12,12 +12,9 @@ from asyncio import events
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hotmesh.core.durable.commands import Asked, Cancellation, Completion
-
-if TYPE_CHECKING:
-    from hotmesh.replay.strand import Strand
 
 T = TypeVar("T")
 
@@ -25,8 +22,8 @@ T = TypeVar("T")
 class Future(asyncio.Future[T]):
     """A future that is hashed by its number."""
 
-    def __init__(self, strand: Strand) -> None:
-        self.number = strand.number()
+    def __init__(self, strand: Any) -> None:
+        self.number: int = strand.number()
         super().__init__(loop=strand)
 
     def __hash__(self) -> int:
@@ -36,10 +33,8 @@ class Future(asyncio.Future[T]):
 class Task(asyncio.Task[T]):
     """A task that is hashed by its number, and keeps a cancel back while it is in a shielded scope."""
 
-    def __init__(
-        self, coro: Coroutine[Any, Any, T], strand: Strand, name: str | None, context: Context
-    ) -> None:
-        self.number = strand.number()
+    def __init__(self, coro: Coroutine[Any, Any, T], strand: Any, name: str | None, context: Context) -> None:
+        self.number: int = strand.number()
         self.shields = 0
         self.kept: list[Any] = []
         self.context = context
@@ -68,7 +63,7 @@ class Operation(Future[T]):
 
     def __init__(
         self,
-        strand: Strand,
+        strand: Any,
         command: Asked,
         decode: Callable[[Completion], T] | None,
         cancellation: Cancellation,
@@ -125,10 +120,10 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
     return error
 
 
-def running_strand() -> Strand | None:
+def running_strand() -> Any:
     """The strand whose code is running now; None outside of workflows."""
     loop = events._get_running_loop()
-    return loop if getattr(loop, "is_strand", False) else None  # type: ignore[return-value]
+    return loop if getattr(loop, "is_strand", False) else None
 
 
 class _Step:

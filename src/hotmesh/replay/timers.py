@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hotmesh.core.durable.commands import Completion, Sleep
-
-if TYPE_CHECKING:
-    from hotmesh.replay.strand import Strand
 
 
 class Timer(asyncio.TimerHandle):
     """The handle of `call_later`; cancelled, its row goes."""
 
     def __init__(
-        self, strand: Strand, seconds: float, callback: Any, args: Any, context: Context | None
+        self, strand: Any, seconds: float, callback: Any, args: Any, context: Context | None
     ) -> None:
         super().__init__(strand.time() + seconds, callback, args, strand, context)
         self._strand = strand

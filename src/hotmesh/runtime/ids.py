@@ -9,13 +9,30 @@ from base64 import urlsafe_b64encode
 
 def guid() -> str:
     """`H` and 22 url-safe random characters."""
-    return "H" + urlsafe_b64encode(os.urandom(17)).decode()[:22]
+    return _guid(os.urandom(17))
 
 
 def generation() -> str:
     """A UUID of version 7: it starts with the time, so that the rows of one time lie together in the indexes."""
+    return _generation(os.urandom(10))
+
+
+def of_a_job() -> tuple[str, str]:
+    """A generation and a guid, by one call of the system, which is what they cost.
+
+    Chance is not kept for later: a process that is forked, or restored from an image, would have the same as others.
+    """
+    chance = os.urandom(27)
+    return _generation(chance[:10]), _guid(chance[10:])
+
+
+def _guid(chance: bytes) -> str:
+    return "H" + urlsafe_b64encode(chance).decode()[:22]
+
+
+def _generation(some: bytes) -> str:
     moment = f"{time.time_ns() // 1_000_000:012x}"
-    chance = os.urandom(10).hex()
+    chance = some.hex()
     variant = "89ab"[int(chance[4], 16) & 3]
     return f"{moment[:8]}-{moment[8:]}-7{chance[1:4]}-{variant}{chance[5:8]}-{chance[8:20]}"
 

@@ -38,11 +38,12 @@ def start_request(
             f"extended has no key {min(unknown)!r}; known are id, entity, search, marker, pending"
         )
     pending = more.get("pending")
+    generation, default_id = ids.of_a_job()
     return StartRequest(
         topic=checked_text(topic, "topic"),
         data=payload,
-        generation=ids.generation(),
-        default_id=ids.guid(),
+        generation=generation,
+        default_id=default_id,
         job_id=_job_id(more.get("id")),
         reply_to=reply_to,
         trace_id=_trace(trace, "trc"),

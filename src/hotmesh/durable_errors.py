@@ -386,47 +386,29 @@ class NotInWorkflowError(DurableError):
 
 
 class NotAllowedInWorkflowError(DurableError):
-    """Something that would not be the same at a replay was called in a workflow."""
+    """A workflow cannot be replayed with this call in it; the message and `use` say what to write instead."""
 
-    def __init__(self, call: str, instead: str) -> None:
+    def __init__(self, what: str, use: str) -> None:
         super().__init__(
-            f"{call} cannot be used in a workflow, because a replay would get another answer: {instead}"
+            f"{what} is not allowed in a workflow: replayed, it would not do the same again. {use}"
         )
-        self.call = call
-        self.instead = instead
+        self.what = what
+        self.use = use
 
 
 class NonDeterminismError(DurableError):
-    """At a replay the code asks for something else than what is recorded. Shows both sides, position by position.
+    """The code asks for something else than what is recorded at this `position`: it was changed, or is not deterministic.
 
-    `position` is where they part; `expected` is what is recorded there, `actual` what the code asks for: a kind and a
-    name, such as `step charge`, or None for nothing.
+    `expected` is what the history has, `actual` what the code did. Nothing is lost: the code that fits goes on from here.
     """
 
-    def __init__(
-        self,
-        workflow_name: str,
-        workflow_id: str,
-        *,
-        position: int,
-        expected: str | None,
-        actual: str | None,
-        before: Sequence[str] = (),
-    ) -> None:
-        lines = [f"  {at}  {what}" for at, what in enumerate(before, position - len(before))]
-        lines += [
-            f"  {position}  recorded: {expected or 'nothing'}",
-            f"  {position}  now:      {actual or 'nothing'}",
-        ]
+    def __init__(self, position: int, expected: str, actual: str) -> None:
         super().__init__(
-            f"workflow {workflow_name} {workflow_id} was changed while it runs: operation {position} was "
-            f"{expected or 'nothing'}, and the code now asks for {actual or 'nothing'}.\n"
-            + "\n".join(lines)
-            + "\nIt is parked, not failed: deploy the old code again, or put the change behind workflow.patched(...)."
+            f"operation {position} of this workflow is not the one that is recorded:\n"
+            f"  expected (history): {expected}\n"
+            f"  actual (code):      {actual}\n"
+            "Deploy code that asks for the same operations in the same order; what is new in it belongs after them."
         )
-        self.workflow_name = workflow_name
-        self.workflow_id = workflow_id
-        self.job_id = workflow_id
         self.position = position
         self.expected = expected
         self.actual = actual

@@ -25,9 +25,6 @@ HotMeshError
 │   └── MessageTooLargeError    it is JSON, but over the limit
 ├── CodecError                  a stored value cannot be decoded: its codec or key is missing here
 ├── LeaseExpiredError           a callback outlived its lease; its answer does not count
-├── DurableError                of durable functions
-│   ├── NonDeterminismError     .position, .expected, .actual: the code asks for something else than is recorded
-│   └── NotAllowedInWorkflowError   .use: what to write instead; a workflow cannot be replayed with this in it
 └── DatabaseError               the database cannot be used as it is
     ├── NoConnectionError       there is no connection, for now
     │   ├── ConnectionFailedError   a first one could not be made
@@ -415,41 +412,6 @@ class LeaseExpiredError(HotMeshError):
     """A callback outlived its lease; the message belongs to somebody else and this answer does not count."""
 
     code = Code.LOST.value
-
-
-class DurableError(HotMeshError):
-    """Something about a durable function; the base of all that are."""
-
-    code = Code.UNKNOWN.value
-
-
-class NonDeterminismError(DurableError):
-    """The code asks for something else than what is recorded at this `position`: it was changed, or is not deterministic.
-
-    `expected` is what the history has, `actual` what the code did. Nothing is lost: the code that fits goes on from here.
-    """
-
-    def __init__(self, position: int, expected: str, actual: str) -> None:
-        super().__init__(
-            f"operation {position} of this workflow is not the one that is recorded:\n"
-            f"  expected (history): {expected}\n"
-            f"  actual (code):      {actual}\n"
-            "Deploy code that asks for the same operations in the same order; what is new in it belongs after them."
-        )
-        self.position = position
-        self.expected = expected
-        self.actual = actual
-
-
-class NotAllowedInWorkflowError(DurableError):
-    """A workflow cannot be replayed with this call in it; the message and `use` say what to write instead."""
-
-    def __init__(self, what: str, use: str) -> None:
-        super().__init__(
-            f"{what} is not allowed in a workflow: replayed, it would not do the same again. {use}"
-        )
-        self.what = what
-        self.use = use
 
 
 class DatabaseError(HotMeshError):

@@ -16,12 +16,12 @@ import replay_programs as programs
 from hotmesh.replay import patch
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAMS = int(os.environ.get("HOTMESH_REPLAY_PROGRAMS", "20"))
-NAMED = os.environ.get("HOTMESH_REPLAY_PYTHONS", "").split()
+PROGRAMS = int(os.environ.get("REPLAY_PROGRAMS", "20"))
+NAMED = os.environ.get("REPLAY_PYTHONS", "").split()
 
 
 def pythons() -> Iterator[str]:
-    """Others than this one; `HOTMESH_REPLAY_PYTHONS` names further ones, with what hotmesh needs installed."""
+    """Others than this one; `REPLAY_PYTHONS` names further ones, with what hotmesh needs installed."""
     yield from NAMED
     for minor in (11, 12, 13, 14):
         found = shutil.which(f"python3.{minor}") or next(

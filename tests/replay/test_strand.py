@@ -29,7 +29,7 @@ from hotmesh.core.durable.commands import (
     Sleep,
     Step,
 )
-from hotmesh.errors import NonDeterminismError, NotAllowedInWorkflowError
+from hotmesh.durable_errors import NonDeterminismError, NotAllowedInWorkflowError
 from hotmesh.replay import Operation, Strand, closing, guard, patch, running_strand, shielded
 from hotmesh.replay.loop import TurnBlocked
 from odd_errors import ODD_ERRORS, odd
@@ -351,7 +351,7 @@ def test_dropped_strands_leave_nothing_to_the_collector() -> None:
         one.close()
     del one
     gc.collect()
-    assert len([found for found in gc.get_objects() if isinstance(found, Strand)]) == before
+    assert len([found for found in gc.get_objects() if isinstance(found, Strand)]) <= before
 
 
 def test_a_turn_inside_a_task_of_another_loop_leaves_that_alone() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from hotmesh.errors import NotAllowedInWorkflowError
+from hotmesh.durable_errors import NotAllowedInWorkflowError
 from hotmesh.replay.refusals import STEP
 from hotmesh.replay.tasks import running_strand
 

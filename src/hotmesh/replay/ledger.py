@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hotmesh.core.durable.commands import AT_ONCE, Asked, Command, Completion, Opened, Release
-from hotmesh.errors import NonDeterminismError
+from hotmesh.durable_errors import NonDeterminismError
 
 
 class Ledger:

@@ -1,21 +1,23 @@
 """What of asyncio would differ between two replays, or between two versions of Python: replaced, on strands only.
 
 `as_completed` puts bare coroutines into a set, ordered by address. `wait_for` makes a task on Python 3.11, and none later.
-The future that `gather` returns is hashed by its address.
+The future that `gather` returns is hashed by its address. A `TaskGroup` that fails while it is cancelled forgets the cancel before 3.13.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from hotmesh.errors import NotAllowedInWorkflowError
+from hotmesh.durable_errors import NotAllowedInWorkflowError
 from hotmesh.replay.tasks import running_strand
 
 _original_as_completed: Final = asyncio.as_completed
+_original_exit: Final = asyncio.TaskGroup.__aexit__
 _original_wait_for: Final = asyncio.wait_for
 
 _ENSURE: Final = {
@@ -34,8 +36,30 @@ def patch() -> None:
     for module in modules:
         module.as_completed = as_completed
         module.wait_for = wait_for
+    if sys.version_info < (3, 13):
+        group: Any = asyncio.TaskGroup
+        group.__aexit__ = _exit_of_group
     gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
     gathering.__hash__ = _hash_of_gathering
+
+
+async def _exit_of_group(group: Any, *raised: Any) -> Any:
+    """A group that fails while its task is cancelled from outside: the task is still cancelled, as from Python 3.13 on.
+
+    And the cancel with which the group itself woke its task is taken back, also if a member failed after the block.
+    """
+    own = group._parent_cancel_requested
+    try:
+        return await _original_exit(group, *raised)
+    except BaseException as error:
+        task = asyncio.current_task()
+        if running_strand() is not None and task is not None:
+            if group._parent_cancel_requested and not own:
+                task.uncancel()
+            if isinstance(error, BaseExceptionGroup) and task.cancelling():
+                task.uncancel()
+                task.cancel()
+        raise
 
 
 def _hash_of_gathering(future: Any) -> int:
@@ -142,6 +166,8 @@ async def wait_for(fut: Any, timeout: float | None) -> Any:
     """`asyncio.wait_for`; in a workflow, that of Python 3.12 and newer."""
     if running_strand() is None:
         return await _original_wait_for(fut, timeout)
+    if not asyncio.isfuture(fut) and not asyncio.iscoroutine(fut):
+        fut = asyncio.ensure_future(fut)
     if timeout is not None and timeout <= 0:
         fut = asyncio.ensure_future(fut)
         if fut.done():

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from hotmesh.errors import NotAllowedInWorkflowError
+from hotmesh.durable_errors import NotAllowedInWorkflowError
 
 STEP: Final = "Do it in a step: `await workflow.step(function, …)`, or an activity."
 _LOOP: Final = "A workflow is run by its worker; await what it should wait for."

@@ -255,7 +255,7 @@ async def test_connections_killed_again_and_again_under_load_lose_nothing(databa
         await settled(connection, APP)
 
     assert [output.data["y"] for output in outputs] == [x * 2 for x in range(600)]
-    assert kills > 3
+    assert kills > 1
 
 
 async def test_callers_outlast_a_stop_and_start_of_postgres(scratch: Path) -> None:

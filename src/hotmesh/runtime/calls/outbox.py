@@ -44,6 +44,9 @@ logger = logging.getLogger("hotmesh")
 HANDED_ON: Final = {"signal", "added", "interrupt"}
 """What an engine can go on with from memory; the rest is about jobs that are not live yet."""
 
+SECOND_BATCH: Final = 8
+"""So many calls that are ready go out in a transaction of their own while another one is on its way."""
+
 
 class _Entry:
     """A call on its way, and who waits for it."""
@@ -64,7 +67,7 @@ class _Entry:
 
 
 class Outbox:
-    """The calls of one member. `run` starts its loop; before and after that each call goes out by itself."""
+    """The calls of one member. `run` starts its loops; before and after that each call goes out by itself."""
 
     def __init__(self, surroundings: Surroundings, engine: Engine | None, limits: EngineLimits) -> None:
         self._database = surroundings.database
@@ -74,13 +77,18 @@ class Outbox:
         self._most_size = limits.commit_size
         self._ready: deque[_Entry] = deque()
         self._news = Flag()
+        self._more = Flag()
+        """For the second loop: there is enough for a transaction beside the one that is on its way."""
+        self._dispatched = 0
+        """Batches that are on their way."""
         self._in_flight = InFlight()
         self._running = False
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Start the loop. What is not sent when it is cancelled is not sent at all."""
+        """Start the loops. What is not sent when they are cancelled is not sent at all."""
         self._running = True
-        tasks.start_soon(self._serve, name="calls")
+        tasks.start_soon(self._serve, self._news, name="calls")
+        tasks.start_soon(self._serve, self._more, name="more calls")
 
     async def drain(self) -> None:
         """Return once every call has been answered."""
@@ -113,22 +121,36 @@ class Outbox:
         self._in_flight.begin()
         try:
             self._ready.append(entry)
-            self._news.set()
+            self._call_for_loops()
             return await entry.answer
         finally:
             self._in_flight.end()
 
     # -- the loop ----------------------------------------------------------------------------------------
 
-    async def _serve(self) -> None:
+    def _call_for_loops(self) -> None:
+        self._news.set()
+        if self._dispatched and len(self._ready) >= SECOND_BATCH:
+            self._more.set()
+
+    async def _serve(self, news: Flag) -> None:
         batch: Sequence[_Entry] = ()
         try:
             while True:
-                if not self._ready:
-                    self._news.clear()
-                    await self._news.wait()
+                if not self._ready or (news is self._more and not news.is_set()):
+                    news.clear()
+                    await news.wait()
+                news.clear()
                 batch = self._gather()
-                await self._dispatch(batch)
+                if not batch:
+                    continue
+                self._dispatched += 1
+                try:
+                    self._call_for_loops()
+                    await self._dispatch(batch)
+                finally:
+                    self._dispatched -= 1
+                self._call_for_loops()
         finally:
             self._running = False
             for entry in (*batch, *self._ready):
@@ -136,12 +158,18 @@ class Outbox:
             self._ready.clear()
 
     def _gather(self) -> list[_Entry]:
-        """Take what is ready, and nothing of callers who have gone: nothing of theirs has been sent."""
+        """Take what is ready, and nothing of callers who have gone: nothing of theirs has been sent.
+
+        With nothing on its way, half of a larger batch is left to the other loop.
+        """
+        most = self._most
+        if not self._dispatched and len(self._ready) >= 2 * SECOND_BATCH:
+            most = min(most, (len(self._ready) + 1) // 2)
         batch: list[_Entry] = []
         later: list[_Entry] = []
         keys: set[tuple[str, str]] = set()
         size = 0
-        while self._ready and len(batch) < self._most and size < self._most_size:
+        while self._ready and len(batch) < most and size < self._most_size:
             entry = self._ready.popleft()
             if entry.answer.done():
                 continue

@@ -3,6 +3,7 @@
 -- Each is a plain join or union on indexed columns, so that a filter on app_id, job_id or topic reaches the tables.
 -- sleeping and waiting say `generation >= … and <= …` for equality: either table can be looked up by the other, and
 -- the planner, which takes each equality for a further filter, does not believe that a join leaves next to nothing.
+-- What nobody has of worker_stream and what somebody has are in indexes of their own, so both are asked.
 -- Addresses are text (0/0/1), spans of time are intervals, and what can be said in a word is one.
 
 -- Postgres cannot take JSON with a NUL character apart; one such job must not fail a query on all of them.
@@ -98,7 +99,9 @@ select w.app_id, w.topic,
        min(w.created_at) as oldest_at,
        mesh.clock() - min(w.created_at) as oldest_age,
        mesh.clock() - min(w.visible_at) filter (where w.visible_at <= mesh.clock()) as longest_wait
-  from mesh.worker_stream as w
+  from (select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
+         union all
+        select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
  group by w.app_id, w.topic;
 comment on view mesh.open_work is 'The queue of each worker topic: how deep it is, and how old.';
 comment on column mesh.open_work.ready is 'May be taken now.';
@@ -114,7 +117,9 @@ select w.app_id, j.job_id, j.topic as job_topic, w.activity_id, array_to_string(
        case when w.reserved_by is null then w.visible_at end as next_at,
        case when w.visible_at > mesh.clock() then w.reserved_by end as held_by,
        w.created_at as since
-  from mesh.worker_stream as w
+  from (select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
+         union all
+        select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
   join mesh.job as j on j.app_id = w.app_id and j.job_id = w.job_id and j.generation = w.generation
  where w.attempt > 0;
 comment on view mesh.retrying is 'Work that has failed and is tried again, with the error of its last attempt.';

@@ -99,9 +99,11 @@ select w.app_id, w.topic,
        min(w.created_at) as oldest_at,
        mesh.clock() - min(w.created_at) as oldest_age,
        mesh.clock() - min(w.visible_at) filter (where w.visible_at <= mesh.clock()) as longest_wait
-  from (select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
+  from (select h.app_id, h.topic, h.visible_at, h.reserved_by, h.attempt, h.created_at
+          from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
          union all
-        select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
+        select h.app_id, h.topic, h.visible_at, h.reserved_by, h.attempt, h.created_at
+          from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
  group by w.app_id, w.topic;
 comment on view mesh.open_work is 'The queue of each worker topic: how deep it is, and how old.';
 comment on column mesh.open_work.ready is 'May be taken now.';
@@ -117,9 +119,13 @@ select w.app_id, j.job_id, j.topic as job_topic, w.activity_id, array_to_string(
        case when w.reserved_by is null then w.visible_at end as next_at,
        case when w.visible_at > mesh.clock() then w.reserved_by end as held_by,
        w.created_at as since
-  from (select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
+  from (select h.app_id, h.job_id, h.generation, h.activity_id, h.dimension, h.topic, h.visible_at, h.reserved_by, h.attempt,
+               h.last_error, h.created_at
+          from mesh.worker_stream as h where coalesce(h.reserved_by, '') = ''
          union all
-        select * from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
+        select h.app_id, h.job_id, h.generation, h.activity_id, h.dimension, h.topic, h.visible_at, h.reserved_by, h.attempt,
+               h.last_error, h.created_at
+          from mesh.worker_stream as h where coalesce(h.reserved_by, '') <> '') as w
   join mesh.job as j on j.app_id = w.app_id and j.job_id = w.job_id and j.generation = w.generation
  where w.attempt > 0;
 comment on view mesh.retrying is 'Work that has failed and is tried again, with the error of its last attempt.';

@@ -189,10 +189,11 @@ async def test_a_late_pass_is_loaded_with_as_few_pages_as_an_early_one(database:
     await insert(0, 1_999)
     await database.execute("analyze hotmesh.activity")
     await pages(10)  # from here on the session may keep its plan
-    early = await pages(1_000)
+    early = min([await pages(1_000) for _ in range(3)])
     await insert(2_000, 9_999)
 
-    assert await pages(9_990) < early + 50
+    # The least of some looks: whatever else happens in the server may make a session plan anew, which reads the catalogs.
+    assert min([await pages(9_990) for _ in range(3)]) < early + 50
 
 
 async def test_a_step_finds_its_job_among_many_that_the_planner_does_not_know_of(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 PAYLOAD = {"n": 1}
 ANSWER = {"ok": True}
@@ -43,6 +43,15 @@ class Timing:
     p50_ms: float
     p99_ms: float
     max_ms: float
+
+
+def run_side(serve: Coroutine[Any, Any, None], *, uvloop: bool) -> None:
+    """Run a side, on asyncio's own event loop or on uvloop, which its environment then has."""
+    loop_factory = None
+    if uvloop:
+        from uvloop import new_event_loop as loop_factory
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(serve)
 
 
 class Side:

@@ -13,7 +13,7 @@ from typing import Any
 
 import flows
 from hotmesh import HotMesh, Worker
-from protocol import ANSWER, PAYLOAD, Load, Side, Timing, drive_tasks, load_of, timing_answer
+from protocol import ANSWER, PAYLOAD, Load, Side, Timing, drive_tasks, load_of, run_side, timing_answer
 
 CALLERS = 200  # tasks that fill the tables with jobs
 TIMEOUT = 30
@@ -98,13 +98,7 @@ def main() -> None:
     parser.add_argument("role", nargs="?", default="both", choices=["both", "engine", "worker", "deploy"])
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
-    loop_factory = None
-    if options.uvloop:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(options.dsn, options.role))
+    run_side(serve(options.dsn, options.role), uvloop=options.uvloop)
 
 
 if __name__ == "__main__":

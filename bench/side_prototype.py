@@ -23,7 +23,7 @@ import asyncpg
 import msgspec
 
 import flows
-from protocol import ANSWER, PAYLOAD, Load, Side, Timing, drive_tasks, load_of, timing_answer
+from protocol import ANSWER, PAYLOAD, Load, Side, Timing, drive_tasks, load_of, run_side, timing_answer
 
 MOST = 100  # steps in a commit
 ENOUGH = 25  # steps that are worth a commit beside the one on its way
@@ -182,13 +182,7 @@ def main() -> None:
     parser.add_argument("dsn")
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
-    loop_factory = None
-    if options.uvloop:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(options.dsn))
+    run_side(serve(options.dsn), uvloop=options.uvloop)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def words_of(error: BaseException, most: int | None = LONGEST_WORDS) -> str:
     return storable(words[:most])
 
 
+def words_or_kind_of(error: BaseException, most: int | None = None) -> str:
+    """What an exception says, likewise; if nothing, what it is."""
+    return words_of(error, most) or kind_of(error)
+
+
 def storable(text: str) -> str:
     """Halves of surrogate pairs cannot be stored; in what is said of an error they may as well be question marks."""
     return text.encode("utf-8", "replace").decode()

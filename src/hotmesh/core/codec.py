@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError
-from hotmesh.foreign_errors import kind_of, words_of
+from hotmesh.foreign_errors import words_or_kind_of
 from hotmesh.interrupts import is_interrupt
 
 ENCODED: Final = "hotmesh.codec:"
@@ -56,9 +56,7 @@ class Payload:
             if is_interrupt(error):
                 raise
             # `sys.exit()` in a codec ends no engine, and nobody can be cancelled in here.
-            raise CodecError(
-                f"the codec could not encode a value: {words_of(error, None) or kind_of(error)}"
-            ) from error
+            raise CodecError(f"the codec could not encode a value: {words_or_kind_of(error)}") from error
         if not isinstance(encoded, str):
             raise CodecError(
                 f"the codec's encode returned {type(encoded).__name__}; it must return a text, at once"
@@ -91,7 +89,7 @@ class Payload:
             if is_interrupt(error):
                 raise
             raise CodecError(
-                f"the codec could not decode a stored value: {words_of(error, None) or kind_of(error)}"
+                f"the codec could not decode a stored value: {words_or_kind_of(error)}"
             ) from error
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from hotmesh.core.values import Json
 from hotmesh.errors import MessageTooLargeError, PayloadError
-from hotmesh.foreign_errors import kind_of, words_of
+from hotmesh.foreign_errors import words_or_kind_of
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -53,7 +53,7 @@ def encode_payload(value: Any, *, limit: int, what: str) -> bytes:
         # Of our own refusal nothing is left to tell.
         cause = None if isinstance(error, _NoJsonError) and problem is not None else error
         raise PayloadError(
-            f"{what} cannot be stored as JSON: {problem or words_of(error, None) or kind_of(error)} at {path or '$'}"
+            f"{what} cannot be stored as JSON: {problem or words_or_kind_of(error)} at {path or '$'}"
         ) from cause
     if len(encoded) > limit:
         message = f"{what} has {len(encoded):,} bytes of JSON, more than the limit of {limit:,} (max_payload)"
@@ -77,7 +77,7 @@ def normalise(value: Any, *, limit: int, what: str) -> Json:
         # Only a msgspec.Raw is written as it is.
         path, problem = _looked_for(value)
         raise PayloadError(
-            f"{what} cannot be stored as JSON: {problem or words_of(error, None) or kind_of(error)} at {path}"
+            f"{what} cannot be stored as JSON: {problem or words_or_kind_of(error)} at {path}"
         ) from error
     # A member that was written under the name of another is not there any more.
     if len(_encoder.encode(found)) != len(encoded):

@@ -157,21 +157,13 @@ class Shape(Generic[T]):
             raise self._refused(*path)
         if payload.count(b"{") + payload.count(b"[") > DEEPEST and too_deep(payload):
             raise self._refused(self.root, f"a value nested more than {DEEPEST} levels deep")
-        copy = self._copied(value, payload)
+        copy = self._decoded(payload, type(value))
         self._check_whole(value, payload, copy)
         return payload, copy
 
     def decode(self, payload: bytes | str) -> T:
         """The value of a payload. Raises PayloadError if it does not fit the annotation, and says where."""
-        try:
-            return cast("T", self._decode(payload))
-        except BaseException as error:
-            if not is_of_conversion(error):
-                raise
-            path, problem = unfit(error, payload, self._decode, self.root)
-            raise PayloadError(
-                f"{self.what} does not fit its annotation {annotation_text(self.annotation)}: {problem} at {path}"
-            ) from error
+        return self._decoded(payload)
 
     def to_json(self, value: T) -> Json:
         """The payload as plain JSON values, for what is stored inside of other JSON, and for the codec."""
@@ -191,7 +183,8 @@ class Shape(Generic[T]):
             cause = None if isinstance(error, CannotConvertError) else error
             raise self._refused(path, problem) from cause
 
-    def _copied(self, value: T, payload: bytes) -> T:
+    def _decoded(self, payload: bytes | str, given: type[Any] | None = None) -> T:
+        """`given`: the type of the value that the payload was made of."""
         try:
             return cast("T", self._decode(payload))
         except BaseException as error:
@@ -200,7 +193,7 @@ class Shape(Generic[T]):
             path, problem = unfit(error, payload, self._decode, self.root)
             raise PayloadError(
                 f"{self.what} does not fit its annotation {annotation_text(self.annotation)}: {problem} at {path}"
-                + (f" (the whole is of type {type(value).__name__})" if path == self.root else "")
+                + (f" (the whole is of type {given.__name__})" if given and path == self.root else "")
             ) from error
 
     def _check_whole(self, value: T, payload: bytes, copy: T) -> None:

@@ -308,9 +308,6 @@ class OrdinaryWork:
 LONGEST_NOTICE: Final = 7_900
 """Bytes; Postgres takes less than 8,000 in a notification."""
 
-LATER: Final = "later:"
-"""How the message with an added answer is named. Of two that are due at once it comes after the first, `answer:…`."""
-
 
 async def queue_depth(database: Database) -> list[Any]:
     """What waits, by `stream` (worker, engine, timer; dead) and `topic`: `ready`, `held`, `delayed`, `oldest` (seconds).

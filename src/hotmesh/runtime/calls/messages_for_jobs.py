@@ -30,7 +30,7 @@ from hotmesh.observe.observer import Observer
 from hotmesh.postgres import loading
 from hotmesh.postgres.calls import MessageCall, SignalCall
 from hotmesh.postgres.logins.work import LoginWork
-from hotmesh.postgres.work import LATER, WorkQueue
+from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime import ids
 from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
@@ -191,6 +191,9 @@ class JobMessages:
 
 _ADDRESS: Final = re.compile(r"(,\d{1,9})*\Z", re.ASCII)
 """As `dad`: numbers that a column holds."""
+
+LATER: Final = "later:"
+"""How the message with an added answer is named. Of two that are due at once it comes after the first, `answer:…`."""
 
 UNANSWERED_RETRY: Final = 5.0
 """Seconds for which an answer that is added waits for the pending one before it, which its worker has still to give."""

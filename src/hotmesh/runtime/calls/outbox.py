@@ -45,7 +45,7 @@ HANDED_ON: Final = {"signal", "added", "interrupt"}
 """What an engine can go on with from memory; the rest is about jobs that are not live yet."""
 
 SECOND_BATCH: Final = 8
-"""So many calls that are ready go out in a transaction of their own while another one is on its way."""
+"""So many calls that are ready are gathered for a transaction of their own while another one is on its way; the connection takes one at a time."""
 
 
 class _Entry:
@@ -78,7 +78,7 @@ class Outbox:
         self._ready: deque[_Entry] = deque()
         self._news = Flag()
         self._more = Flag()
-        """For the second loop: there is enough for a transaction beside the one that is on its way."""
+        """For the second loop: there is enough to prepare the next transaction while one is on its way."""
         self._dispatched = 0
         """Batches that are on their way."""
         self._in_flight = InFlight()
@@ -129,7 +129,8 @@ class Outbox:
     # -- the loop ----------------------------------------------------------------------------------------
 
     def _call_for_loops(self) -> None:
-        self._news.set()
+        if self._ready:
+            self._news.set()
         if self._dispatched and len(self._ready) >= SECOND_BATCH:
             self._more.set()
 
@@ -137,10 +138,7 @@ class Outbox:
         batch: Sequence[_Entry] = ()
         try:
             while True:
-                if not self._ready or (news is self._more and not news.is_set()):
-                    news.clear()
-                    await news.wait()
-                news.clear()
+                await news.take()
                 batch = self._gather()
                 if not batch:
                     continue

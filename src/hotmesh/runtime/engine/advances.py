@@ -17,7 +17,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.step import Consumed, Step
 from hotmesh.errors import DatabaseError
-from hotmesh.foreign_errors import kind_of, words_of
+from hotmesh.foreign_errors import words_or_kind_of
 from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import AnswerNotice
@@ -218,7 +218,9 @@ class Advances:
             return False
         except Exception as error:
             logger.error("step could not be computed", extra={"job_id": cached.job_id}, exc_info=error)
-            self.fail(cached, events, f"the step could not be computed: {_words(error)}")
+            self.fail(
+                cached, events, f"the step could not be computed: {words_or_kind_of(error, MOST_WORDS)}"
+            )
             return False
         ticket.events = events
         ticket.epoch = self._plans.epoch
@@ -381,16 +383,15 @@ def ending(event: Event, message: str) -> Event:
 
 
 def not_stored(error: BaseException) -> str:
-    return f"the result could not be stored: {_words(error)}"
-
-
-def _words(error: BaseException) -> str:
-    return words_of(error, 1_000) or kind_of(error)
+    return f"the result could not be stored: {words_or_kind_of(error, MOST_WORDS)}"
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
+
+MOST_WORDS: Final = 1_000
+"""Characters of an error that its activity fails with."""
 
 DOUBTED: Final = 3
 """Refusals in a row, of which it is not known whose fault they are, before that is found out."""

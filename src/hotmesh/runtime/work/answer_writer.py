@@ -37,6 +37,18 @@ MOST_DOUBTS = 3
 """Refusals in a row after which it is found out whether they are for what is in an answer."""
 
 
+def note_lost(metrics: Metrics, work: HeldWork) -> None:
+    """Say that an answer does not count: its lease was lost."""
+    add(metrics.lost_leases, work.topic)
+    logger.warning(
+        "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
+        work.topic,
+        work.job_id,
+        work.activity_id,
+        extra={"event": "stream-lease-lost", "job_id": work.job_id, "activity_id": work.activity_id},
+    )
+
+
 class AnswerWriter:
     """What one process still has to write about work that it holds. `run` is its lifetime."""
 
@@ -202,18 +214,7 @@ class AnswerWriter:
         """The work need not be held any longer. `counts`: whether its answer does, as far as is known."""
         self._leases.release(work.key)
         if not counts:
-            add(self._metrics.lost_leases, work.topic)
-            logger.warning(
-                "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
-                work.topic,
-                work.job_id,
-                work.activity_id,
-                extra={
-                    "event": "stream-lease-lost",
-                    "job_id": work.job_id,
-                    "activity_id": work.activity_id,
-                },
-            )
+            note_lost(self._metrics, work)
 
     async def _isolate(self, connection: Any, *, own: bool) -> None:
         """Postgres refuses an answer: they are written one by one, and one that is refused for what is in it becomes an error."""

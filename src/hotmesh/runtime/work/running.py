@@ -24,8 +24,8 @@ from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import UNSET, Apart, log_left
 from hotmesh.runtime.messages import Response
 from hotmesh.runtime.settings import Settings
-from hotmesh.runtime.telemetry.metrics import Metrics, add
-from hotmesh.runtime.work.answer_writer import AnswerWriter
+from hotmesh.runtime.telemetry.metrics import Metrics
+from hotmesh.runtime.work.answer_writer import AnswerWriter, note_lost
 from hotmesh.runtime.work.answers import Answers
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.outcome import message_from, raised, timed_out
@@ -230,14 +230,7 @@ class Callbacks:
         if response is None:
             self._cut_off(run)
         elif not held:
-            add(self._metrics.lost_leases, work.topic)
-            logger.warning(
-                "the answer of worker %s for job %s came when others had its work, and does not count (activity %s)",
-                work.topic,
-                work.job_id,
-                work.activity_id,
-                extra={"event": "stream-lease-lost", "job_id": work.job_id, "activity_id": work.activity_id},
-            )
+            note_lost(self._metrics, work)
         else:
             self._answers.answer(served, work, response, run.error)
 

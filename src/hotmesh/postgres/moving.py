@@ -143,11 +143,12 @@ class Move:
                 raise MoveError(
                     f"namespace {self.schema} is not being moved, or has been: it is open at the new place"
                 )
-            await self._drop_subscription(new)
-            await new.execute(f"drop schema {sql.quote(self.schema)} cascade")
+            # The copy goes last: as long as it is there, closed, a move can be told from one that is over, and be given up again.
             await self._open(old)
             await old.execute(self._bound(_UNMARK), TASK)
+            await self._drop_subscription(new)
             await old.execute(f"drop publication if exists {self.name}")
+            await new.execute(f"drop schema {sql.quote(self.schema)} cascade")
 
     @asynccontextmanager
     async def _both(self) -> AsyncIterator[tuple[Driver, Driver]]:

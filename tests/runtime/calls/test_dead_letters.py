@@ -529,14 +529,16 @@ async def test_nul_characters_survive_a_requeue(database_url: str, graph: str) -
         await mesh.deploy(yaml)
         await mesh.activate("1")
         job_id = await mesh.pub("one", NUL)
-        async with connected(database_url) as connection:
-            if graph == "one":
+        if graph == "one":
+            async with connected(database_url) as connection:
                 await poison(connection, "w")
-                async with gravedigger(database_url, "w"):
-                    await dead(mesh)
-                await has_status(mesh, job_id, 0)
-            else:
-                await give_up(database_url, connection, job_id)
+            async with gravedigger(database_url, "w"):
+                await dead(mesh)
+            await has_status(mesh, job_id, 0)
+    if graph == "whole":  # without an engine that would handle what is due before it is given up
+        async with connected(database_url) as connection:
+            await give_up(database_url, connection, job_id)
+    async with HotMesh.init(app_id="letters", connection=database_url) as mesh:
         (letter_id,) = await dead(mesh)
         await mesh.requeue(letter_id)
         async with HotMesh.init(

@@ -38,11 +38,13 @@ async def sleeping(url: str, count: int) -> AsyncIterator[tuple[EngineStream, as
         await mesh.deploy(GRAPH)
         await mesh.activate("1")
         assert mesh._member.engine is not None
-        mesh._member.engine.stream.stop()
+        stream = mesh._member.engine.stream
+        stream.stop()
+        await stream.run_once()  # behind a look that was under way, which would still have taken them
         for number in range(count):
             await mesh.pub("nap", {}, extended={"id": f"nap-{number}"})
         await connection.execute("update hotmesh.timer set due_at = now()")
-        yield mesh._member.engine.stream, connection
+        yield stream, connection
 
 
 async def test_as_many_jobs_are_handled_as_are_asked_for(database_url: str) -> None:

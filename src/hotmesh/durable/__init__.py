@@ -1,9 +1,12 @@
-"""Durable functions: plain async Python that survives every crash. Nothing runs them yet: there is no worker and no client.
+"""Durable functions: plain async Python that survives every crash.
 
-    from hotmesh.durable import RetryPolicy, activity, errors, workflow
+    from hotmesh.durable import Client, RetryPolicy, Worker, activity, errors, workflow
 
 What stands in here, in reading order:
 
+`worker`       `Worker`, which hosts workflows; `client`, `handle`: `Client`, which starts and finds them, and what it returns
+`meshes`       the instances of `HotMesh` behind both
+`strands`      executions of workflow functions, and their steps; `calls`: what workflow code calls; `context`: of a step
 `workflow`     what workflow code uses
 `activity`     what the code of activities and steps uses
 `decorators`   `@workflow.defn`, `@workflow.run`, `@activity.defn`, `@activity.step`
@@ -19,6 +22,21 @@ The errors are `hotmesh.durable_errors`; how they are stored is `hotmesh.core.du
 from hotmesh import durable_errors as errors
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.durable import activity, workflow
+from hotmesh.durable.client import Client
 from hotmesh.durable.convert import Converter, Custom
+from hotmesh.durable.handle import WorkflowDescription, WorkflowHandle, WorkflowStatus
+from hotmesh.durable.worker import Worker
 
-__all__ = ["Converter", "Custom", "RetryPolicy", "activity", "errors", "workflow"]
+__all__ = [
+    "Client",
+    "Converter",
+    "Custom",
+    "RetryPolicy",
+    "Worker",
+    "WorkflowDescription",
+    "WorkflowHandle",
+    "WorkflowStatus",
+    "activity",
+    "errors",
+    "workflow",
+]

@@ -23,6 +23,9 @@ class AnsweredElsewhereError(Exception):
 GONE = "MS002"
 """The SQLSTATE of that."""
 
+TENURE_OVER = "MS003"
+"""The SQLSTATE of a commit by which a process would hold jobs that has lost the right to."""
+
 
 async def commit(
     database: Database,

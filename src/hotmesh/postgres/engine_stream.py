@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -67,12 +67,13 @@ async def lock_due_jobs(
     limit: int,
     only: Sequence[str] | None = None,
     since: datetime | None = None,
+    tenures: Collection[int] = (),
 ) -> list[DueJob]:
     """Lock jobs that have messages or due timers, in the caller's transaction; `only` those of these generations.
 
-    `since`: what became due then or later.
+    `since`: what became due then or later. `tenures`: jobs that are held are handed out to these only.
     """
-    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only, since)
+    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only, since, list(tenures))
     payload = database.payload
     return [_due_job(row, payload) for row in rows]
 

@@ -44,6 +44,8 @@ def job_extra(change: JobChange) -> str | None:
         "origin_id": _text(payload.get("originJobId")),
         "parent_id": _text(payload.get("parentWorkflowId")),
     }
+    if job.queue is not None:
+        found |= {"queue": job.queue, "settings": job.settings or None, "held": change.held}
     if job.parent is not None:
         found["parent_job_id"] = job.parent.job_id
         found["parent_generation"] = job.parent.generation

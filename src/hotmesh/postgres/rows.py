@@ -130,6 +130,11 @@ def job_from(row: Row, payload: Payload = CLEAR) -> Job:
         expire=row["expire"],
         open=_json(row["open"]),
         covered=frozenset(),
+        queue=row["queue"],
+        settings=_json(row["settings"]),
+        held=row["held"],
+        tenure=row["tenure"],
+        recoveries=row["recoveries"],
     )
 
 

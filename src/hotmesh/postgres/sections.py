@@ -85,6 +85,25 @@ class ChangedJob(Row, frozen=True, gc=False, array_like=True):
     status: Integer
     ended: Flag
     expire: OptionalSeconds
+    held: OptionalFlag
+
+
+class OperationRow(Row, frozen=True, gc=False, array_like=True):
+    """What became of an operation of a durable function."""
+
+    beside = ("result", "error")
+
+    step: Integer
+    generation: Uuid
+    strand: Integer
+    position: Integer
+    seq: Bigint
+    kind: Text
+    name: Text
+    status: Text
+    attempt: OptionalInteger
+    started: OptionalMoment
+    ended: Moment
 
 
 class Record(Row, frozen=True, gc=False, array_like=True):
@@ -212,12 +231,14 @@ class After(Struct, frozen=True, gc=False):
     wake: OptionalText
     published: Texts
     reply_channel: OptionalText
+    tenure: Annotated[int | None, "bigint"]
 
 
 SECTIONS: Final[dict[str, type[Row]]] = {
     "c": CreatedJob,
     "u": ChangedJob,
     "a": Record,
+    "p": OperationRow,
     "w": QueuedWork,
     "d": AnsweredWork,
     "f": FiredTimer,

@@ -19,6 +19,7 @@ from hotmesh.core.state.step import (
     JobChange,
     Message,
     Notice,
+    Operation,
     RecordChange,
     Signal,
     Step,
@@ -42,6 +43,7 @@ from hotmesh.postgres.sections import (
     CreatedJob,
     DroppedJob,
     FiredTimer,
+    OperationRow,
     QueuedWork,
     Record,
     RegisteredWait,
@@ -96,6 +98,10 @@ class Batch:
         """Characters of all values."""
         self._extras: dict[str, list[dict[str, Any]]] = {}
         self._published: set[str] = set()
+        self.holder = -1
+        """The tenure of this process; none: a commit that names it is refused."""
+        self.tenure: int | None = None
+        """The same, if a step of the batch holds a job by it."""
         self.sizes: dict[str, int] = {}
         """Bytes of input and data of each job, by generation."""
         self.record_sizes: dict[str, int] = {}
@@ -108,6 +114,8 @@ class Batch:
         self._add_jobs(number, step.jobs)
         if step.records:
             self._add_records(number, step.records)
+        if step.operations:
+            self._add_operations(number, step.operations)
         if step.work:
             self._add_work(number, step.work, local)
         if step.consumed:
@@ -162,7 +170,7 @@ class Batch:
                 ]
         few = dumps_text(self._extras) if self._extras else None
         published = list(self._published) or None
-        found += astuple(After(self._named, few, wake, published, self._reply_channel))
+        found += astuple(After(self._named, few, wake, published, self._reply_channel, self.tenure))
         return found
 
     def _bytes(self) -> int:
@@ -187,6 +195,8 @@ class Batch:
     def _add_jobs(self, number: int, changes: Sequence[JobChange]) -> None:
         for change in changes:
             job = change.job
+            if change.held:
+                self.tenure = self.holder
             if change.created:
                 self._add_created(number, change)
             else:
@@ -236,6 +246,7 @@ class Batch:
                 status=job.status,
                 ended=change.ended,
                 expire=seconds(job.expire),
+                held=change.held,
             ),
             data,
             None if job.error is None else self._payload.dumps(job.error),
@@ -268,6 +279,27 @@ class Batch:
                 output,
                 hook,
                 None if record.error is None else dumps(record.error),
+            )
+
+    def _add_operations(self, number: int, operations: Sequence[Operation]) -> None:
+        dumps = self._payload.dumps
+        for item in operations:
+            self._row(
+                OperationRow(
+                    step=number,
+                    generation=item.generation,
+                    strand=item.strand,
+                    position=item.position,
+                    seq=item.seq,
+                    kind=item.kind,
+                    name=item.name,
+                    status=item.status,
+                    attempt=item.attempt,
+                    started=item.started_at,
+                    ended=item.ended_at,
+                ),
+                None if item.result is UNDEFINED else dumps(item.result),
+                None if item.error is None else dumps(item.error),
             )
 
     def _add_work(self, number: int, works: Sequence[Work], local: Sequence[bool]) -> None:

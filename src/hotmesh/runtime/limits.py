@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hotmesh.runtime.durable.tenure import TenureLimits
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.members.activation import ActivationLimits
@@ -25,6 +26,7 @@ class MemberLimits:
     subscribers: SubscriberLimits = field(default_factory=SubscriberLimits)
     stalled_logins: StalledLoginLimits = field(default_factory=StalledLoginLimits)
     trials: TrialLimits = field(default_factory=TrialLimits)
+    tenure: TenureLimits = field(default_factory=TenureLimits)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
 
 

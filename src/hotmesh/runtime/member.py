@@ -31,6 +31,7 @@ from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
+from hotmesh.runtime.functions import Functions
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.engine.ticket import STOPPED
 from hotmesh.runtime.lifetime import Lifetime
@@ -147,6 +148,7 @@ class Member:
             limits.frontier,
         )
         self.engine = self._make_engine(limits) if options.engine else None
+        self.functions = None if self.engine is None else Functions(self, self.engine, limits.tenure)
         self.quorum = Quorum(
             self.database,
             guid,
@@ -222,7 +224,8 @@ class Member:
         await self.listener.run(tasks)
         await self.quorum.run(tasks)
         self.leases.start()
-        if self.engine is not None:
+        if self.engine is not None and self.functions is not None:
+            self.functions.run(tasks)
             await self.engine.run(tasks)
             await self.stalled_logins.run(tasks)
         await self.outbox.run(tasks)
@@ -250,7 +253,9 @@ class Member:
         """Take nothing more; let callbacks finish, and commit what they answered."""
         async with anyio.create_task_group() as draining:
             draining.start_soon(self.outposts.stop, grace)
-            await self.workers.drain(grace)
+            draining.start_soon(self.workers.drain, grace)
+            if self.functions is not None:
+                draining.start_soon(self.functions.drain, grace)
         with anyio.move_on_after(grace):
             await self.outbox.drain()
         if self.engine is not None:
@@ -258,6 +263,9 @@ class Member:
                 await self.engine.drain()
             # What the last commits reserved is given back, too.
             await self.workers.drain(0)
+        if self.functions is not None:
+            with anyio.move_on_after(5):
+                await self.functions.give_back()
         with anyio.move_on_after(1):
             await self.workers.give_back_held()
         with anyio.move_on_after(1):
@@ -292,6 +300,8 @@ class Member:
             closing.push_async_callback(self.workers.close)
             if self.engine is not None:
                 closing.push_async_callback(self.engine.close)
+            if self.functions is not None:
+                closing.push_async_callback(self.functions.close)
 
     def free_guid(self) -> None:
         """From here on another member of this process may have its guid."""

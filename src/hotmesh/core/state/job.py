@@ -60,6 +60,13 @@ class Parent(Struct, frozen=True, gc=False):
     severed: bool = False
 
 
+class History(Struct, frozen=True):
+    """What is recorded of a durable function: its outcomes as `core.durable` has them, and what is open by a row."""
+
+    recorded: tuple[Any, ...]
+    opened: tuple[Any, ...]
+
+
 Records = Mapping[str, Mapping[Dimension, ActivityRecord]]
 """Activity id → address → record."""
 
@@ -94,6 +101,17 @@ class Job(Struct, frozen=True, gc=False):
     """Open branches and what has gathered at joins (see `join_state.py`); kept for graphs with joins only."""
     records: Records = {}
     covered: frozenset[PassKey] | None = None
+    queue: str | None = None
+    """Of a durable function: where it runs; `topic` is its name then. None: a graph."""
+    settings: Mapping[str, Any] | None = None
+    """Of a durable function: what its start said beyond the columns."""
+    held: bool = False
+    """What comes next of it exists in the process of `tenure` only."""
+    tenure: int | None = None
+    recoveries: int = 0
+    """How often in a row it was taken from a process that had died."""
+    history: History | None = None
+    """Of a durable function: its operations, where they have been loaded for a step from this very version."""
 
     def covers(self, event: Event) -> bool:
         """Whether the records that a step on this event reads are loaded."""
@@ -117,7 +135,7 @@ class Job(Struct, frozen=True, gc=False):
         return self.status > 0
 
 
-EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start"]
+EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start", "step", "wake"]
 
 
 class WorkReceipt(Struct, frozen=True, gc=False):
@@ -185,6 +203,11 @@ class StartRequest(Struct, frozen=True, gc=False):
     entity: str | None = None
     search: Json = None
     pending: float | None = None
+    queue: str | None = None
+    """Of a durable function, whose name is the topic: where it runs."""
+    settings: Mapping[str, Any] | None = None
+    expire: float | None = None
+    """Of a durable function: seconds for which it is kept after its end."""
 
 
 def timestamp(moment: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from msgspec import Struct
 from hotmesh.core.state.job import ActivityRecord, Dimension, Job, Receipt
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.span import Span
-from hotmesh.core.values import Json
+from hotmesh.core.values import UNDEFINED, Json, Undefined
 
 
 class JobChange(Struct, frozen=True, gc=False):
@@ -30,6 +31,8 @@ class JobChange(Struct, frozen=True, gc=False):
     """Search fields and markers to set; those that the job has beside them stay."""
     started: bool = False
     """The job existed without having been started; version, key and entity are decided by this step."""
+    held: bool | None = None
+    """Of a durable function: whether what comes next of it exists in this process only. None: as it was."""
 
 
 class RecordChange(Struct, frozen=True, gc=False):
@@ -39,6 +42,23 @@ class RecordChange(Struct, frozen=True, gc=False):
     activity_id: str
     dimension: Dimension
     record: ActivityRecord
+
+
+class Operation(Struct, frozen=True):
+    """What became of an operation of a durable function; written once."""
+
+    generation: str
+    strand: int
+    position: int
+    seq: int
+    kind: str
+    name: str
+    status: Literal["done", "failed", "cancelled", "released"]
+    ended_at: datetime
+    result: Json | Undefined = UNDEFINED
+    error: Json = None
+    attempt: int | None = None
+    started_at: datetime | None = None
 
 
 WorkKey = tuple[str, str, Dimension]
@@ -192,6 +212,7 @@ class Step(Struct, frozen=True, gc=False):
 
     jobs: tuple[JobChange, ...]
     records: tuple[RecordChange, ...] = ()
+    operations: tuple[Operation, ...] = ()
     work: tuple[Work, ...] = ()
     messages: tuple[Message, ...] = ()
     timers: tuple[Timer, ...] = ()

@@ -10,6 +10,7 @@ There is no backslash in any: what it means within quotes depends on a setting, 
         definitions/    versions of an app: deploy, activate
         jobs/           start one in a transaction of the caller's; remove one with all that belongs to it; what it waits for
         steps/          what an engine commits, and the records that a step reads first: commit_steps is the heart
+        durable/        the history of durable functions; what a process leaves that has died
         work/           the queue of the workers: claim, extend, answer, postpone, give back
         events/         the queue of the engines: lock due jobs, postpone or delay them, send a message
         signals/        waiters and signals meet; signals to many jobs

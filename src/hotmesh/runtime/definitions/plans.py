@@ -33,6 +33,8 @@ class Plans:
         """Version → checksum of its definition, and the program."""
         self.make_program: Callable[[Plan], GraphProgram] = GraphProgram
         """Who decides the steps of a version."""
+        self.durable: Program | None = None
+        """Who decides the steps of durable functions, which belong to no version."""
         self.epoch = -1
         self._active: str | None = None
 
@@ -79,6 +81,8 @@ class Plans:
         That of the version it started on; or, if jobs are not pinned, of the active one, as long as that serves the
         job's topic.
         """
+        if job.queue is not None:
+            return self.durable
         if not self._pinned and self._active is not None:
             active = self._programs.get(self._active)
             if active is None:
@@ -90,11 +94,19 @@ class Plans:
 
     async def program(self, job: Job) -> Program:
         """The program of a job, loaded if need be. Raises VersionNotFoundError."""
+        if job.queue is not None:
+            return self.of_functions()
         if not self._pinned:
             active = await self.active_program()
             if active.serves(job.topic):
                 return active
         return await self._load(job.version)
+
+    def of_functions(self) -> Program:
+        """The program of durable functions; every engine has one."""
+        if self.durable is None:
+            raise AssertionError("a process without an engine advances nothing")
+        return self.durable
 
     # -- plans -------------------------------------------------------------------------------------------
 

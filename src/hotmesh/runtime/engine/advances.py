@@ -23,6 +23,7 @@ from hotmesh.postgres.connect.failures import backoff
 from hotmesh.postgres.rows import AnswerNotice
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.group_commit import GroupCommit
 from hotmesh.runtime.engine.job_cache import CachedJob, HandedEvent, JobCache, without_lapsed
@@ -135,6 +136,7 @@ class Advances:
         watch: StepWatch,
         step_limits: Limits,
         limits: EngineLimits,
+        turns: Turns,
     ) -> None:
         self._database = surroundings.database
         self._plans = surroundings.plans
@@ -150,7 +152,8 @@ class Advances:
         self._step_limits = step_limits
         self._most_cuts = limits.most_cuts
         self._most_events = limits.events_per_step
-        self._loader = JobLoader(surroundings, slots, cache, records, recheck, self._submit)
+        self._turns = turns
+        self._loader = JobLoader(surroundings, slots, cache, records, recheck, self._submit, turns)
 
     async def run(self) -> None:
         await self._loader.run()
@@ -257,6 +260,8 @@ class Advances:
         job = cached.job
         if job is None or not (job.covered is None or all(map(job.covers, cached.events))):
             return None
+        if job.queue is not None and not self._turns.ready(job):
+            return None
         return self._plans.known_program(job)
 
     def _submit(self, cached: CachedJob) -> None:
@@ -361,7 +366,7 @@ class Advances:
 
 def failed(event: Event, message: str) -> Event:
     """The event as the failure of its activity; of one that has no activity, the end of its job."""
-    if event.kind not in ("answer", "added", "result", "signal", "timer"):
+    if event.kind not in ("answer", "added", "result", "signal", "timer", "step", "wake"):
         return ending(event, message)
     return Event(
         event.kind,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from hotmesh.core.state.job import Event, MessageReceipt
 from hotmesh.core.state.step import Message, Notice, Step
 from hotmesh.postgres.steps import Committed
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.engine.rate import EngineRate
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
@@ -35,6 +36,7 @@ class AfterCommit:
         stream_wake: Wake,
         notify: Notify,
         deliver: Deliver,
+        turns: Turns,
     ) -> None:
         self._metrics = surroundings.metrics
         self._events = surroundings.events
@@ -45,6 +47,7 @@ class AfterCommit:
         self._stream_wake = stream_wake
         self._notify = notify
         self._deliver = deliver
+        self._turns = turns
         self.counts: dict[int, int] = {}
         """Starts and events that have become part of a committed step here, by code."""
 
@@ -55,6 +58,8 @@ class AfterCommit:
         step = item.step
         self._count(item)
         self._cache.update(step, attempt.arguments, own)
+        if step.jobs[0].job.queue is not None:
+            self._turns.committed(step)
         self._start_work(item, attempt, committed)
         for message in step.messages:
             self._hand_over(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hotmesh.postgres import engine_stream
 from hotmesh.postgres.database import Connection, Database
@@ -12,10 +12,17 @@ from hotmesh.runtime.frontier import Frontier, FrontierLimits
 
 
 class DueEvents:
-    """The messages and timers of an app, as one process looks at them. `within`: seconds until it looks again anyway."""
+    """The messages and timers of an app, as one process looks at them. `within`: seconds until it looks again anyway. `tenures`: those of this process."""
 
-    def __init__(self, database: Database, within: float, limits: FrontierLimits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        within: float,
+        limits: FrontierLimits,
+        tenures: Callable[[], Collection[int]],
+    ) -> None:
         self._database = database
+        self._tenures = tenures
         self._within = within
         self._frontier = Frontier(limits)
 
@@ -24,9 +31,9 @@ class DueEvents:
     ) -> list[DueJob]:
         """Lock jobs with what is due, in the caller's transaction; `only` those of these generations."""
         if only is not None:
-            return await engine_stream.lock_due_jobs(self._database, connection, limit, only)
+            return await engine_stream.lock_due_jobs(self._database, connection, limit, only, tenures=self._tenures())
         since, began = self._frontier.since(), time.monotonic()
-        due = await engine_stream.lock_due_jobs(self._database, connection, limit, since=since)
+        due = await engine_stream.lock_due_jobs(self._database, connection, limit, since=since, tenures=self._tenures())
         # Of the first of them more may be due than was handed out.
         first = min((item.due_at for item in due if item.due_at is not None), default=None)
         self._frontier.looked(since, time.monotonic() - began, first, exactly=True)

@@ -11,6 +11,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.errors import CodecError
 from hotmesh.postgres.rows import AnswerNotice
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.advances import Advances, EventsTicket
 from hotmesh.runtime.engine.after_commit import AfterCommit, Notify
 from hotmesh.runtime.engine.duress import Duress, Level
@@ -73,11 +74,20 @@ class Engine:
         self.stream_wake = wake = Wake(settings.poll)
         self.rate = rate = EngineRate(settings, slots)
         self.cache = cache = JobCache(settings, self._in_flight, limits, readonly=readonly)
+        self.turns = turns = Turns(
+            surroundings.database.app_id,
+            self.deliver,
+            slots.takes,
+            limits.local_steps,
+            limits.kept_functions,
+            settings.cleaning_up,
+        )
+        surroundings.plans.durable = turns
         writer = CommitWriter(
-            surroundings, slots, self._reply_channel, self._send_delay, limits, readonly=readonly
+            surroundings, slots, self._reply_channel, self._send_delay, limits, readonly=readonly, turns=turns
         )
         self.after_commit = after_commit = AfterCommit(
-            surroundings, slots, cache, rate, wake, notify, self.deliver
+            surroundings, slots, cache, rate, wake, notify, self.deliver, turns
         )
         self.group_commit = group_commit = GroupCommit(
             surroundings, slots, writer, rate, self._in_flight, wake, limits, self._on_outage
@@ -87,7 +97,7 @@ class Engine:
         )
         records = RecordLoader(surroundings)
         self.advances = Advances(
-            surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, watch, step_limits, limits
+            surroundings, slots, group_commit, after_commit, cache, records, wake, recheck, watch, step_limits, limits, turns
         )  # fmt: skip
         self.stream = EngineStream(
             surroundings,
@@ -101,6 +111,7 @@ class Engine:
             step_limits,
             limits,
             frontier_limits,
+            turns.own_tenures,
         )
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -127,6 +138,7 @@ class Engine:
         await self.group_commit.close()
         await self.advances.close()
         await self.stream.close()
+        self.turns.close()
 
     # -- what happens to jobs ----------------------------------------------------------------------------
 
@@ -175,6 +187,10 @@ class Engine:
         self.stream_wake.hint(delay)
 
     # -- workers -----------------------------------------------------------------------------------------
+
+    def holds(self, generation: str) -> bool:
+        """Whether the job is in memory here, and goes on here."""
+        return generation in self.cache
 
     def slot_free(self) -> None:
         """A local worker can take more of what overflowed."""

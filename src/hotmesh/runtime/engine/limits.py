@@ -37,5 +37,9 @@ class EngineLimits:
     """How often a step is cut off before its events fail their activities."""
     id_held_retry: float = 0.5
     """Between two tries to create a job whose id is taken by a transaction that is still open."""
+    local_steps: int = 100
+    """Steps of durable functions that run at once in this process."""
+    kept_functions: int = 1_000
+    """Durable functions whose suspended code is kept in memory, beside those whose steps run here."""
     unreadable_retry: float = 1.0
     """For so long a process leaves alone what it cannot decode, so that one with the right codec gets it."""

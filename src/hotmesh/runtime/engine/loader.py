@@ -13,7 +13,9 @@ from hotmesh.errors import CodecError, DatabaseError, HotMeshError, VersionNotFo
 from hotmesh.postgres import loading
 from hotmesh.postgres.connect.failures import passing
 from hotmesh.postgres.database import Connection
+from hotmesh.postgres.durable import load_histories
 from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.surroundings import Surroundings
@@ -31,9 +33,16 @@ class RecordLoader:
         self._plans = surroundings.plans
 
     async def load(
-        self, connection: Connection, wanted: Sequence[tuple[Job, Sequence[Event]]]
+        self,
+        connection: Connection,
+        wanted: Sequence[tuple[Job, Sequence[Event]]],
+        *,
+        histories: Turns | None = None,
     ) -> dict[str, Job]:
-        """The jobs, by generation, with the records that their events may need; without those of unknown versions."""
+        """The jobs, by generation, with the records that their events may need; without those of unknown versions.
+
+        `histories`: with those of the durable functions that are hosted here, read after their rows.
+        """
         needed: list[tuple[str, str, tuple[int, ...]]] = []
         covered: dict[str, frozenset[PassKey]] = {}
         for job, events in wanted:
@@ -43,6 +52,11 @@ class RecordLoader:
             for event in events:
                 needed += [(job.generation, need, event.dimension) for need in program.needs(event)]
             covered[job.generation] = frozenset((event.activity_id, event.dimension) for event in events)
+        functions = [job for job, _ in wanted if job.queue is not None]
+        if functions:
+            found = await self._functions(connection, functions, histories)
+            wanted = [(job, events) for job, events in wanted if job.queue is None]
+            return found | (await self.load(connection, wanted) if wanted else {})
         records = await loading.load_records(self._database, connection, needed)
         return {
             job.generation: replace(
@@ -51,6 +65,13 @@ class RecordLoader:
             for job, _ in wanted
             if job.generation in covered
         }
+
+    async def _functions(
+        self, connection: Connection, jobs: Sequence[Job], histories: Turns | None
+    ) -> dict[str, Job]:
+        hosted = [job.generation for job in jobs if histories is not None and histories.wants_history(job)]
+        read = await load_histories(self._database, connection, hosted)
+        return {job.generation: replace(job, covered=None, history=read.get(job.generation)) for job in jobs}
 
     async def program(self, job: Job) -> Program | None:
         """The program of a job; None if its version is gone."""
@@ -75,6 +96,7 @@ class JobLoader:
         records: RecordLoader,
         recheck: Callable[[str], None],
         on_loaded: Callable[[CachedJob], None],
+        turns: Turns,
     ) -> None:
         self._work = surroundings.work
         self._database = surroundings.database
@@ -85,6 +107,7 @@ class JobLoader:
         self._records = records
         self._recheck = recheck
         self._on_loaded = on_loaded
+        self._turns = turns
         self._link = surroundings.database.link("load")
         self._wanted: list[CachedJob] = []
         self._news = Flag()
@@ -141,6 +164,7 @@ class JobLoader:
             loaded = await self._records.load(
                 connection,
                 [(jobs[cached.generation], cached.events) for cached in wanted if cached.generation in jobs],
+                histories=self._turns,
             )
         for cached in wanted:
             job = loaded.get(cached.generation)
@@ -148,10 +172,16 @@ class JobLoader:
                 # Ended, scrubbed or replaced: the rows that these events came from went with it. If that was by a
                 # commit of this process whose answer was lost, nobody here has been told yet.
                 self._recheck(cached.generation)
+                self._turns.gone(cached.generation)
                 self._drop(cached)
-            else:
-                cached.job = job
-                self._on_loaded(cached)
+                continue
+            if job.queue is not None:
+                cached.events = self._turns.kept(job, cached.events)
+                if not cached.events:
+                    self._drop(cached)
+                    continue
+            cached.job = job
+            self._on_loaded(cached)
 
     async def _load_singly(self, wanted: Sequence[CachedJob]) -> None:
         """Load jobs apart from each other; one that cannot be loaded is left to its rows, which come again.

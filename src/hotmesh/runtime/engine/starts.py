@@ -248,7 +248,7 @@ class Starts:
         """Have a job created; returns as soon as its step is on its way. Raises as `start` what is known by then."""
         if self._closed:
             raise HotMeshError(STOPPED)
-        program = await self._plans.active_program()
+        program = await self._program(request)
         step = self._compute(program, request, frozenset())
         ticket = StartTicket(self, request, step, self._plans.epoch, starter)
         self._in_flight.begin()
@@ -259,17 +259,21 @@ class Starts:
         if not self._again:
             self._news.clear()
             await self._news.wait()
-        try:
-            program = await self._plans.active_program()
-        except DatabaseError as error:
-            self._again = [ticket for ticket in self._again if self._is_patient(ticket, error)]
-            raise
-        except Exception as error:  # noqa: BLE001 - it is the callers'
-            for ticket in self._take_again():
-                ticket.tell(error)
-            return
-        for ticket in self._take_again():
-            self._compute_again(program, ticket)
+        for ticket in tuple(self._again):
+            try:
+                program = await self._program(ticket.request)
+            except DatabaseError as error:
+                self._again = [one for one in self._again if self._is_patient(one, error)]
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                if ticket in self._again:
+                    self._again.remove(ticket)
+                    ticket.tell(error)
+                continue
+            # Finding the program may wait: meanwhile it may have been given up.
+            if ticket in self._again:
+                self._again.remove(ticket)
+                self._compute_again(program, ticket)
 
     @property
     def waiting_for_id(self) -> int:
@@ -360,6 +364,12 @@ class Starts:
             return not ticket.give_up(error)
         ticket.tell(error)
         return False
+
+    async def _program(self, request: StartRequest) -> Program:
+        """Who decides the step. Raises AppNotFoundError if it is of a graph, and no version is active."""
+        if request.queue is not None:
+            return self._plans.of_functions()
+        return await self._plans.active_program()
 
     def _compute(self, program: Program, request: StartRequest, taken: frozenset[str]) -> Step:
         return self._watch.run(

@@ -19,6 +19,7 @@ from sys import _current_frames
 from typing import Final, ParamSpec, TypeVar
 
 from hotmesh.errors import MappingError
+from hotmesh.replay.loop import TurnBlocked
 
 logger = logging.getLogger("hotmesh.engine")
 
@@ -33,7 +34,7 @@ class StepCutOffError(MappingError):
     """A step took so long that it was cut off."""
 
 
-class _CutError(BaseException):
+class _CutError(TurnBlocked):
     """What arrives in the step; nothing that handles errors may handle it."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -66,6 +66,7 @@ class EngineStream:
         step_limits: Limits,
         limits: EngineLimits,
         frontier_limits: FrontierLimits,
+        tenures: Callable[[], Collection[int]],
     ) -> None:
         self._database = surroundings.database
         self._plans = surroundings.plans
@@ -85,7 +86,7 @@ class EngineStream:
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = surroundings.database.link("stream")
-        self._due = DueEvents(surroundings.database, surroundings.settings.poll, frontier_limits)
+        self._due = DueEvents(surroundings.database, surroundings.settings.poll, frontier_limits, tenures)
         self._refusals: OrderedDict[str, int] = OrderedDict()
         """Generation → how often in a row its step was refused for reasons that may be the database's own."""
         self._crash_loop = CrashLoop(self._database, self._settings.poison_threshold)

@@ -15,6 +15,7 @@ from hotmesh.postgres import commits
 from hotmesh.postgres.connect.failures import translated
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.steps import Batch, Committed
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings
@@ -45,6 +46,7 @@ class CommitWriter:
         limits: EngineLimits,
         *,
         readonly: bool,
+        turns: Turns,
     ) -> None:
         self._database = surroundings.database
         self._plans = surroundings.plans
@@ -57,6 +59,7 @@ class CommitWriter:
         self._send_delay = send_delay
         self._limits = limits
         self._readonly = readonly
+        self._turns = turns
 
     async def write(
         self, connection: Connection, steps: Sequence[UncommittedStep], attempt: Attempt
@@ -83,8 +86,10 @@ class CommitWriter:
                 )
         except NoConnectionError:
             raise
-        except BaseException:
+        except BaseException as error:
             self.free_slots(steps)
+            if getattr(error, "sqlstate", None) == commits.TENURE_OVER and self._turns.tenures is not None:
+                self._turns.tenures.refused(attempt.arguments.holder)
             raise
 
     async def check_epoch(
@@ -135,6 +140,7 @@ class CommitWriter:
     def _encode(self, steps: Sequence[UncommittedStep], attempt: Attempt) -> str | None:
         """Hold slots, and put everything into the attempt's arguments; the hint for work that is left to others."""
         arguments = attempt.arguments = Batch(self._reply_channel(), self._database.payload)
+        arguments.holder = self._turns.tenure
         hold_slot = self._slots.hold_slot
         left: list[Work] = []
         for number, item in enumerate(steps):

@@ -4,6 +4,8 @@
 --                  app_version              a deployed version: its compiled graphs
 -- What runs        job                      one row for each job, changed once per step
 --                  activity                 what one pass of an activity left: output, signal, error
+--                  operation                what a durable function has asked for, and what became of it
+--                  tenure                   the right of a process on jobs whose next event exists in its memory only
 -- What is to come  worker_stream            work for user code, by topic
 --                  engine_stream            events for engines: answers, results of children, signals, interrupts
 --                  timer                    what sleeps, and until when
@@ -104,6 +106,11 @@ create table mesh.job (
     ended_at          timestamptz,
     expires_at        timestamptz,
     pruned_at         timestamptz,
+    queue             text,
+    settings          json,
+    tenure            bigint,
+    held              boolean     not null default false,
+    recoveries        smallint    not null default 0,
     constraint job_pk primary key (app_id, job_id),
     constraint job_id_is_short check (length(job_id) between 1 and 512),
     constraint seq_counts_steps check (seq >= 1),
@@ -114,6 +121,12 @@ create table mesh.job (
 comment on table mesh.job is 'A job: one versioned row. status counts open obligations; 0 is complete.';
 comment on column mesh.job.seq is 'Steps committed so far; a step computed against another number is refused.';
 comment on column mesh.job.token is 'Marks the step that wrote the row, so that a lost answer to a commit can be settled.';
+comment on column mesh.job.queue is 'Of a durable function: where it runs; topic is its name then. Null: a graph.';
+comment on column mesh.job.settings is 'Of a durable function: what its start said beyond the columns.';
+comment on column mesh.job.held is
+    'Its next event exists in the memory of the process of tenure only: the result of a step that runs there.';
+comment on column mesh.job.recoveries is 'How often in a row it was taken from a process that had died.';
+create index job_tenure on mesh.job (tenure) where tenure is not null;
 create index job_children on mesh.job (parent_generation) where parent_generation is not null;
 create index job_created on mesh.job using brin (created_at) with (autosummarize = on, pages_per_range = 32);
 -- When its time is over at the earliest: of columns that a job has from its beginning, so that its steps stay in their page (HOT) before
@@ -142,6 +155,43 @@ create table mesh.activity (
 ) with (fillfactor = 90, autovacuum_vacuum_insert_scale_factor = 0.2);
 comment on column mesh.activity.attempt is 'Tries of the worker that failed before its answer; null: none did.';
 comment on table mesh.activity is 'What one pass of an activity left: its output, the signal that resumed it, its error.';
+
+create table mesh.operation (
+    generation uuid        not null,
+    strand     integer     not null,
+    position   integer     not null,
+    seq        bigint,
+    kind       text        not null,
+    name       text        not null,
+    status     text        not null,
+    input      json,
+    result     json,
+    error      json,
+    attempt    integer,
+    started_at timestamptz,
+    ended_at   timestamptz not null,
+    constraint operation_pk primary key (generation, strand, position),
+    constraint operation_status_is_known check (status in ('done', 'failed', 'cancelled', 'released'))
+) with (fillfactor = 100, autovacuum_vacuum_insert_scale_factor = 0.2);
+comment on table mesh.operation is
+    'What a durable function has asked for, by position, and what became of it. What is open has a row elsewhere, or runs in a process.';
+comment on column mesh.operation.seq is
+    'The order in which the function is told: the version of the job that recorded it * 65536 + its place in that step.';
+comment on column mesh.operation.attempt is 'How often it was tried; null: once.';
+
+create table mesh.tenure (
+    tenure     bigint      generated always as identity,
+    app_id     text        not null,
+    member     text        not null,
+    until      timestamptz not null,
+    lapsed     boolean     not null default false,
+    fence      xid8,
+    constraint tenure_pk primary key (tenure)
+);
+comment on table mesh.tenure is
+    'The right of a process on the jobs that it holds, renewed while it lives; lapsed: others have them.';
+comment on column mesh.tenure.fence is
+    'No transaction from here on can have seen it unlapsed; it is kept until all older ones are over.';
 
 create table mesh.worker_stream (
     app_id         text        not null,

@@ -1,4 +1,5 @@
 -- lock_due_jobs: lock up to p_limit jobs that have messages or due timers, with all of these; only of p_only, if that is given.
+-- p_tenures: what happens to a job that a process holds is for that process, which names its tenures.
 -- p_since: only what became due then or later; null: all. See claim_work.
 -- Runs in the transaction that will commit their steps; a process that dies lets go of them at once.
 -- Locks    job rows in the order in which they are due, skipping those another engine is working on; for 5 seconds of
@@ -8,7 +9,8 @@
 -- Returns  the job rows, each with the moment since when it is due and its events as a JSON array in the order in which they became due, at most 500 of
 --          them: what a parent hears from thousands of children is more than one step should handle.
 create or replace function mesh.lock_due_jobs(
-    p_app text, p_limit integer, p_only uuid[] default null, p_since timestamptz default null
+    p_app text, p_limit integer, p_only uuid[] default null, p_since timestamptz default null,
+    p_tenures bigint[] default '{}'
 ) returns table (job mesh.job, events json, due_at timestamptz) language plpgsql
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -49,6 +51,7 @@ begin
                 select from mesh.job as j
                  where j.app_id = p_app and j.job_id = d.job_id and j.generation = d.generation
                    and j.generation <> all (v_generations)
+                   and (not j.held or j.tenure = any (p_tenures))
                    for update skip locked) as j
              limit p_limit - cardinality(v_generations)
         )

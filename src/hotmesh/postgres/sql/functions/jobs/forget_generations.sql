@@ -4,6 +4,7 @@ create or replace function mesh.forget_generations(p_generations uuid[]) returns
 begin
     perform mesh.drop_open(p_generations);
     delete from mesh.activity where generation = any (p_generations);
+    delete from mesh.operation where generation = any (p_generations);
     delete from mesh.dead_letter where generation = any (p_generations);
 end
 $$;

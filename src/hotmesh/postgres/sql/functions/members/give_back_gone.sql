@@ -1,7 +1,7 @@
 -- give_back_gone: let others have what members (p_guids) hold that have died, as if their leases had lapsed: it counts as delivered.
 -- Locks    guid_key of each, without waiting, until the transaction ends: who has come back meanwhile keeps what it holds. Then the
 --          rows, but for those that somebody else is changing.
--- Writes   mesh.worker_stream; counts the engines among the members (note_deaths), and deletes them.
+-- Writes   mesh.worker_stream; lapses their tenures (see hand_over_tenure); counts the engines among the members (note_deaths), and deletes them.
 -- Returns  each that was gone, and how much it held.
 create or replace function mesh.give_back_gone(p_app text, p_guids text[]) returns table (guid text, held bigint)
 language plpgsql
@@ -38,6 +38,7 @@ begin
             returning s.topic
         )
         select array_agg(distinct g.topic), count(*) into v_topics, held from given as g;
+        update mesh.tenure as t set lapsed = true where t.app_id = p_app and t.member = v_guid and not t.lapsed;
         delete from mesh.member as m where m.app_id = p_app and m.guid = v_guid;
         if v_topics is not null then
             perform mesh.wake(p_app, json_build_object('w', v_topics)::text);

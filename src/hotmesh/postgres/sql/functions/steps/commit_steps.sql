@@ -5,7 +5,7 @@
 --   1. Refuse   under other definitions, every step; then those whose job is in other hands, whose new job's id is
 --               taken, whose job has moved. Jobs are created and changed on the way.
 --   2. Consume  what the steps answer is deleted; work is reserved (reserve_work); what waited for it is released.
---   3. Add      records, work, messages, timers, waits, signals.
+--   3. Add      records, operations, work, messages, timers, waits, signals.
 --   4. End      what jobs drop that end before they are done (drop_jobs); what few steps have (commit_extras).
 --   5. Tell     who listens (find_listeners), and a hint to other processes (wake).
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
@@ -30,6 +30,8 @@
 --          where rows are found by their ids: that is no condition for an index.
 -- Raises   MS002 when a consumed row is gone (its lease was lost, or somebody else answered); nothing is written then.
 --          The caller asks which rows are gone, drops those events, and commits all the rest.
+--          MS003 when p_tenure is not there, or has lapsed: others may have the jobs. Nothing is written; the caller
+--          commits again with another one.
 -- The parameters are those that sections.py declares. A section comes as rows, a JSON array of arrays, whose columns have the
 -- order that stands here, beside their values, an array for each; null is empty. A test compares what is read with the
 -- declaration, by place, name and type.
@@ -37,10 +39,13 @@ create or replace function mesh.commit_steps(
     p_app text, p_member text, p_epoch bigint, p_token bigint, p_lease double precision,
     -- jobs to create: step, job_id, generation, version, topic, status, ended, expire, created, extra
     c_rows text, c_input text[], c_data text[], c_error text[],
-    -- jobs to change: step, job_id, generation, seq, status, ended, expire
+    -- jobs to change: step, job_id, generation, seq, status, ended, expire, held; held null: as it was
     u_rows text, u_data text[], u_error text[], u_open text[],
     -- records: step, generation, activity, dimension, type, state, code, seen, started, ended, attempt
     a_rows text, a_output text[], a_hook text[], a_error text[],
+    -- operations of durable functions that have an outcome: step, generation, strand, position, seq, kind, name, status,
+    -- attempt, started, ended
+    p_rows text, p_result text[], p_error text[],
     -- work for workers: step, job_id, generation, activity, dimension, topic, name, local, extra; local: reserved by p_member
     -- at once
     w_rows text, w_data text[],
@@ -73,6 +78,8 @@ create or replace function mesh.commit_steps(
     p_wake text, p_published text[],
     -- where p_member hears of answers to this work, while it has the jobs in memory
     p_reply_channel text,
+    -- that of p_member, if it holds a job of these steps from here on
+    p_tenure bigint,
     out refused integer[], out reasons text[], out taken text[], out epoch bigint, out woken boolean,
     out listeners text[], out heard text[], out held integer[], out committed_at timestamptz
 ) language plpgsql
@@ -143,18 +150,19 @@ begin
                 app_id, job_id, generation, version, topic, seq, token, status, input, data, error, expire,
                 created_at, updated_at, ended_at, expires_at,
                 job_key, entity, open, reply_to, trace_id, span_id, parent_job_id, parent_generation, parent_activity,
-                parent_dimension, severed, origin_id, parent_id, search)
+                parent_dimension, severed, origin_id, parent_id, search, queue, settings, held, tenure)
             select p_app, w.job_id, w.generation, w.version, w.topic, 1, p_token, w.status, w.input::json, w.data::json,
                    w.error::json, w.expire, w.created, v_now, case when w.ended then v_now end,
                    case when (w.ended or w.status = -1) and w.expire > 0 then v_now + w.expire * interval '1 second' end,
                    x.job_key, x.entity, x.open, x.reply_to, x.trace_id, x.span_id, x.parent_job_id, x.parent_generation,
                    x.parent_activity, x.parent_dimension::integer[], coalesce(x.severed, false), x.origin_id, x.parent_id,
-                   x.search
+                   x.search, x.queue, x.settings, coalesce(x.held, false), case when x.held then p_tenure end
               from wanted as w
               left join lateral json_to_record(w.extra::json) as x(
                    job_key text, entity text, open json, reply_to text, trace_id text, span_id text, parent_job_id text,
                    parent_generation uuid, parent_activity text, parent_dimension text, severed boolean,
-                   origin_id text, parent_id text, search json) on w.extra is not null
+                   origin_id text, parent_id text, search json, queue text, settings json, held boolean)
+                on w.extra is not null
              order by w.job_id
             on conflict on constraint job_pk do nothing
             returning generation
@@ -182,7 +190,8 @@ begin
         with wanted as materialized (
             select (u.r ->> 0)::integer as step, u.r ->> 1 as job_id, (u.r ->> 2)::uuid as generation,
                    (u.r ->> 3)::bigint as seq, (u.r ->> 4)::integer as status, u.data, u.error, u.open,
-                   (u.r ->> 5)::boolean as ended, (u.r ->> 6)::double precision as expire
+                   (u.r ->> 5)::boolean as ended, (u.r ->> 6)::double precision as expire,
+                   (u.r ->> 7)::boolean as held
               from rows from (jsonb_array_elements(u_rows::jsonb), unnest(u_data), unnest(u_error), unnest(u_open))
                    as u(r, data, error, open)
              where v_all or not (u.r ->> 0)::integer = any (refused)
@@ -199,6 +208,9 @@ begin
                set seq = j.seq + 1, token = p_token, status = w.status, updated_at = v_now,
                    data = case when w.data is null then j.data else w.data::json end,
                    error = w.error::json, open = w.open::json, expire = w.expire,
+                   -- The same tenure again changes no index: the row stays in its page (HOT).
+                   held = coalesce(w.held, j.held), tenure = case when w.held then p_tenure else j.tenure end,
+                   recoveries = case when w.held is null then j.recoveries else 0 end,
                    -- A step that finds its job at its end consumes what came late, and changes nothing else.
                    ended_at = case when w.ended then v_now when w.status <= 0 then j.ended_at end,
                    expires_at = case when (w.ended or w.status = -1 and j.status > 0) and w.expire > 0
@@ -351,6 +363,17 @@ begin
                attempt = excluded.attempt;
     end if;
 
+    if p_rows is not null then
+        insert into mesh.operation (
+            generation, strand, position, seq, kind, name, status, attempt, started_at, ended_at, result, error)
+        select (p.r ->> 1)::uuid as generation, (p.r ->> 2)::integer as strand, (p.r ->> 3)::integer as position,
+               (p.r ->> 4)::bigint as seq, p.r ->> 5 as kind, p.r ->> 6 as name, p.r ->> 7 as status,
+               (p.r ->> 8)::integer as attempt, (p.r ->> 9)::timestamptz as started, (p.r ->> 10)::timestamptz as ended,
+               p.result::json, p.error::json
+          from rows from (jsonb_array_elements(p_rows::jsonb), unnest(p_result), unnest(p_error)) as p(r, result, error)
+         where v_all or not (p.r ->> 0)::integer = any (refused);
+    end if;
+
     if w_rows is not null then
         v_count := cardinality(w_data);
         insert into mesh.worker_stream (
@@ -450,6 +473,10 @@ begin
     end if;
     if p_wake is not null then
         perform mesh.wake(p_app, p_wake);
+    end if;
+    -- At the very end, when this transaction has its number: see hand_over_tenure.
+    if p_tenure is not null and not exists (select from mesh.tenure as t where t.tenure = p_tenure and not t.lapsed) then
+        raise exception sqlstate 'MS003' using message = 'the tenure of this process is over';
     end if;
 end
 $$;

@@ -1,0 +1,76 @@
+"""What the row of a durable function's job says in `open`: failed attempts of the function, and why it is parked.
+
+    {"attempt": 2, "parked": {"reason": "changed", "message": …, "position": 3, "expected": …, "actual": …, "attempts": 4}}
+
+Nothing of it is there as long as all goes well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two tries of a parked workflow, at most."""
+
+TURN: Final = ""
+"""The activity id of what is the function itself: its turn, and the timer of its next attempt."""
+
+MAIN: Final = 0
+"""The strand of the main function."""
+
+
+class Parked(Struct, frozen=True, omit_defaults=True):
+    """Why a workflow does not go on: its code does not fit its history (`changed`), or did not come to an end (`blocked`)."""
+
+    reason: str
+    message: str
+    attempts: int = 1
+    position: int | None = None
+    expected: str | None = None
+    actual: str | None = None
+
+    @property
+    def delay(self) -> float:
+        """Seconds until it is tried again."""
+        return float(min(2.0 ** min(self.attempts - 1, 10), LONGEST_PAUSE))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the row."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+
+class State(Struct, frozen=True):
+    """What is in `open`."""
+
+    attempt: int = 0
+    """Attempts of the function that have failed in a row."""
+    parked: Parked | None = None
+
+    @classmethod
+    def of(cls, open_: Mapping[str, Any] | None) -> State:
+        """That of a row."""
+        if not open_:
+            return NOTHING
+        parked = open_.get("parked")
+        known = Parked.__struct_fields__
+        return cls(
+            int(open_.get("attempt", 0)),
+            None
+            if parked is None
+            else Parked(**{name: value for name, value in parked.items() if name in known}),
+        )
+
+    def as_open(self) -> dict[str, Any] | None:
+        """For the row; None where there is nothing to say."""
+        found: dict[str, Any] = {}
+        if self.attempt:
+            found["attempt"] = self.attempt
+        if self.parked is not None:
+            found["parked"] = self.parked.as_dict()
+        return found or None
+
+
+NOTHING: Final = State()

@@ -1,0 +1,245 @@
+"""`Client`: starts workflows, and finds them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
+
+import msgspec
+
+from hotmesh.core.durable.retry import RetryPolicy
+from hotmesh.core.duration import Duration
+from hotmesh.core.state.job import StartRequest
+from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
+from hotmesh.durable.definition import read_workflow
+from hotmesh.durable.handle import WorkflowHandle
+from hotmesh.durable.meshes import DEFAULT_NAMESPACE, schema_of, shared, start_mesh
+from hotmesh.durable.options import StartOptions, _retention
+from hotmesh.durable.signature import Signature
+from hotmesh.durable.typed import StartKeywords, WorkflowClass
+from hotmesh.durable_errors import WorkflowAlreadyStartedError
+from hotmesh.errors import ConfigError, DuplicateJobError, JobCompletedError, JobNotFoundError
+from hotmesh.mesh import HotMesh
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.runtime import ids
+from hotmesh.runtime.functions import Functions
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+MOST_TRIES: Final = 20
+"""How often a start looks again whether its id is free, while others start and end workflows of it."""
+
+DEFAULT_RETENTION: Final = 7 * 86_400.0
+
+_LATER: Final = ("execution_timeout", "run_timeout", "start_delay")
+"""Options that are read, and cannot be carried out yet."""
+
+
+class Client:
+    """Starts workflows of a namespace, and finds them. Make one with `await Client.connect(…)`.
+
+    handle = await client.start_workflow(order, "o-1", id="order o-1")
+    receipt = await handle.result()
+    """
+
+    def __init__(
+        self,
+        connection: ConnectionLike = None,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        mesh: HotMesh | None = None,
+        converter: Converter = DEFAULT_CONVERTER,
+        retry: RetryPolicy | Mapping[str, Any] | None = None,
+        default_retention: Duration = DEFAULT_RETENTION,
+        **options: Any,
+    ) -> None:
+        """Connects when it is first used. `mesh`: an instance that runs, and is not stopped with the client."""
+        schema_of(namespace)
+        self.namespace = namespace
+        self._connection = connection
+        self._options = options
+        self._given = mesh
+        self._own: HotMesh | None = None
+        self._converter = converter
+        self._retry = RetryPolicy.read(retry)
+        self._retention = _retention(default_retention, "default_retention")
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def connect(cls, connection: ConnectionLike = None, **options: Any) -> Self:
+        """A client that has connected. In a process with a worker of the same database it uses that one's instance."""
+        client = cls(connection, **options)
+        await client._functions()
+        return client
+
+    async def close(self) -> None:
+        """Disconnect, if it has an instance of its own. It may be used again."""
+        if self._own is not None:
+            await self._own.stop()
+            self._own = None
+
+    async def __aenter__(self) -> Self:
+        await self._functions()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @overload
+    async def start_workflow(
+        self,
+        workflow: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
+        /,
+        *args: Unpack[Ts],
+        **options: Unpack[StartKeywords],
+    ) -> WorkflowHandle[R]: ...
+    @overload
+    async def start_workflow(
+        self, workflow: type[WorkflowClass[R]], /, *args: Any, **options: Unpack[StartKeywords]
+    ) -> WorkflowHandle[R]: ...
+    @overload
+    async def start_workflow(
+        self, workflow: str, /, *args: Any, **options: Unpack[StartKeywords]
+    ) -> WorkflowHandle[Any]: ...
+    async def start_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> WorkflowHandle[Any]:
+        """Start a workflow; returns once that is durable. Options: `StartOptions`.
+
+        Raises WorkflowAlreadyStartedError if its id is in use, and the policies do not say what then; ConfigError; PayloadError.
+        """
+        request, signature, given = self._request(workflow, args, options)
+        return await self._start(request, signature, given)
+
+    @overload
+    async def execute_workflow(
+        self,
+        workflow: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
+        /,
+        *args: Unpack[Ts],
+        **options: Unpack[StartKeywords],
+    ) -> R: ...
+    @overload
+    async def execute_workflow(
+        self, workflow: type[WorkflowClass[R]], /, *args: Any, **options: Unpack[StartKeywords]
+    ) -> R: ...
+    @overload
+    async def execute_workflow(
+        self, workflow: str, /, *args: Any, **options: Unpack[StartKeywords]
+    ) -> Any: ...
+    async def execute_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> Any:
+        """Start a workflow, and wait for what it returns; raises what `start_workflow` and `result` raise."""
+        request, signature, given = self._request(workflow, args, options)
+        functions = await self._functions()
+        # Its end may be told with the very commit that creates it.
+        functions.results.expect(request.generation, request.topic)
+        try:
+            handle = await self._start(request, signature, given)
+            return await handle.result()
+        finally:
+            functions.results.release(request.generation)
+
+    def get_workflow_handle(self, workflow_id: str, *, result_type: Any = Any) -> WorkflowHandle[Any]:
+        """A handle by an id; nothing is looked up before it is used."""
+        shape = self._converter.shape(result_type, f"result of {workflow_id}")
+        return WorkflowHandle(self, workflow_id, None, shape)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    async def _functions(self) -> Functions:
+        mesh = self._given or self._own
+        if mesh is None or mesh.stopped:
+            mesh = shared(self._connection, self.namespace)
+        if mesh is None:
+            async with self._lock:
+                if self._own is None or self._own.stopped:
+                    self._own = await start_mesh(self._connection, self.namespace, **self._options)
+            mesh = self._own
+        functions = mesh._member.functions
+        if functions is None:
+            raise ConfigError("a Client needs an engine in its process, and this instance has engine=False")
+        return functions
+
+    def _request(
+        self, workflow: Any, args: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> tuple[StartRequest, Signature, StartOptions]:
+        given = StartOptions.read(options)
+        for name in _LATER:
+            if getattr(given, name):
+                raise ConfigError(f"{name} of start_workflow cannot be given yet")
+        retry, queue, retention = given.retry, given.task_queue or given.entity, given.retention
+        if isinstance(workflow, str):
+            name, signature = workflow, Signature.untyped(workflow, self._converter)
+        else:
+            definition = read_workflow(workflow)
+            name, signature = definition.name, definition.signature(self._converter)
+            own = definition.options
+            queue = queue or own.task_queue or own.entity
+            retry, retention = retry or own.retry, own.retention if retention is None else retention
+        if queue is None:
+            raise ConfigError(
+                f"workflow {name} has no queue to run on: give start_workflow a task_queue=, or its @workflow.defn"
+            )
+        settings: dict[str, Any] = {}
+        retry = retry or self._retry
+        if retry is not None:
+            settings["retry"] = retry.to_json()
+        if given.memo:
+            settings["memo"] = given.memo
+        payload: Any = msgspec.json.decode(signature.pack(args))
+        request = StartRequest(
+            topic=given.workflow_name or name,
+            data=payload,
+            generation=ids.generation(),
+            default_id=ids.guid(),
+            job_id=given.id,
+            entity=given.entity,
+            search={f"_{key}": value for key, value in given.search.items()} if given.search else None,
+            queue=queue,
+            settings=settings or None,
+            expire=self._retention if retention is None else retention,
+        )
+        return request, signature, given
+
+    async def _start(
+        self, request: StartRequest, signature: Signature, given: StartOptions
+    ) -> WorkflowHandle[Any]:
+        functions = await self._functions()
+        request = msgspec.structs.replace(request, reply_to=functions.guid)
+        for _ in range(MOST_TRIES):
+            try:
+                job = await functions.start(request)
+            except DuplicateJobError as error:
+                found = await self._taken(functions, error.job_id, signature, given)
+                if found is not None:
+                    return found
+                continue
+            return WorkflowHandle(self, job.job_id, job.generation, signature.result, was_started=True)
+        raise WorkflowAlreadyStartedError(request.job_id or "")
+
+    async def _taken(
+        self, functions: Functions, job_id: str, signature: Signature, given: StartOptions
+    ) -> WorkflowHandle[Any] | None:
+        """What to do about an id that is in use: an existing workflow, or None: try again. Raises WorkflowAlreadyStartedError."""
+        job = await functions.load(job_id)
+        if job is None:
+            return None
+        if job.queue is None:
+            raise WorkflowAlreadyStartedError(job_id)
+        if not job.live:
+            if given.id_reuse_policy == "reject" or (
+                given.id_reuse_policy == "allow_failed_only" and job.status == 0
+            ):
+                raise WorkflowAlreadyStartedError(job_id)
+            await functions.set_aside(job_id, failed_only=given.id_reuse_policy == "allow_failed_only")
+            return None
+        if given.id_conflict_policy == "use_existing":
+            return WorkflowHandle(self, job_id, job.generation, signature.result)
+        if given.id_conflict_policy == "fail":
+            raise WorkflowAlreadyStartedError(job_id)
+        try:
+            await functions.interrupt(job_id, {"code": 410, "reason": "terminated by another start of its id"})
+        except (JobNotFoundError, JobCompletedError):
+            return None
+        await asyncio.sleep(0.02)
+        return None

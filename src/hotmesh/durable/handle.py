@@ -1,0 +1,184 @@
+"""`WorkflowHandle`: one execution of a workflow, for who started it or knows its id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from hotmesh.core.durable.failure import workflow_error
+from hotmesh.core.durable.state import Parked, State
+from hotmesh.core.duration import Duration, seconds
+from hotmesh.core.state.job import Job
+from hotmesh.core.wire import loads
+from hotmesh.durable.convert import Shape
+from hotmesh.durable_errors import WorkflowClosedError, WorkflowNotFoundError
+from hotmesh.errors import JobCompletedError, JobNotFoundError
+
+if TYPE_CHECKING:
+    from hotmesh.durable.client import Client
+
+R = TypeVar("R")
+
+FIRST_LOOK: Final = 0.05
+LONGEST_LOOK: Final = 1.0
+"""Seconds between two looks at a workflow whose end may not be heard of here."""
+
+
+class WorkflowStatus(Enum):
+    """What has become of a workflow."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowDescription:
+    """What there is to know about a workflow: `handle.describe()`."""
+
+    workflow_id: str
+    run_id: str
+    workflow_name: str
+    task_queue: str
+    status: WorkflowStatus
+    started_at: datetime
+    closed_at: datetime | None
+    attempt: int
+    """Which attempt of the function is the next or the last one, from 1."""
+    parked: Parked | None
+    """Why it does not go on, if its code does not fit its history, or blocks."""
+    entity: str | None
+    memo: Mapping[str, Any]
+    recoveries: int
+    """How often in a row it was taken over from a process that had died."""
+
+
+class WorkflowHandle(Generic[R]):
+    """One execution of a workflow. `was_started`: whether the call that returned this has started it."""
+
+    def __init__(
+        self,
+        client: Client,
+        workflow_id: str,
+        run_id: str | None = None,
+        shape: Shape[R] | None = None,
+        *,
+        was_started: bool = False,
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.was_started = was_started
+        self._client = client
+        self._shape = shape
+
+    async def result(self, *, timeout: Duration | None = None) -> R:
+        """What the workflow returns, as soon as it has ended.
+
+        Raises WorkflowFailedError (its cause is what was raised in the workflow), or one of its kinds if it was cancelled or
+        terminated; WorkflowNotFoundError; TimeoutError after `timeout`, which changes nothing for the workflow.
+        """
+        if timeout is None:
+            return await self._result()
+        async with asyncio.timeout(seconds(timeout, name="timeout")):
+            return await self._result()
+
+    async def status(self) -> int:
+        """0: completed; above: it runs; far below: failed, cancelled or terminated. Raises WorkflowNotFoundError."""
+        return (await self._load()).status
+
+    async def describe(self) -> WorkflowDescription:
+        """All about it, as it is now. Raises WorkflowNotFoundError."""
+        job = await self._load()
+        state = State.of(job.open)
+        return WorkflowDescription(
+            job.job_id,
+            job.generation,
+            job.topic,
+            job.queue or "",
+            status_of(job),
+            job.created_at,
+            None if job.live else job.updated_at,
+            state.attempt + 1,
+            state.parked,
+            job.entity,
+            (job.settings or {}).get("memo", {}),
+            job.recoveries,
+        )
+
+    async def terminate(self, reason: str | None = None) -> None:
+        """End it at once: nothing of it goes on, and its result is WorkflowTerminatedError.
+
+        Raises WorkflowNotFoundError, WorkflowClosedError.
+        """
+        functions = await self._client._functions()
+        await self._load()
+        options = {"code": 410, **({} if reason is None else {"reason": reason})}
+        try:
+            await functions.interrupt(self.workflow_id, options)
+        except JobNotFoundError:
+            raise self._not_found() from None
+        except JobCompletedError:
+            raise WorkflowClosedError(self.workflow_id) from None
+
+    async def _result(self) -> R:
+        functions = await self._client._functions()
+        generation = self.run_id
+        if generation is None:
+            generation = (await self._load()).generation
+        ended = functions.results.expect(generation, self.workflow_id)
+        pause = FIRST_LOOK
+        try:
+            while not ended.done():
+                if not functions.is_here(generation):
+                    job = await self._load()
+                    if job.generation != generation:
+                        raise self._not_found()
+                    if not job.live:
+                        return self._of(job.error, job.data)
+                functions.results.exists(generation, self.workflow_id)
+                await asyncio.wait([ended], timeout=pause)
+                pause = min(pause * 1.5, LONGEST_LOOK)
+            output = ended.result()
+        finally:
+            functions.results.release(generation)
+        error = output.metadata.get("err")
+        return self._of(None if error is None else loads(error), output.data)
+
+    def _of(self, error: Any, data: Mapping[str, Any]) -> R:
+        if error is not None:
+            raise workflow_error(error, self.workflow_id)
+        value: Any = data.get("response")
+        return value if self._shape is None else self._shape.from_json(value)
+
+    async def _load(self) -> Job:
+        functions = await self._client._functions()
+        job = await functions.load(self.workflow_id)
+        if job is None or job.queue is None or (self.run_id is not None and job.generation != self.run_id):
+            raise self._not_found()
+        return job
+
+    def _not_found(self) -> WorkflowNotFoundError:
+        return WorkflowNotFoundError(self.workflow_id, namespace=self._client.namespace)
+
+    def __repr__(self) -> str:
+        return f"WorkflowHandle({self.workflow_id!r}, run_id={self.run_id!r})"
+
+
+def status_of(job: Job) -> WorkflowStatus:
+    """What has become of it, by its row."""
+    if job.live:
+        return WorkflowStatus.RUNNING
+    if job.status == 0:
+        return WorkflowStatus.COMPLETED
+    error = job.error if isinstance(job.error, dict) else {}
+    if error.get("type") in ("CancelledFailure", "CancelledError"):
+        return WorkflowStatus.CANCELLED
+    if error.get("code") == 410 or job.error is None:
+        return WorkflowStatus.TERMINATED
+    return WorkflowStatus.FAILED

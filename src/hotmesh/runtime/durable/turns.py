@@ -1,0 +1,407 @@
+"""Decides the steps of jobs that are durable functions: what has happened is recorded, the code goes on, what it asks for is built.
+
+The suspended code in memory is a cache. It is used for a job's version at which it is known to stand, and for no other: a
+turn that was not seen committed is never gone on from. Whoever computes a step again therefore finds the code dropped, the
+history is read, and the code run from its beginning: it comes to the same, or the job is parked.
+
+    advance ── the code stands at the job's version, or its history was loaded ─► a turn
+            └─ else (not hosted here, or computed again within a transaction)  ─► recorded, and a turn row for a host
+    committed ─► steps of that very turn start; the code stands at the new version
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from hotmesh.core.advance.limits import Limits
+from hotmesh.core.durable import build
+from hotmesh.core.durable.build import Again, Outcome, Raised, Returned
+from hotmesh.core.durable.commands import (
+    Cancelled,
+    Command,
+    Completion,
+    Fail,
+    Finish,
+    Release,
+)
+from hotmesh.core.durable.commands import Step as StepCommand
+from hotmesh.core.durable.failure import as_exhausted, failure_of, retry_after
+from hotmesh.core.durable.record import Recorded, record
+from hotmesh.core.durable.state import Parked, State
+from hotmesh.core.mapping import Environment
+from hotmesh.core.state.job import Event, Job, StartRequest
+from hotmesh.core.state.step import Step
+from hotmesh.durable_errors import NonDeterminismError
+from hotmesh.errors import DuplicateJobError
+from hotmesh.foreign_errors import words_of
+from hotmesh.replay import Strand
+from hotmesh.replay.loop import TurnBlocked
+from hotmesh.runtime.apart import UNSET
+from hotmesh.runtime.durable.hosted import HostedFunction
+from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
+from hotmesh.runtime.durable.tenure import Tenures
+
+logger = logging.getLogger("hotmesh.durable")
+
+FOREIGN_PAUSE: Final = 1.0
+"""Seconds after which it is looked again whether another process still holds a job."""
+
+
+class Live:
+    """A value that came to be in this process: the copy for the code, once, and its JSON."""
+
+    __slots__ = ("copy", "raw")
+
+    def __init__(self, raw: Any, copy: Any) -> None:
+        self.raw = raw
+        self.copy = copy
+
+
+class _Run:
+    """The code of one job, suspended."""
+
+    __slots__ = ("commands", "function", "outcome", "seq", "step", "steps", "strand", "tidy")
+
+    def __init__(self, function: HostedFunction, strand: Strand, seq: int, *, tidy: bool) -> None:
+        self.function = function
+        self.strand = strand
+        self.seq = seq
+        """The version of the job at which it stands."""
+        self.step: Step | None = None
+        """The turn that it has taken since, until that is known to be committed."""
+        self.commands: Sequence[Command] = ()
+        """What that turn asks for."""
+        self.outcome: Outcome | None = None
+        self.steps: set[int] = set()
+        """Positions of steps without an outcome."""
+        self.tidy = tidy
+        """The job never had a row beside its own."""
+
+
+class Turns:
+    """The durable functions of one member, as the engine's program for their jobs."""
+
+    def __init__(
+        self,
+        app_id: str,
+        deliver: Deliver,
+        takes: Callable[[str, str], bool],
+        most_steps: int,
+        most_kept: int,
+        cleaning_up: float,
+    ) -> None:
+        self._app_id = app_id
+        self._deliver = deliver
+        self._takes = takes
+        self._most_kept = most_kept
+        self.tenures: Tenures | None = None
+        self.hosted: dict[tuple[str, str], HostedFunction] = {}
+        """By queue and name."""
+        self.steps = LocalSteps(deliver, most_steps, cleaning_up)
+        self._runs: OrderedDict[str, _Run] = OrderedDict()
+
+    # -- a program, for the engine -----------------------------------------------------------------------
+
+    def serves(self, topic: str) -> bool:
+        """Functions are started by queue and name, never by a topic."""
+        return False
+
+    def needs(self, event: Event) -> Collection[str]:
+        """No records of activities; its history is loaded with the job."""
+        return ()
+
+    def start(
+        self,
+        request: StartRequest,
+        now: datetime,
+        environment: Environment,
+        *,
+        taken: Collection[str],
+        limits: Limits,
+    ) -> Step:
+        """The step that creates a job: with its first turn, where its function is hosted."""
+        self.forget(request.generation)
+        job = build.created(request, self._app_id, now, limits.expire)
+        if job.job_id in taken:
+            raise DuplicateJobError(job.job_id)
+        where = (job.queue or "", job.topic)
+        function = self.hosted.get(where)
+        if function is None or not self._takes(*where) or not self._may_hold:
+            return build.start_elsewhere(job, request.search)
+        run = _Run(function, function.strand(job), job.seq, tidy=True)
+        self._runs[job.generation] = run
+        return self._turn(run, job, build.NO_EVENTS, now, begins=True, search=request.search)
+
+    def advance(
+        self,
+        job: Job,
+        events: Sequence[Event],
+        now: datetime,
+        environment: Environment,
+        *,
+        taken: Collection[str],
+        limits: Limits,
+    ) -> Step:
+        """The step that events cause."""
+        recorded = record(job, events, now)
+        if recorded.interrupt is not None:
+            return build.interrupted(job, recorded, now)
+        if job.held and not self.holds(job):
+            return build.put_off(job, recorded, now, FOREIGN_PAUSE)
+        run = self._run_of(job)
+        if run is None:
+            return build.record_only(job, recorded, now)
+        return self._turn(run, job, recorded, now, begins=False)
+
+    # -- what the engine asks ----------------------------------------------------------------------------
+
+    def ready(self, job: Job) -> bool:
+        """Whether a step of the job can be computed without reading its history."""
+        if (job.queue, job.topic) not in self.hosted or job.history is not None:
+            return True
+        run = self._runs.get(job.generation)
+        return run is not None and run.step is None and run.seq == job.seq
+
+    def wants_history(self, job: Job) -> bool:
+        """Whether the history is to be read with the job."""
+        return (job.queue, job.topic) in self.hosted
+
+    def holds(self, job: Job) -> bool:
+        """Whether what comes next of a held job is here. One that this process has just committed names no tenure yet."""
+        return job.held and (
+            job.tenure is None or (self.tenures is not None and self.tenures.holds(job.tenure))
+        )
+
+    def known(self, generation: str) -> bool:
+        """Whether something of the job is in memory here."""
+        return generation in self._runs or self.steps.runs(generation)
+
+    def kept(self, job: Job, events: Sequence[Event]) -> list[Event]:
+        """Of what is to be told to a job that was read again, what still counts: not what others have taken over."""
+        if self.holds(job):
+            return list(events)
+        self.gone(job.generation)
+        return [event for event in events if event.receipt is not None]
+
+    @property
+    def tenure(self) -> int:
+        """The number that held jobs of a commit name."""
+        return -1 if self.tenures is None else self.tenures.number
+
+    def own_tenures(self) -> Collection[int]:
+        """All that jobs may name which this process holds."""
+        return () if self.tenures is None else self.tenures.mine
+
+    @property
+    def _may_hold(self) -> bool:
+        return self.tenures is not None and self.tenures.number >= 0
+
+    # -- what becomes of steps ---------------------------------------------------------------------------
+
+    def committed(self, step: Step) -> None:
+        """A step of a durable function is committed."""
+        change = step.jobs[0]
+        job = change.job
+        for operation in step.operations:
+            self.steps.recorded(job.generation, operation.position)
+        run = self._runs.get(job.generation)
+        if change.ended:
+            self.gone(job.generation)
+            return
+        if run is None or run.step is not step:
+            self.forget(job.generation)
+            if change.held or (change.held is None and self.holds(job)):
+                self.wake(job.job_id, job.generation)
+            return
+        run.step, run.seq = None, job.seq
+        commands, run.commands = run.commands, ()
+        if run.outcome is not None:
+            self.forget(job.generation)
+            return
+        for command in commands:
+            if isinstance(command, StepCommand):
+                self.steps.start(job, command.position, command.name, command.call)
+            elif isinstance(command, Release) and command.of == "step":
+                self.steps.cancel(job.generation, command.position)
+        self._runs.move_to_end(job.generation)
+        self._evict()
+
+    def forget(self, generation: str) -> None:
+        """Drop the code of a job; its steps go on, and are found by it when it is replayed."""
+        run = self._runs.pop(generation, None)
+        if run is not None:
+            run.strand.close()
+
+    def gone(self, generation: str) -> None:
+        """The job has ended, or is for others: nothing of it counts here any more."""
+        self.forget(generation)
+        self.steps.drop(generation)
+
+    def drop_all(self) -> None:
+        """The right to all jobs is gone."""
+        for generation in [*self._runs, *self.steps.generations]:
+            self.gone(generation)
+
+    def close(self) -> None:
+        """Let go of everything; what is held is for others."""
+        self.steps.close()
+        for generation in list(self._runs):
+            self.forget(generation)
+
+    def wake(self, job_id: str, generation: str) -> None:
+        """Have a held job take a turn."""
+        self._deliver(job_id, generation, Event("wake"))
+
+    # -- turns -------------------------------------------------------------------------------------------
+
+    def _run_of(self, job: Job) -> _Run | None:
+        run = self._runs.get(job.generation)
+        if run is not None:
+            if run.step is None and run.seq == job.seq:
+                return run
+            self.forget(job.generation)
+        function = self.hosted.get((job.queue or "", job.topic))
+        if function is None or job.history is None:
+            return None
+        history = job.history
+        strand = function.strand(job, history.recorded, history.opened)
+        run = self._runs[job.generation] = _Run(function, strand, job.seq, tidy=False)
+        return run
+
+    def _turn(self, run: _Run, job: Job, recorded: Recorded, now: datetime, *, begins: bool, search: Any = None) -> Step:
+        commands: Sequence[Command] = ()
+        run.outcome = None
+        if recorded.failed_turn is not None:
+            run.outcome = self._parked(job, "failed", recorded.failed_turn)
+        else:
+            try:
+                commands = run.strand.turn(self._live(job, recorded.completions))
+            except NonDeterminismError as error:
+                run.outcome = self._differs(run, job, error)
+            except TurnBlocked:
+                run.outcome = self._parked(job, "blocked", _BLOCKED)
+        if commands and isinstance(commands[-1], Finish | Fail | Cancelled):
+            run.outcome = self._ended(run, job, commands[-1], afresh=bool(recorded.completions) or begins)
+            commands = commands[:-1]
+        self._count(run, recorded.completions, commands)
+        held = bool(run.steps)
+        if run.outcome is not None:
+            # Of one that is parked, steps may run on that were asked for before.
+            held = isinstance(run.outcome, Parked) and self.steps.runs(job.generation)
+        step = build.turn(
+            job, recorded, commands, run.outcome, now, begins=begins, held=held, tidy=run.tidy, search=search
+        )
+        if step.timers:
+            run.tidy = False
+        run.step, run.commands = step, commands
+        return step
+
+    def _live(self, job: Job, completions: Sequence[Completion]) -> list[Completion]:
+        """With the copies of values that came to be here."""
+        found = []
+        for completion in completions:
+            if completion.kind == "step" and completion.status == "done":
+                copy = self.steps.copy_of(job.generation, completion.position)
+                if copy is not UNSET:
+                    found.append(replace(completion, value=Live(completion.value, copy)))
+                    continue
+                if isinstance(completion.value, msgspec.Raw):
+                    completion = replace(completion, value=bytes(completion.value))
+            found.append(completion)
+        return found
+
+    def _count(self, run: _Run, completions: Sequence[Completion], commands: Sequence[Command]) -> None:
+        for completion in completions:
+            run.steps.discard(completion.position)
+        for command in commands:
+            if isinstance(command, StepCommand):
+                run.steps.add(command.position)
+            elif isinstance(command, Release):
+                run.steps.discard(command.position)
+
+    def _ended(self, run: _Run, job: Job, command: Command, *, afresh: bool) -> Outcome:
+        """What the end of the function comes to."""
+        if isinstance(command, Finish):
+            try:
+                return Returned(run.function.encode(command.value))
+            except Exception as error:  # noqa: BLE001 - PayloadError, or whatever a value of the users' does
+                return Raised(failure_of(error))
+        if isinstance(command, Cancelled):
+            return Raised(failure_of(command.error))
+        if not isinstance(command, Fail):
+            raise AssertionError(f"a function does not end by {command}")
+        stored = failure_of(command.error)
+        attempt = 1 if afresh else State.of(job.open).attempt + 1
+        found = retry_after(stored, run.function.policy(job), attempt, random.random())  # noqa: S311 - no secret
+        if isinstance(found, float):
+            logger.warning(
+                "workflow %s %s failed, attempt %s, next in %s s: %s",
+                job.topic,
+                job.job_id,
+                attempt,
+                f"{found:g}",
+                stored["message"],
+                extra={"job_id": job.job_id, "attempt": attempt},
+            )
+            return Again(found, attempt)
+        logger.error(
+            "workflow %s %s failed: %s",
+            job.topic,
+            job.job_id,
+            stored["message"],
+            extra={"job_id": job.job_id, "attempt": attempt},
+        )
+        return Raised(as_exhausted(stored) if found == "exhausted" else stored)
+
+    def _differs(self, run: _Run, job: Job, error: NonDeterminismError) -> Outcome:
+        if not run.function.parks:
+            return Raised(failure_of(error))
+        return self._parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
+
+    def _parked(
+        self,
+        job: Job,
+        reason: str,
+        message: str,
+        position: int | None = None,
+        expected: str | None = None,
+        actual: str | None = None,
+    ) -> Parked:
+        before = State.of(job.open).parked
+        attempts = 1 if before is None or before.reason != reason else before.attempts + 1
+        found = Parked(reason, message, attempts, position, expected, actual)
+        logger.error(
+            "workflow %s %s is parked, and tried again in %s s: %s",
+            job.topic,
+            job.job_id,
+            f"{found.delay:g}",
+            message,
+            extra={"event": "workflow-parked", "job_id": job.job_id, "reason": reason},
+        )
+        return found
+
+    def _evict(self) -> None:
+        """Drop the code that has been idle longest; each costs one replay. What has steps here is not dropped."""
+        runs = self._runs
+        if len(runs) <= self._most_kept:
+            return
+        for generation in list(runs):
+            if len(runs) <= self._most_kept * 9 // 10:
+                return
+            run = runs[generation]
+            if run.step is None and not run.steps:
+                self.forget(generation)
+
+
+_BLOCKED: Final = (
+    "a turn of it did not come to an end: something in the workflow blocks, as time.sleep() or a long computation does; "
+    "let a step do that"
+)

@@ -1,0 +1,157 @@
+"""The durable functions of one member: hosted, started, waited for, and given up with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from hotmesh.core.state.job import Job, StartRequest
+from hotmesh.errors import ConfigError
+from hotmesh.postgres import durable, loading
+from hotmesh.postgres.database import Database
+from hotmesh.runtime.calls.messages_for_jobs import JobMessages
+from hotmesh.runtime.durable.hosted import HostedFunction
+from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
+from hotmesh.runtime.durable.turns import Turns
+from hotmesh.runtime.results.function_results import Results
+from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.messages import StreamData
+from hotmesh.runtime.results.waiting import Callers
+from hotmesh.runtime.options import Options
+from hotmesh.runtime.work.worker import Worker
+
+
+class Home(Protocol):
+    """The member, as far as it is needed here."""
+
+    database: Database
+    plans: Plans
+    callers: Callers
+    messages: JobMessages
+
+    options: Options
+
+    def add_worker(self, worker: Worker) -> None: ...
+
+
+class Starter(Protocol):
+    """The engine, as far as it is needed here."""
+
+    turns: Turns
+
+    async def start(self, request: StartRequest) -> Job: ...
+    def holds(self, generation: str) -> bool: ...
+
+
+class Functions:
+    """What `hotmesh.durable` asks of a member. `run` comes before everything."""
+
+    def __init__(self, member: Home, engine: Starter, limits: TenureLimits) -> None:
+        self._member = member
+        self._engine = engine
+        self._limits = limits
+        self._turns = engine.turns
+        self._tasks: TaskGroup | None = None
+        self._lock = anyio.Lock()
+        self._marked = False
+        self.results = Results(member.callers)
+
+    # -- lifetime ----------------------------------------------------------------------------------------
+
+    def run(self, tasks: TaskGroup) -> None:
+        """From here on functions can be hosted."""
+        self._tasks = tasks
+
+    async def drain(self, grace: float) -> None:
+        """Let the steps that run here finish."""
+        with anyio.move_on_after(grace):
+            await self._turns.steps.idle.wait()
+
+    async def give_back(self) -> None:
+        """Let others have what is held here still, at once."""
+        self._turns.steps.close()
+        if self._turns.tenures is not None:
+            await self._turns.tenures.end()
+
+    async def close(self) -> None:
+        if self._turns.tenures is not None:
+            await self._turns.tenures.close()
+
+    @property
+    def guid(self) -> str:
+        """Of the member, which is told of the ends of jobs that it waits for."""
+        return self._member.options.guid
+
+    # -- hosting -----------------------------------------------------------------------------------------
+
+    async def host(self, queue: str, functions: Mapping[str, HostedFunction], most: int | None) -> None:
+        """Run these functions, by name, for a queue. Raises ConfigError for one that is hosted already."""
+        for name in functions:
+            if (queue, name) in self._turns.hosted:
+                raise ConfigError(f"workflow {name} of queue {queue} is hosted by this instance already")
+        await self._begin()
+        for name, function in functions.items():
+            self._turns.hosted[queue, name] = function
+            self._member.add_worker(
+                Worker(queue, _take_turn, workflow_name=name, max_concurrency=most)
+            )
+
+    async def _begin(self) -> None:
+        async with self._lock:
+            if self._turns.tenures is not None or self._tasks is None:
+                return
+            await self.prepare()
+            tenures = Tenures(
+                self._member.database,
+                self._member.options.guid,
+                self._member.options.settings.lease,
+                self._turns.drop_all,
+                self._turns.known,
+                self._turns.wake,
+                self._limits,
+            )
+            await tenures.begin(self._tasks)
+            self._turns.tenures = tenures
+
+    # -- what clients ask --------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """The app has to be there, with or without a version."""
+        if not self._marked:
+            await durable.mark_app(self._member.database)
+            await self._member.plans.refresh()
+            self._marked = True
+
+    async def start(self, request: StartRequest) -> Job:
+        """Create a job; returns once it is durable. Raises DuplicateJobError, ConnectionLostError."""
+        if not self._marked:
+            await self.prepare()
+        try:
+            return await self._engine.start(request)
+        except BaseException:
+            self._turns.forget(request.generation)
+            raise
+
+    def is_here(self, generation: str) -> bool:
+        """Whether the job goes on in this process, so that its end is heard of here."""
+        return self._engine.holds(generation)
+
+    async def load(self, job_id: str) -> Job | None:
+        """A job of any kind, as it is now."""
+        return await loading.load_job(self._member.database, job_id)
+
+    async def set_aside(self, job_id: str, *, failed_only: bool) -> bool:
+        """Let the id of a job that has ended be free; whether there was such a one. It is kept as `id~run`."""
+        return await durable.set_aside(self._member.database, job_id, failed_only=failed_only)
+
+    async def interrupt(self, job_id: str, options: dict[str, Any]) -> str | None:
+        """End a job from outside. Raises JobNotFoundError, JobCompletedError."""
+        return await self._member.messages.interrupt(job_id, options, suppress=False)
+
+
+async def _take_turn(message: StreamData) -> dict[str, Any]:
+    """A turn row is held: the engine takes the turn, and answers the row by it."""
+    return {}

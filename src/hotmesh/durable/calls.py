@@ -28,16 +28,16 @@ Ts = TypeVarTuple("Ts")
 def step(
     function: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
     /,
-    *args: Unpack[Ts],
+    *args: *Ts,
     **options: Unpack[StepKeywords],
 ) -> Operation[R]: ...
 @overload
 def step(
-    function: Callable[[Unpack[Ts]], R], /, *args: Unpack[Ts], **options: Unpack[StepKeywords]
+    function: Callable[[Unpack[Ts]], R], /, *args: *Ts, **options: Unpack[StepKeywords]
 ) -> Operation[R]: ...
 @overload
 def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operation[Any]: ...
-def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operation[Any]:
+def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operation[Any]:  # type: ignore[misc]
     """Run a function in this process, once, and record what it returns. Options: `StepOptions`.
 
     receipt = await workflow.step(charge, order_id, amount, retry=RetryPolicy(maximum_attempts=3))
@@ -113,15 +113,13 @@ def is_replaying() -> bool:
 class _Logger(logging.LoggerAdapter[logging.Logger]):
     """A log of workflow code: silent where it has been before, and says whose it is."""
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name that logging has for it
         strand = running_strand()
         if strand is not None and strand.replaying:
             return False
         return super().isEnabledFor(level)
 
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         strand = running_strand()
         if strand is not None:
             about = current("logger").info
@@ -132,5 +130,3 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 
 logger: Final = _Logger(logging.getLogger("hotmesh.workflow"), {})
 """For messages of workflow code: each is told once, not again at replays."""
-
-

@@ -92,7 +92,7 @@ class Client:
         self,
         workflow: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         **options: Unpack[StartKeywords],
     ) -> WorkflowHandle[R]: ...
     @overload
@@ -103,7 +103,7 @@ class Client:
     async def start_workflow(
         self, workflow: str, /, *args: Any, **options: Unpack[StartKeywords]
     ) -> WorkflowHandle[Any]: ...
-    async def start_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> WorkflowHandle[Any]:
+    async def start_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> WorkflowHandle[Any]:  # type: ignore[misc]
         """Start a workflow; returns once that is durable. Options: `StartOptions`.
 
         Raises WorkflowAlreadyStartedError if its id is in use, and the policies do not say what then; ConfigError; PayloadError.
@@ -116,7 +116,7 @@ class Client:
         self,
         workflow: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
         /,
-        *args: Unpack[Ts],
+        *args: *Ts,
         **options: Unpack[StartKeywords],
     ) -> R: ...
     @overload
@@ -127,7 +127,7 @@ class Client:
     async def execute_workflow(
         self, workflow: str, /, *args: Any, **options: Unpack[StartKeywords]
     ) -> Any: ...
-    async def execute_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> Any:
+    async def execute_workflow(self, workflow: Any, /, *args: Any, **options: Any) -> Any:  # type: ignore[misc]
         """Start a workflow, and wait for what it returns; raises what `start_workflow` and `result` raise."""
         request, signature, given = self._request(workflow, args, options)
         functions = await self._functions()
@@ -142,7 +142,7 @@ class Client:
     def get_workflow_handle(self, workflow_id: str, *, result_type: Any = Any) -> WorkflowHandle[Any]:
         """A handle by an id; nothing is looked up before it is used."""
         shape = self._converter.shape(result_type, f"result of {workflow_id}")
-        return WorkflowHandle(self, workflow_id, None, shape)
+        return WorkflowHandle(self._functions, self.namespace, workflow_id, None, shape)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -210,11 +210,18 @@ class Client:
             try:
                 job = await functions.start(request)
             except DuplicateJobError as error:
-                found = await self._taken(functions, error.job_id, signature, given)
+                found = await self._taken(functions, error.job_id or "", signature, given)
                 if found is not None:
                     return found
                 continue
-            return WorkflowHandle(self, job.job_id, job.generation, signature.result, was_started=True)
+            return WorkflowHandle(
+                self._functions,
+                self.namespace,
+                job.job_id,
+                job.generation,
+                signature.result,
+                was_started=True,
+            )
         raise WorkflowAlreadyStartedError(request.job_id or "")
 
     async def _taken(
@@ -234,11 +241,13 @@ class Client:
             await functions.set_aside(job_id, failed_only=given.id_reuse_policy == "allow_failed_only")
             return None
         if given.id_conflict_policy == "use_existing":
-            return WorkflowHandle(self, job_id, job.generation, signature.result)
+            return WorkflowHandle(self._functions, self.namespace, job_id, job.generation, signature.result)
         if given.id_conflict_policy == "fail":
             raise WorkflowAlreadyStartedError(job_id)
         try:
-            await functions.interrupt(job_id, {"code": 410, "reason": "terminated by another start of its id"})
+            await functions.interrupt(
+                job_id, {"code": 410, "reason": "terminated by another start of its id"}
+            )
         except (JobNotFoundError, JobCompletedError):
             return None
         await asyncio.sleep(0.02)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from hotmesh.core.durable.failure import workflow_error
 from hotmesh.core.durable.state import Parked, State
@@ -17,9 +17,7 @@ from hotmesh.core.wire import loads
 from hotmesh.durable.convert import Shape
 from hotmesh.durable_errors import WorkflowClosedError, WorkflowNotFoundError
 from hotmesh.errors import JobCompletedError, JobNotFoundError
-
-if TYPE_CHECKING:
-    from hotmesh.durable.client import Client
+from hotmesh.runtime.functions import Functions
 
 R = TypeVar("R")
 
@@ -64,7 +62,8 @@ class WorkflowHandle(Generic[R]):
 
     def __init__(
         self,
-        client: Client,
+        functions: Callable[[], Awaitable[Functions]],
+        namespace: str,
         workflow_id: str,
         run_id: str | None = None,
         shape: Shape[R] | None = None,
@@ -74,7 +73,8 @@ class WorkflowHandle(Generic[R]):
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.was_started = was_started
-        self._client = client
+        self._functions = functions
+        self._namespace = namespace
         self._shape = shape
 
     async def result(self, *, timeout: Duration | None = None) -> R:
@@ -116,7 +116,7 @@ class WorkflowHandle(Generic[R]):
 
         Raises WorkflowNotFoundError, WorkflowClosedError.
         """
-        functions = await self._client._functions()
+        functions = await self._functions()
         await self._load()
         options = {"code": 410, **({} if reason is None else {"reason": reason})}
         try:
@@ -127,7 +127,7 @@ class WorkflowHandle(Generic[R]):
             raise WorkflowClosedError(self.workflow_id) from None
 
     async def _result(self) -> R:
-        functions = await self._client._functions()
+        functions = await self._functions()
         generation = self.run_id
         if generation is None:
             generation = (await self._load()).generation
@@ -157,14 +157,14 @@ class WorkflowHandle(Generic[R]):
         return value if self._shape is None else self._shape.from_json(value)
 
     async def _load(self) -> Job:
-        functions = await self._client._functions()
+        functions = await self._functions()
         job = await functions.load(self.workflow_id)
         if job is None or job.queue is None or (self.run_id is not None and job.generation != self.run_id):
             raise self._not_found()
         return job
 
     def _not_found(self) -> WorkflowNotFoundError:
-        return WorkflowNotFoundError(self.workflow_id, namespace=self._client.namespace)
+        return WorkflowNotFoundError(self.workflow_id, namespace=self._namespace)
 
     def __repr__(self) -> str:
         return f"WorkflowHandle({self.workflow_id!r}, run_id={self.run_id!r})"

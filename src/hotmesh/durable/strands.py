@@ -130,9 +130,7 @@ class Hosted:
             return RetryPolicy.from_json(stored)
         return self.definition.options.retry or self.retry or DEFAULT_RETRY
 
-    def strand(
-        self, job: Job, recorded: Iterable[Completion] = (), opened: Iterable[Opened] = ()
-    ) -> Strand:
+    def strand(self, job: Job, recorded: Iterable[Completion] = (), opened: Iterable[Opened] = ()) -> Strand:
         return WorkflowStrand(self, job, recorded, opened)
 
     def encode(self, value: Any) -> Json:

@@ -78,7 +78,9 @@ class Worker:
     def mesh(self) -> HotMesh:
         """The instance that it runs on. Raises ConfigError before its start."""
         if self._mesh is None:
-            raise ConfigError("this Worker has not been started: `async with worker`, or `await worker.start()`")
+            raise ConfigError(
+                "this Worker has not been started: `async with worker`, or `await worker.start()`"
+            )
         return self._mesh
 
     async def start(self) -> None:
@@ -93,7 +95,9 @@ class Worker:
         try:
             functions = mesh._member.functions
             if functions is None:
-                raise ConfigError("a Worker needs an engine in its process, and this instance has engine=False")
+                raise ConfigError(
+                    "a Worker needs an engine in its process, and this instance has engine=False"
+                )
             await functions.host(self.task_queue, self._hosted, self._most)
         except BaseException:
             if mesh is not self._given:

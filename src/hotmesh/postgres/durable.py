@@ -9,7 +9,7 @@ from typing import Any, Final
 from hotmesh.core.codec import Payload
 from hotmesh.core.durable.commands import Completion, Opened
 from hotmesh.core.state.job import History
-from hotmesh.core.wire import dumps_text, loads
+from hotmesh.core.wire import dumps_text
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.rows import Row
 

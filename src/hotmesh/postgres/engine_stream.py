@@ -73,7 +73,9 @@ async def lock_due_jobs(
 
     `since`: what became due then or later. `tenures`: jobs that are held are handed out to these only.
     """
-    rows = await connection.fetch(database.query("lock_due_jobs"), database.app_id, limit, only, since, list(tenures))
+    rows = await connection.fetch(
+        database.query("lock_due_jobs"), database.app_id, limit, only, since, list(tenures)
+    )
     payload = database.payload
     return [_due_job(row, payload) for row in rows]
 

@@ -13,14 +13,14 @@ from hotmesh.errors import ConfigError
 from hotmesh.postgres import durable, loading
 from hotmesh.postgres.database import Database
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
+from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
 from hotmesh.runtime.durable.turns import Turns
-from hotmesh.runtime.results.function_results import Results
-from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.messages import StreamData
-from hotmesh.runtime.results.waiting import Callers
 from hotmesh.runtime.options import Options
+from hotmesh.runtime.results.function_results import Results
+from hotmesh.runtime.results.waiting import Callers
 from hotmesh.runtime.work.worker import Worker
 
 
@@ -95,9 +95,7 @@ class Functions:
         await self._begin()
         for name, function in functions.items():
             self._turns.hosted[queue, name] = function
-            self._member.add_worker(
-                Worker(queue, _take_turn, workflow_name=name, max_concurrency=most)
-            )
+            self._member.add_worker(Worker(queue, _take_turn, workflow_name=name, max_concurrency=most))
 
     async def _begin(self) -> None:
         async with self._lock:

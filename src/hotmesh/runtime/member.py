@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from hotmesh.core.advance.metadata import job_metadata
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.codec import Codec
+from hotmesh.core.durable.build import metadata as function_metadata
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
 from hotmesh.errors import ConfigError, EngineRequiredError, HotMeshError
@@ -31,9 +32,9 @@ from hotmesh.runtime.calls.operations import JobOperations
 from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.dispatcher import Dispatcher
-from hotmesh.runtime.functions import Functions
 from hotmesh.runtime.engine.engine import Engine
 from hotmesh.runtime.engine.ticket import STOPPED
+from hotmesh.runtime.functions import Functions
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.limits import MemberLimits
 from hotmesh.runtime.members.activation import ANSWER_DELAY
@@ -159,7 +160,7 @@ class Member:
             self.workers,
             limits.activations,
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher: Dispatcher = Dispatcher(
             self.plans,
             self.engine,
             self.workers,
@@ -177,7 +178,7 @@ class Member:
             Observer(self.database), options.app_id, self.plans.version, environment, self.serves
         )
         self.operations = JobOperations(self.database, self.plans, environment, self.events)
-        self.snapshot = MetricsSnapshot(
+        self.snapshot: MetricsSnapshot = MetricsSnapshot(
             self.database,
             guid,
             self.metrics,
@@ -378,6 +379,8 @@ class Member:
         return await self._output(job)
 
     async def _output(self, job: Job) -> JobOutput:
+        if job.queue is not None:
+            return JobOutput(function_metadata(job, job.updated_at), job.data)
         plan = await self.plans.version(job.version)
         return JobOutput(job_metadata(job, plan.graphs[job.topic], job.updated_at), job.data)
 

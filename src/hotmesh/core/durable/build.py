@@ -9,12 +9,12 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.durable.commands import Command, Completion, Release, Sleep
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
 from hotmesh.core.durable.record import Recorded
 from hotmesh.core.durable.state import MAIN, TURN, Parked, State
+from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
 from hotmesh.core.state.step import ActivityInstance, JobChange, Notice, Step, Timer, Work
 from hotmesh.core.values import Json
@@ -154,7 +154,8 @@ def turn(
     search: dict[str, Json] | None = None,
 ) -> Step:
     """What a turn has come to. `job`: as it was before. `held`: whether steps run here that will bring its next event.
-    `tidy`: nothing is there beside its row."""
+    `tidy`: nothing is there beside its row.
+    """
     state = State.of(job.open)
     seq = job.seq if begins else job.seq + 1
     completions = recorded.completions
@@ -260,4 +261,3 @@ def metadata(job: Job, updated_at: datetime) -> dict[str, Any]:
 
 
 NO_EVENTS: Final = Recorded([], ())
-

@@ -135,7 +135,9 @@ class Job(Struct, frozen=True, gc=False):
         return self.status > 0
 
 
-EventKind = Literal["answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start", "step", "wake"]
+EventKind = Literal[
+    "answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start", "step", "wake"
+]
 
 
 class WorkReceipt(Struct, frozen=True, gc=False):

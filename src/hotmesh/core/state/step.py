@@ -212,7 +212,6 @@ class Step(Struct, frozen=True, gc=False):
 
     jobs: tuple[JobChange, ...]
     records: tuple[RecordChange, ...] = ()
-    operations: tuple[Operation, ...] = ()
     work: tuple[Work, ...] = ()
     messages: tuple[Message, ...] = ()
     timers: tuple[Timer, ...] = ()
@@ -227,3 +226,5 @@ class Step(Struct, frozen=True, gc=False):
     notices: tuple[Notice, ...] = ()
     spans: tuple[Span, ...] = ()
     """Nothing that is written: what is recorded once the step has committed."""
+    operations: tuple[Operation, ...] = ()
+    """Of a durable function: those that have an outcome by this step."""

@@ -26,9 +26,7 @@ class HostedFunction(Protocol):
         """When the function is run again after it has failed."""
         ...
 
-    def strand(
-        self, job: Job, recorded: Iterable[Completion] = (), opened: Iterable[Opened] = ()
-    ) -> Strand:
+    def strand(self, job: Job, recorded: Iterable[Completion] = (), opened: Iterable[Opened] = ()) -> Strand:
         """Its execution for a job, from the beginning."""
         ...
 

@@ -279,9 +279,7 @@ class LocalSteps:
 
     def _report(self, step: LocalStep, status: str, code: int, data: Any) -> None:
         info = step.info
-        step.event = Event(
-            "step", info.name, (0, info.position), status, code, data, attempt=step.attempt
-        )
+        step.event = Event("step", info.name, (0, info.position), status, code, data, attempt=step.attempt)
         self._deliver(info.job_id, info.generation, step.event)
 
     def _cancel(self, step: LocalStep) -> None:

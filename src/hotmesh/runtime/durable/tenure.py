@@ -251,5 +251,3 @@ class Tenures:
         self._renewed = since
         if kept < mine and self._loop is not None and not self._closed:
             self._loop.call_soon_threadsafe(self._lose, mine - kept)
-
-

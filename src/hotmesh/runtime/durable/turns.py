@@ -28,6 +28,7 @@ from hotmesh.core.durable.commands import (
     Cancelled,
     Command,
     Completion,
+    Ended,
     Fail,
     Finish,
     Release,
@@ -84,6 +85,16 @@ class _Run:
         """Positions of steps without an outcome."""
         self.tidy = tidy
         """The job never had a row beside its own."""
+
+    def count(self, completions: Sequence[Completion], commands: Sequence[Command]) -> None:
+        """Keep account of the steps that have no outcome."""
+        for completion in completions:
+            self.steps.discard(completion.position)
+        for command in commands:
+            if isinstance(command, StepCommand):
+                self.steps.add(command.position)
+            elif isinstance(command, Release):
+                self.steps.discard(command.position)
 
 
 class Turns:
@@ -276,22 +287,28 @@ class Turns:
         run = self._runs[job.generation] = _Run(function, strand, job.seq, tidy=False)
         return run
 
-    def _turn(self, run: _Run, job: Job, recorded: Recorded, now: datetime, *, begins: bool, search: Any = None) -> Step:
+    def _turn(
+        self, run: _Run, job: Job, recorded: Recorded, now: datetime, *, begins: bool, search: Any = None
+    ) -> Step:
         commands: Sequence[Command] = ()
         run.outcome = None
         if recorded.failed_turn is not None:
-            run.outcome = self._parked(job, "failed", recorded.failed_turn)
+            run.outcome = _parked(job, "failed", recorded.failed_turn)
         else:
             try:
                 commands = run.strand.turn(self._live(job, recorded.completions))
             except NonDeterminismError as error:
-                run.outcome = self._differs(run, job, error)
+                run.outcome = (
+                    _parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
+                    if run.function.parks
+                    else Raised(failure_of(error))
+                )
             except TurnBlocked:
-                run.outcome = self._parked(job, "blocked", _BLOCKED)
+                run.outcome = _parked(job, "blocked", _BLOCKED)
         if commands and isinstance(commands[-1], Finish | Fail | Cancelled):
             run.outcome = self._ended(run, job, commands[-1], afresh=bool(recorded.completions) or begins)
             commands = commands[:-1]
-        self._count(run, recorded.completions, commands)
+        run.count(recorded.completions, commands)
         held = bool(run.steps)
         if run.outcome is not None:
             # Of one that is parked, steps may run on that were asked for before.
@@ -318,16 +335,7 @@ class Turns:
             found.append(completion)
         return found
 
-    def _count(self, run: _Run, completions: Sequence[Completion], commands: Sequence[Command]) -> None:
-        for completion in completions:
-            run.steps.discard(completion.position)
-        for command in commands:
-            if isinstance(command, StepCommand):
-                run.steps.add(command.position)
-            elif isinstance(command, Release):
-                run.steps.discard(command.position)
-
-    def _ended(self, run: _Run, job: Job, command: Command, *, afresh: bool) -> Outcome:
+    def _ended(self, run: _Run, job: Job, command: Ended, *, afresh: bool) -> Outcome:
         """What the end of the function comes to."""
         if isinstance(command, Finish):
             try:
@@ -336,8 +344,6 @@ class Turns:
                 return Raised(failure_of(error))
         if isinstance(command, Cancelled):
             return Raised(failure_of(command.error))
-        if not isinstance(command, Fail):
-            raise AssertionError(f"a function does not end by {command}")
         stored = failure_of(command.error)
         attempt = 1 if afresh else State.of(job.open).attempt + 1
         found = retry_after(stored, run.function.policy(job), attempt, random.random())  # noqa: S311 - no secret
@@ -361,33 +367,6 @@ class Turns:
         )
         return Raised(as_exhausted(stored) if found == "exhausted" else stored)
 
-    def _differs(self, run: _Run, job: Job, error: NonDeterminismError) -> Outcome:
-        if not run.function.parks:
-            return Raised(failure_of(error))
-        return self._parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
-
-    def _parked(
-        self,
-        job: Job,
-        reason: str,
-        message: str,
-        position: int | None = None,
-        expected: str | None = None,
-        actual: str | None = None,
-    ) -> Parked:
-        before = State.of(job.open).parked
-        attempts = 1 if before is None or before.reason != reason else before.attempts + 1
-        found = Parked(reason, message, attempts, position, expected, actual)
-        logger.error(
-            "workflow %s %s is parked, and tried again in %s s: %s",
-            job.topic,
-            job.job_id,
-            f"{found.delay:g}",
-            message,
-            extra={"event": "workflow-parked", "job_id": job.job_id, "reason": reason},
-        )
-        return found
-
     def _evict(self) -> None:
         """Drop the code that has been idle longest; each costs one replay. What has steps here is not dropped."""
         runs = self._runs
@@ -399,6 +378,29 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
+
+
+def _parked(
+    job: Job,
+    reason: str,
+    message: str,
+    position: int | None = None,
+    expected: str | None = None,
+    actual: str | None = None,
+) -> Parked:
+    """Why a job does not go on, after what it was parked for before."""
+    before = State.of(job.open).parked
+    attempts = 1 if before is None or before.reason != reason else before.attempts + 1
+    found = Parked(reason, message, attempts, position, expected, actual)
+    logger.error(
+        "workflow %s %s is parked, and tried again in %s s: %s",
+        job.topic,
+        job.job_id,
+        f"{found.delay:g}",
+        message,
+        extra={"event": "workflow-parked", "job_id": job.job_id, "reason": reason},
+    )
+    return found
 
 
 _BLOCKED: Final = (

@@ -31,9 +31,13 @@ class DueEvents:
     ) -> list[DueJob]:
         """Lock jobs with what is due, in the caller's transaction; `only` those of these generations."""
         if only is not None:
-            return await engine_stream.lock_due_jobs(self._database, connection, limit, only, tenures=self._tenures())
+            return await engine_stream.lock_due_jobs(
+                self._database, connection, limit, only, tenures=self._tenures()
+            )
         since, began = self._frontier.since(), time.monotonic()
-        due = await engine_stream.lock_due_jobs(self._database, connection, limit, since=since, tenures=self._tenures())
+        due = await engine_stream.lock_due_jobs(
+            self._database, connection, limit, since=since, tenures=self._tenures()
+        )
         # Of the first of them more may be due than was handed out.
         first = min((item.due_at for item in due if item.due_at is not None), default=None)
         self._frontier.looked(since, time.monotonic() - began, first, exactly=True)

@@ -45,5 +45,3 @@ class Results:
         else:
             del self._waiting[generation]
             self._callers.forget(generation)
-
-

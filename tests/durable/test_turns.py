@@ -260,4 +260,3 @@ async def test_n_steps_are_n_plus_one_commits(database_url: str) -> None:
 async def steps(number: int) -> None:
     for _ in range(number):
         await note("step")
-

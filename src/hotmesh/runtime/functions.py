@@ -43,7 +43,6 @@ class Starter(Protocol):
     turns: Turns
 
     async def start(self, request: StartRequest) -> Job: ...
-    def holds(self, generation: str) -> bool: ...
 
 
 class Functions:
@@ -135,7 +134,7 @@ class Functions:
 
     def is_here(self, generation: str) -> bool:
         """Whether the job goes on in this process, so that its end is heard of here."""
-        return self._engine.holds(generation)
+        return self._turns.known(generation)
 
     async def load(self, job_id: str) -> Job | None:
         """A job of any kind, as it is now."""

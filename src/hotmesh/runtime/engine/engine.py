@@ -188,10 +188,6 @@ class Engine:
 
     # -- workers -----------------------------------------------------------------------------------------
 
-    def holds(self, generation: str) -> bool:
-        """Whether the job is in memory here, and goes on here."""
-        return generation in self.cache
-
     def slot_free(self) -> None:
         """A local worker can take more of what overflowed."""
         self.group_commit.look_again()

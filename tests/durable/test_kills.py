@@ -45,8 +45,8 @@ async def host(
 
 async def written(path: Path, step: str) -> None:
     async with asyncio.timeout(30):
-        while not any(entry["step"] == step for entry in ledger.entries(path)):
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process writes it
+        while not any(entry["step"] == step for entry in ledger.entries(path)):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.02)
 
 
 async def left(url: str) -> dict[str, int]:

@@ -68,7 +68,8 @@ async def test_steps_in_a_row_and_at_once(database_url: str) -> None:
         assert await client.execute_workflow(five, 1) == 32
         assert await client.execute_workflow(many, 100) == [number * 2 for number in range(100)]
         handle = await client.start_workflow(nothing)
-        assert await asyncio.wait_for(handle.result(), 10) is None
+        result: object = await asyncio.wait_for(handle.result(), 10)
+        assert result is None
 
 
 async def test_failing(database_url: str) -> None:

@@ -112,11 +112,13 @@ class ActivityDefinition(Definition[P, R]):
     is_step: bool = False
     """Whether a call of it in a workflow is a step of that: `@activity.step`."""
 
-    @property
-    def step_options(self) -> StepOptions:
-        """What of its options is meant for a step in this process."""
+    step_options: StepOptions = field(init=False, repr=False)
+    """What of its options is meant for a step in this process."""
+
+    def __post_init__(self) -> None:
         known = StepOptions.__dataclass_fields__
-        return StepOptions(**{name: value for name, value in self.options.given().items() if name in known})
+        given = {name: value for name, value in self.options.given().items() if name in known}
+        object.__setattr__(self, "step_options", StepOptions(**given))
 
 
 class OfMethod:

@@ -135,12 +135,14 @@ class WorkflowHandle(Generic[R]):
         pause = FIRST_LOOK
         try:
             while not ended.done():
-                if not functions.is_here(generation):
-                    job = await self._load()
-                    if job.generation != generation:
-                        raise self._not_found()
-                    if not job.live:
-                        return self._of(job.error, job.data)
+                if functions.is_here(generation):
+                    functions.results.exists(generation, self.workflow_id)
+                    # It is told from memory; if that is lost, the row is read now and then, by `results`.
+                    await asyncio.shield(ended)
+                    break
+                job = await self._load()
+                if not job.live:
+                    return self._of(job.error, job.data)
                 functions.results.exists(generation, self.workflow_id)
                 await asyncio.wait([ended], timeout=pause)
                 pause = min(pause * 1.5, LONGEST_LOOK)

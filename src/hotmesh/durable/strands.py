@@ -67,7 +67,7 @@ class WorkflowStrand(Strand):
         )
         self._input = job.input
         super().__init__(
-            self._main,
+            self._called,
             seed=f"{job.generation}:0".encode(),
             started_at=job.created_at,
             recorded=recorded,
@@ -93,7 +93,7 @@ class WorkflowStrand(Strand):
         command = Step(self.reserve(), options.name or definition.name, call)
         return self.ask(command, call.decode)
 
-    def _main(self) -> Coroutine[Any, Any, Any]:
+    def _called(self) -> Coroutine[Any, Any, Any]:
         definition = self.hosted.definition
         args, kwargs = definition.signature(self.hosted.converter).unpack(dumps(self._input))
         return definition.begin(definition.instance(), args, kwargs)

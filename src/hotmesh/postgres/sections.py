@@ -238,7 +238,7 @@ SECTIONS: Final[dict[str, type[Row]]] = {
     "c": CreatedJob,
     "u": ChangedJob,
     "a": Record,
-    "p": OperationRow,
+    "q": OperationRow,
     "w": QueuedWork,
     "d": AnsweredWork,
     "f": FiredTimer,

@@ -60,7 +60,7 @@ class Parent(Struct, frozen=True, gc=False):
     severed: bool = False
 
 
-class History(Struct, frozen=True):
+class History(Struct, frozen=True, gc=False):
     """What is recorded of a durable function: its outcomes as `core.durable` has them, and what is open by a row."""
 
     recorded: tuple[Any, ...]

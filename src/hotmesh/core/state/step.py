@@ -44,7 +44,7 @@ class RecordChange(Struct, frozen=True, gc=False):
     record: ActivityRecord
 
 
-class Operation(Struct, frozen=True):
+class Operation(Struct, frozen=True, gc=False):
     """What became of an operation of a durable function; written once."""
 
     generation: str

@@ -29,10 +29,10 @@ from hotmesh.runtime.tracebacks import in_short
 LOG_LEVEL_VARIABLE: Final = "HMSH_LOGLEVEL"
 
 LOGGERS: Final = (
-    "hotmesh", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
+    "hotmesh", "hotmesh.durable", "hotmesh.engine", "hotmesh.events", "hotmesh.lease", "hotmesh.listener", "hotmesh.metrics",
     "hotmesh.postgres", "hotmesh.quorum", "hotmesh.results", "hotmesh.retention", "hotmesh.security", "hotmesh.telemetry",
     "hotmesh.virtual",
-    "hotmesh.worker",
+    "hotmesh.worker", "hotmesh.workflow",
 )  # fmt: skip
 """Every logger of the library."""
 

@@ -45,7 +45,7 @@ create or replace function mesh.commit_steps(
     a_rows text, a_output text[], a_hook text[], a_error text[],
     -- operations of durable functions that have an outcome: step, generation, strand, position, seq, kind, name, status,
     -- attempt, started, ended
-    p_rows text, p_result text[], p_error text[],
+    q_rows text, q_result text[], q_error text[],
     -- work for workers: step, job_id, generation, activity, dimension, topic, name, local, extra; local: reserved by p_member
     -- at once
     w_rows text, w_data text[],
@@ -363,15 +363,15 @@ begin
                attempt = excluded.attempt;
     end if;
 
-    if p_rows is not null then
+    if q_rows is not null then
         insert into mesh.operation (
             generation, strand, position, seq, kind, name, status, attempt, started_at, ended_at, result, error)
-        select (p.r ->> 1)::uuid as generation, (p.r ->> 2)::integer as strand, (p.r ->> 3)::integer as position,
-               (p.r ->> 4)::bigint as seq, p.r ->> 5 as kind, p.r ->> 6 as name, p.r ->> 7 as status,
-               (p.r ->> 8)::integer as attempt, (p.r ->> 9)::timestamptz as started, (p.r ->> 10)::timestamptz as ended,
-               p.result::json, p.error::json
-          from rows from (jsonb_array_elements(p_rows::jsonb), unnest(p_result), unnest(p_error)) as p(r, result, error)
-         where v_all or not (p.r ->> 0)::integer = any (refused);
+        select (q.r ->> 1)::uuid as generation, (q.r ->> 2)::integer as strand, (q.r ->> 3)::integer as position,
+               (q.r ->> 4)::bigint as seq, q.r ->> 5 as kind, q.r ->> 6 as name, q.r ->> 7 as status,
+               (q.r ->> 8)::integer as attempt, (q.r ->> 9)::timestamptz as started, (q.r ->> 10)::timestamptz as ended,
+               q.result::json, q.error::json
+          from rows from (jsonb_array_elements(q_rows::jsonb), unnest(q_result), unnest(q_error)) as q(r, result, error)
+         where v_all or not (q.r ->> 0)::integer = any (refused);
     end if;
 
     if w_rows is not null then

@@ -178,6 +178,33 @@ def test_a_cancel_reaches_main_and_releases_what_it_awaits() -> None:
     one.close()
 
 
+def test_a_cancel_that_is_taken_back_in_time_leaves_nothing_behind() -> None:
+    """As a timeout does whose block fails at the same moment."""
+
+    async def main() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        asked = task.cancelling()
+        return asked, task.uncancel(), await step("a")
+
+    one = strand_of(main)
+    assert one.turn() == [Step(1, "a")]
+    assert one.turn([done(1)]) == [Finish((1, 0, "v1"))]
+    one.close()
+
+
+def test_a_task_that_cancels_itself_is_cancelled_where_it_waits_next() -> None:
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await step("a")
+
+    [end] = strand_of(main).turn()
+    assert isinstance(end, Cancelled)
+
+
 def test_a_shield_keeps_a_cancel_until_its_end() -> None:
     async def main() -> str:
         try:

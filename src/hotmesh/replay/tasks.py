@@ -37,6 +37,7 @@ class Task(asyncio.Task[T]):
         self.number: int = strand.number()
         self.shields = 0
         self.kept: list[Any] = []
+        self.late: list[Any] = []
         self.context = context
         super().__init__(coro, loop=strand, name=name or f"task-{self.number - strand.salt}", context=context)
 
@@ -48,14 +49,32 @@ class Task(asyncio.Task[T]):
         if self.shields and not self.done():
             self.kept.append(msg)
             return True
+        waiter: Any = self._fut_waiter  # type: ignore[attr-defined]
+        if waiter.done() if waiter is not None else asyncio.current_task(self.get_loop()) is self:
+            # It runs, or will with what it has waited for, and is cancelled where it waits next. So a cancel that is taken back
+            # meanwhile leaves nothing behind: before Python 3.13 a task would be cancelled later on, for no reason.
+            self.late.append(msg)
+            self.get_loop().call_soon(self._cancel_late)
+            return True
         return super().cancel(msg)
 
+    def _cancel_late(self) -> None:
+        if self.late:
+            self.cancel(self.late.pop(0))
+
+    def cancelling(self) -> int:
+        """How many cancels it has been asked for, without those taken back."""
+        return super().cancelling() + len(self.late)
+
     def uncancel(self) -> int:
-        """Take a cancel back (`TaskGroup` and `timeout` do): one that was kept, else one that arrived."""
+        """Take a cancel back (`TaskGroup` and `timeout` do): one that was kept or is on its way, else one that arrived."""
         if self.kept and self.shields:
             self.kept.pop()
             return self.cancelling()
-        return super().uncancel()
+        if self.late:
+            self.late.pop()
+            return self.cancelling()
+        return super().uncancel() + len(self.late)
 
 
 class Operation(Future[T]):

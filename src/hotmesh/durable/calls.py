@@ -6,7 +6,6 @@ by `gather`, or given up by `.cancel()`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime
@@ -90,19 +89,6 @@ def info() -> WorkflowInfo:
 def in_workflow() -> bool:
     """Whether the code that calls this is that of a workflow."""
     return running_strand() is not None
-
-
-async def wait_condition(predicate: Callable[[], Any], timeout: float | None = None) -> None:
-    """Wait until `predicate()` is true: it is asked after everything that happens to the workflow.
-
-    Raises TimeoutError after `timeout` seconds.
-    """
-    future = current("wait_condition").condition(predicate)
-    if timeout is None:
-        await future
-        return
-    async with asyncio.timeout(timeout):
-        await future
 
 
 def is_replaying() -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
 import msgspec
 
 from hotmesh.core.durable.retry import RetryPolicy
-from hotmesh.core.duration import Duration
+from hotmesh.core.duration import Duration, seconds_with_unit
 from hotmesh.core.state.job import StartRequest
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import read_workflow
@@ -18,6 +18,7 @@ from hotmesh.durable.meshes import DEFAULT_NAMESPACE, schema_of, shared, start_m
 from hotmesh.durable.options import StartOptions, _retention
 from hotmesh.durable.signature import Signature
 from hotmesh.durable.typed import StartKeywords, WorkflowClass
+from hotmesh.durable.waits import checked_signal
 from hotmesh.durable_errors import WorkflowAlreadyStartedError
 from hotmesh.errors import ConfigError, DuplicateJobError, JobCompletedError, JobNotFoundError
 from hotmesh.mesh import HotMesh
@@ -33,8 +34,9 @@ MOST_TRIES: Final = 20
 
 DEFAULT_RETENTION: Final = 7 * 86_400.0
 
-_LATER: Final = ("execution_timeout", "run_timeout", "start_delay")
-"""Options that are read, and cannot be carried out yet."""
+
+_LIMITS: Final = ("execution_timeout", "run_timeout")
+"""Options by which a workflow ends, whatever it does."""
 
 
 class Client:
@@ -142,7 +144,19 @@ class Client:
     def get_workflow_handle(self, workflow_id: str, *, result_type: Any = Any) -> WorkflowHandle[Any]:
         """A handle by an id; nothing is looked up before it is used."""
         shape = self._converter.shape(result_type, f"result of {workflow_id}")
-        return WorkflowHandle(self._functions, self.namespace, workflow_id, None, shape)
+        return WorkflowHandle(
+            self._functions, self.namespace, workflow_id, None, shape, converter=self._converter
+        )
+
+    async def signal(self, signal_id: str, data: Any = None, *, expire: Duration = 600.0) -> None:
+        """Send a signal to an id: to the workflow that waits for it by `workflow.condition`, else it is kept for `expire`.
+
+        Several signals to one id keep their order. Returns once that is durable. Raises ConfigError, PayloadError.
+        """
+        name = checked_signal(signal_id, "signal_id")
+        keep = seconds_with_unit(expire, name="expire of a signal")
+        payload = self._converter.shape(Any, f"data for signal {name}").to_json(data)
+        await (await self._functions()).signal(name, payload, keep)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -164,9 +178,7 @@ class Client:
         self, workflow: Any, args: tuple[Any, ...], options: Mapping[str, Any]
     ) -> tuple[StartRequest, Signature, StartOptions]:
         given = StartOptions.read(options)
-        for name in _LATER:
-            if getattr(given, name):
-                raise ConfigError(f"{name} of start_workflow cannot be given yet")
+        limits = {name: getattr(given, name) for name in _LIMITS}
         retry, queue, retention = given.retry, given.task_queue or given.entity, given.retention
         if isinstance(workflow, str):
             name, signature = workflow, Signature.untyped(workflow, self._converter)
@@ -176,11 +188,12 @@ class Client:
             own = definition.options
             queue = queue or own.task_queue or own.entity
             retry, retention = retry or own.retry, own.retention if retention is None else retention
+            limits = {name: getattr(given, name) or getattr(own, name) for name in _LIMITS}
         if queue is None:
             raise ConfigError(
                 f"workflow {name} has no queue to run on: give start_workflow a task_queue=, or its @workflow.defn"
             )
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
         retry = retry or self._retry
         if retry is not None:
             settings["retry"] = retry.to_json()
@@ -198,6 +211,7 @@ class Client:
             queue=queue,
             settings=settings or None,
             expire=self._retention if retention is None else retention,
+            delay=given.start_delay,
         )
         return request, signature, given
 
@@ -220,6 +234,7 @@ class Client:
                 job.job_id,
                 job.generation,
                 signature.result,
+                converter=self._converter,
                 was_started=True,
             )
         raise WorkflowAlreadyStartedError(request.job_id or "")
@@ -241,7 +256,14 @@ class Client:
             await functions.set_aside(job_id, failed_only=given.id_reuse_policy == "allow_failed_only")
             return None
         if given.id_conflict_policy == "use_existing":
-            return WorkflowHandle(self._functions, self.namespace, job_id, job.generation, signature.result)
+            return WorkflowHandle(
+                self._functions,
+                self.namespace,
+                job_id,
+                job.generation,
+                signature.result,
+                converter=self._converter,
+            )
         if given.id_conflict_policy == "fail":
             raise WorkflowAlreadyStartedError(job_id)
         try:

@@ -9,12 +9,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
+from hotmesh.core.arguments import checked_text
 from hotmesh.core.durable.failure import workflow_error
 from hotmesh.core.durable.state import Parked, State
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
 from hotmesh.core.wire import loads
-from hotmesh.durable.convert import Shape
+from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter, Shape
+from hotmesh.durable.waits import checked_signal
 from hotmesh.durable_errors import WorkflowClosedError, WorkflowNotFoundError
 from hotmesh.errors import JobCompletedError, JobNotFoundError
 from hotmesh.runtime.functions import Functions
@@ -30,10 +32,12 @@ class WorkflowStatus(Enum):
     """What has become of a workflow."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
     TERMINATED = "terminated"
+    TIMED_OUT = "timed_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,10 @@ class WorkflowHandle(Generic[R]):
         run_id: str | None = None,
         shape: Shape[R] | None = None,
         *,
+        converter: Converter = DEFAULT_CONVERTER,
         was_started: bool = False,
     ) -> None:
+        self._converter = converter
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.was_started = was_started
@@ -110,6 +116,52 @@ class WorkflowHandle(Generic[R]):
             (job.settings or {}).get("memo", {}),
             job.recoveries,
         )
+
+    async def signal(self, name: str, data: Any = None) -> None:
+        """Send it a signal of that name: to its handler, or to who waits for it in it; else it is kept as long as it lives.
+
+        Returns once that is durable. Raises WorkflowNotFoundError, WorkflowClosedError, PayloadError.
+        """
+        name = checked_signal(name, "the name of a signal")
+        payload = self._converter.shape(Any, f"data for signal {name}").to_json(data)
+        await self._send("signal", name, payload)
+
+    async def cancel(self, reason: str | None = None) -> bool:
+        """Ask it to end: where it waits, `asyncio.CancelledError` is raised, once, which it may catch to clean up.
+
+        Returns once that is durable; False if the workflow has ended already. Raises WorkflowNotFoundError.
+        """
+        if reason is not None:
+            checked_text(reason, "reason of cancel")
+        return await self._send("cancel", "", reason, closed=False)
+
+    async def pause(self) -> None:
+        """Let it go no further until `resume`: what happens meanwhile is recorded. Steps that run now finish.
+
+        Raises WorkflowNotFoundError, WorkflowClosedError.
+        """
+        await self._send("pause", "", None)
+
+    async def resume(self) -> None:
+        """Let it go on after `pause`. Raises WorkflowNotFoundError, WorkflowClosedError."""
+        await self._send("resume", "", None)
+
+    async def _send(self, kind: str, name: str, data: Any, *, closed: bool | None = None) -> bool:
+        """`closed`: what to return for a workflow that has ended; None: that is an error."""
+        functions = await self._functions()
+        job = await self._load()
+        outcome = (
+            "closed"
+            if not job.live
+            else await functions.send(kind, self.workflow_id, job.generation, name, data)
+        )
+        if outcome == "missing":
+            raise self._not_found()
+        if outcome != "closed":
+            return True
+        if closed is None:
+            raise WorkflowClosedError(self.workflow_id)
+        return closed
 
     async def terminate(self, reason: str | None = None) -> None:
         """End it at once: nothing of it goes on, and its result is WorkflowTerminatedError.
@@ -175,12 +227,14 @@ class WorkflowHandle(Generic[R]):
 def status_of(job: Job) -> WorkflowStatus:
     """What has become of it, by its row."""
     if job.live:
-        return WorkflowStatus.RUNNING
+        return WorkflowStatus.PAUSED if State.of(job.open).paused else WorkflowStatus.RUNNING
     if job.status == 0:
         return WorkflowStatus.COMPLETED
     error = job.error if isinstance(job.error, dict) else {}
     if error.get("type") in ("CancelledFailure", "CancelledError"):
         return WorkflowStatus.CANCELLED
+    if error.get("type") == "WorkflowTimeoutError":
+        return WorkflowStatus.TIMED_OUT
     if error.get("code") == 410 or job.error is None:
         return WorkflowStatus.TERMINATED
     return WorkflowStatus.FAILED

@@ -63,6 +63,11 @@ class Signature:
 
         return cls(name, inspect.signature(anything), {}, converter)
 
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether there are no parameters."""
+        return not self._parameters
+
     def pack(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> bytes:
         """The payload of a call. Raises TypeError if the function cannot be called so, PayloadError for what cannot be stored."""
         return self.record(args, kwargs)[0]

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,7 @@ from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps
 from hotmesh.durable.context import ActivityContext, inside
 from hotmesh.durable.convert import Converter
-from hotmesh.durable.definition import ActivityDefinition, WorkflowDefinition
+from hotmesh.durable.definition import ActivityDefinition, SignalDefinition, WorkflowDefinition
 from hotmesh.durable.options import StepOptions
 from hotmesh.durable_errors import NotInWorkflowError
 from hotmesh.replay import Operation, Strand, running_strand
@@ -96,7 +97,18 @@ class WorkflowStrand(Strand):
     def _called(self) -> Coroutine[Any, Any, Any]:
         definition = self.hosted.definition
         args, kwargs = definition.signature(self.hosted.converter).unpack(dumps(self._input))
-        return definition.begin(definition.instance(), args, kwargs)
+        instance = definition.instance()
+        for name, handler in definition.signals.items():
+            self.handle("signal", name, partial(self._handle, handler, instance))
+        return definition.begin(instance, args, kwargs)
+
+    def _handle(self, handler: SignalDefinition[Any, Any], instance: Any, completion: Completion) -> Any:
+        """Call the handler of a signal with its payload, if it takes one."""
+        signature = handler.signature(self.hosted.converter)
+        value = completion.value
+        payload = "[]" if signature.takes_nothing else f"[{'null' if value is None else value}]"
+        args, kwargs = signature.unpack(payload)
+        return handler.function(instance, *args, **kwargs)
 
     def _log(self, words: str, error: BaseException | None) -> None:
         if not self.replaying:

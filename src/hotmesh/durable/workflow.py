@@ -1,6 +1,6 @@
 """What workflow code uses: `from hotmesh.durable import workflow`.
 
-`defn`, `run` and `signal` decorate, see `decorators`; the rest is called in workflows, see `calls`.
+`defn`, `run` and `signal` decorate, see `decorators`; the rest is called in workflows, see `calls`, `waits`, `cancellation`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,63 @@ from hotmesh.durable.calls import (
     random_generator,
     step,
     uuid4,
-    wait_condition,
+)
+from hotmesh.durable.cancellation import (
+    CancellationScope,
+    CancelledFailure,
+    cancellation_scope,
+    is_cancellation,
+    is_cancelled,
 )
 from hotmesh.durable.decorators import workflow_defn as defn
 from hotmesh.durable.decorators import workflow_run as run
-from hotmesh.durable.decorators import workflow_signal as signal
+from hotmesh.durable.escalations import Escalation
 from hotmesh.durable.strands import WorkflowInfo
+from hotmesh.durable.waits import (
+    SignalResult,
+    condition,
+    recv,
+    set_signal_handler,
+    signal,
+    signal_workflow,
+    sleep,
+    sleep_until,
+    wait_condition,
+    wait_for_signal,
+    wait_signal,
+)
 from hotmesh.durable_errors import ApplicationError
 
 __all__ = [
     "ApplicationError",
+    "CancellationScope",
+    "CancelledFailure",
+    "Escalation",
+    "SignalResult",
     "WorkflowInfo",
+    "cancellation_scope",
+    "condition",
     "defn",
     "in_workflow",
     "info",
+    "is_cancellation",
+    "is_cancelled",
     "is_replaying",
     "local_activity",
     "logger",
     "now",
     "random",
     "random_generator",
+    "recv",
     "run",
+    "set_signal_handler",
     "signal",
+    "signal_workflow",
+    "sleep",
+    "sleep_until",
     "step",
     "uuid4",
     "wait_condition",
+    "wait_for_signal",
+    "wait_signal",
 ]

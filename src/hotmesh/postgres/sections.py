@@ -162,7 +162,9 @@ class WorkToReserve(InstanceRow, frozen=True, gc=False, array_like=True):
 
 
 class ReleasedInstance(InstanceRow, frozen=True, gc=False, array_like=True):
-    """Whatever waits for it is removed."""
+    """Whatever waits for it is removed. `awaited`: it has to wait still."""
+
+    awaited: Flag
 
 
 class ConsumedMessage(Row, frozen=True, gc=False, array_like=True):
@@ -203,6 +205,7 @@ class RegisteredWait(Row, frozen=True, gc=False, array_like=True):
     dimension: Dimension
     topic: Text
     key: Text
+    alone: Flag
 
 
 class SentSignal(Row, frozen=True, gc=False, array_like=True):

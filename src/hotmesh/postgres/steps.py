@@ -376,12 +376,17 @@ class Batch:
                     dimension=array(wait.dimension),
                     topic=wait.topic,
                     key=wait.key,
+                    alone=wait.alone,
                 )
             )
 
     def _add_released(self, number: int, released: Sequence[ActivityInstance]) -> None:
         for item in released:
-            self._row(ReleasedInstance(number, item.generation, item.activity_id, array(item.dimension)))
+            self._row(
+                ReleasedInstance(
+                    number, item.generation, item.activity_id, array(item.dimension), item.awaited
+                )
+            )
 
     def _add_signals(self, number: int, signals: Sequence[Signal]) -> None:
         for signal in signals:

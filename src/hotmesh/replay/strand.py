@@ -31,6 +31,7 @@ from hotmesh.core.durable.commands import (
     Fail,
     Finish,
     Opened,
+    Wait,
 )
 from hotmesh.replay import closing
 from hotmesh.replay.ledger import Ledger
@@ -63,6 +64,8 @@ class Strand(Loop):
         digest = blake2b(seed, digest_size=16).digest()
         super().__init__(int.from_bytes(digest[:7], "big"), started_at, tell)
         self.ended = False
+        self.cancelled = False
+        """It was asked to end."""
         self._seed = digest
         self._random: Random | None = None
         self._main: Callable[[], Coroutine[Any, Any, Any]] | None = main
@@ -150,12 +153,34 @@ class Strand(Loop):
         operation: Operation[T] = Operation(self, command, decode, cancellation)
         if self._accept(command):
             early = self._ledger.answers.pop(command.position, None)
-            if early is None:
+            if isinstance(command, Wait) and (signal := self._signal_for(command)) is not None:
+                operation.settle(signal)
+            elif early is None:
                 self._open[command.position] = operation
             else:
                 self._ledger.settled(early)
                 operation.settle(early)
         return operation
+
+    def _signal_for(self, command: Wait) -> Completion | None:
+        """The first signal that came for the workflow under the name of a wait; it is used up."""
+        for completion in self._unhandled:
+            if completion.kind == "signal" and completion.name == command.name:
+                self._unhandled.remove(completion)
+                self._ledger.give_up(command, told=True)
+                return completion
+        return None
+
+    def _waiter(self, name: str) -> Operation[Any] | None:
+        """Who has waited longest for signals of that name."""
+        for _, operation in sorted(self._open.items()):
+            if (
+                isinstance(operation.command, Wait)
+                and operation.command.name == name
+                and isinstance(operation, Operation)
+            ):
+                return operation
+        return None
 
     def perform(self, command: Asked, value: Any = None) -> Any:
         """Ask for something that is answered at the call (see `AT_ONCE`): what was recorded, else `value`."""
@@ -195,6 +220,10 @@ class Strand(Loop):
         waiting, self._unhandled = self._unhandled, []
         for completion in waiting:
             self._unasked(completion)
+
+    def unhandle(self, kind: str, name: str) -> None:
+        """Keep what comes of this kind and name again."""
+        self._handlers.pop((kind, name), None)
 
     def give_up(self, command: Asked, told: bool = True) -> None:
         """Have the row of an operation go; with `told` False it stays, and nobody cares."""
@@ -259,12 +288,21 @@ class Strand(Loop):
 
     def _unasked(self, completion: Completion) -> None:
         if completion.kind == "cancel":
+            self.cancelled = True
             main: Any = self._task
             main.cancel(completion.value)
             return
-        handler = self._handlers.get((completion.kind, completion.name)) or self._handlers.get(
-            (completion.kind, "")
-        )
+        handler = self._handlers.get((completion.kind, completion.name))
+        if (
+            handler is None
+            and completion.kind == "signal"
+            and (waiter := self._waiter(completion.name)) is not None
+        ):
+            self._open.pop(waiter.command.position)
+            self._ledger.give_up(waiter.command, told=True)
+            waiter.settle(completion)
+            return
+        handler = handler or self._handlers.get((completion.kind, ""))
         if handler is None:
             self._unhandled.append(completion)
             return

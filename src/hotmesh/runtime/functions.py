@@ -8,11 +8,16 @@ from typing import Any, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from hotmesh.core.durable.state import BY_ID
 from hotmesh.core.state.job import Job, StartRequest
+from hotmesh.core.values import Json
 from hotmesh.errors import ConfigError
 from hotmesh.postgres import durable, loading
+from hotmesh.postgres.calls import MessageCall, SignalCall
 from hotmesh.postgres.database import Database
+from hotmesh.runtime import ids
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
+from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
@@ -31,6 +36,7 @@ class Home(Protocol):
     plans: Plans
     callers: Callers
     messages: JobMessages
+    outbox: Outbox
 
     options: Options
 
@@ -143,6 +149,22 @@ class Functions:
     async def set_aside(self, job_id: str, *, failed_only: bool) -> bool:
         """Let the id of a job that has ended be free; whether there was such a one. It is kept as `id~run`."""
         return await durable.set_aside(self._member.database, job_id, failed_only=failed_only)
+
+    async def send(self, kind: str, job_id: str, generation: str | None, name: str, data: Json) -> str:
+        """Send a `signal` of this name to a job, or have it `cancel`, `pause` or `resume`; `sent`, `duplicate`, `missing` or `closed`."""
+        # The same message again is a duplicate while it has not been handled, but for signals, which each count.
+        message = f"signal:{ids.guid()}" if kind == "signal" else kind
+        text = self._member.database.payload.dumps(data)
+        return await self._member.outbox.send(
+            MessageCall(kind, job_id, message, data, text, generation, name)
+        )
+
+    async def signal(self, signal_id: str, data: Json, keep: float) -> None:
+        """Send a signal to an id, whoever waits for it; for one to come it is kept for so many seconds."""
+        if not self._marked:
+            await self.prepare()
+        text = self._member.database.payload.dumps(data)
+        await self._member.outbox.send(SignalCall(BY_ID, [signal_id], data, text, "success", 200, keep))
 
     async def interrupt(self, job_id: str, options: dict[str, Any]) -> str | None:
         """End a job from outside. Raises JobNotFoundError, JobCompletedError."""

@@ -221,7 +221,9 @@ def _stop_waiting(builder: StepBuilder, draft: JobDraft, activity: ActivityPlan,
     """The activity takes no more answers: a hook's timer and wait go, and its work item is done."""
     if activity.type != "hook":
         return
-    builder.released.append(ActivityInstance(draft.generation, activity.id, event.dimension))
+    # A signal that was handed over to it meanwhile comes before its timer.
+    timed_out = event.kind == "timer" and activity.hook is not None
+    builder.released.append(ActivityInstance(draft.generation, activity.id, event.dimension, timed_out))
     if activity.escalation is not None:
         _end_escalation(builder, draft, activity, event)
 

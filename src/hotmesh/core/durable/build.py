@@ -9,16 +9,28 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotmesh.core.durable.commands import Command, Completion, Release, Sleep
+from hotmesh.core.durable.commands import Command, Completion, Release, Signal, Sleep, Wait
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
 from hotmesh.core.durable.record import Recorded
-from hotmesh.core.durable.state import MAIN, TURN, Parked, State
+from hotmesh.core.durable.state import BY_ID, EXECUTION, MAIN, OF_WORKFLOW, RUN, TIMEOUT, TURN, Parked, State
 from hotmesh.core.duration import LONGEST_TIME
+from hotmesh.core.state import step as rows
 from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
-from hotmesh.core.state.step import ActivityInstance, JobChange, Notice, Step, Timer, Work
+from hotmesh.core.state.step import (
+    ActivityInstance,
+    Escalation,
+    EscalationEnd,
+    JobChange,
+    Message,
+    Notice,
+    Step,
+    Timer,
+    Work,
+)
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text
+from hotmesh.durable_errors import TIMEOUT_CODE
 
 NO_VERSION: Final = ""
 """Durable functions have no version of an app."""
@@ -78,30 +90,91 @@ def turn_row(job: Job) -> Work:
 
 def start_elsewhere(job: Job, search: dict[str, Json] | None) -> Step:
     """The job begins where its function is hosted."""
-    return Step((JobChange(job, created=True, held=False, search=search),), work=(turn_row(job),))
+    change = JobChange(job, created=True, held=False, search=search)
+    return Step((change,), work=(turn_row(job),), timers=tuple(limits_of(job)))
+
+
+def start_later(job: Job, search: dict[str, Json] | None, delay: float) -> Step:
+    """The job begins in a while."""
+    change = JobChange(job, created=True, held=False, search=search)
+    return Step((change,), timers=(_timer(job, TURN, (MAIN,), delay), *limits_of(job)))
+
+
+def limits_of(job: Job) -> list[Timer]:
+    """The timers of a new job that end it, whatever it does."""
+    settings = job.settings or {}
+    limits = ((EXECUTION, (), "execution_timeout"), (RUN, (MAIN,), "run_timeout"))
+    return [
+        _timer(job, name, dimension, float(settings[option]))
+        for name, dimension, option in limits
+        if settings.get(option)
+    ]
 
 
 def record_only(job: Job, recorded: Recorded, now: datetime) -> Step:
     """What has happened is recorded; the turn is for a host."""
-    after = replace(job, seq=job.seq + 1, updated_at=now, history=None)
-    return Step(
-        (JobChange(after, created=False, expected_seq=job.seq, data_changed=False),),
-        operations=operations(job, after.seq, recorded.completions),
-        consumed=recorded.consumed,
-        released=(ActivityInstance(job.generation, TURN, (MAIN,)),),
-        work=(turn_row(job),),
-    )
+    return _recorded(job, recorded, now, work=(turn_row(job),))
+
+
+def paused(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
+    """What has happened is recorded; whoever resumes it asks for a turn. `held`: whether steps of it still run here."""
+    return _recorded(job, recorded, now, held=held)
 
 
 def put_off(job: Job, recorded: Recorded, now: datetime, delay: float) -> Step:
     """Another process has the steps of the job, and lives: what has happened is recorded, and a turn asked for later."""
-    after = replace(job, seq=job.seq + 1, updated_at=now, history=None)
+    return _recorded(job, recorded, now, timers=(_timer(job, TURN, (MAIN,), delay),))
+
+
+def _recorded(
+    job: Job,
+    recorded: Recorded,
+    now: datetime,
+    *,
+    work: tuple[Work, ...] = (),
+    timers: tuple[Timer, ...] = (),
+    held: bool | None = None,
+) -> Step:
+    after = replace(job, seq=job.seq + 1, updated_at=now, open=recorded.state.as_open(), history=None)
+    if held is not None:
+        after = replace(after, held=held, tenure=None if held else job.tenure)
     return Step(
-        (JobChange(after, created=False, expected_seq=job.seq, data_changed=False),),
+        (JobChange(after, created=False, expected_seq=job.seq, data_changed=False, held=held),),
         operations=operations(job, after.seq, recorded.completions),
         consumed=recorded.consumed,
-        released=(ActivityInstance(job.generation, TURN, (MAIN,)),),
-        timers=(_timer(job, TURN, (MAIN,), delay),),
+        released=(ActivityInstance(job.generation, TURN, (MAIN,)), *recorded.released),
+        escalation_ends=recorded.ends,
+        work=work,
+        timers=timers,
+    )
+
+
+def timed_out(job: Job, recorded: Recorded, now: datetime) -> Step:
+    """The time of the job is over: it ends, and none of its code runs."""
+    settings, whole = job.settings or {}, recorded.timed_out == EXECUTION
+    option = "execution_timeout" if whole else "run_timeout"
+    error = {
+        "message": f"workflow {job.topic} took longer than its {option}, {float(settings.get(option) or 0):g} s",
+        "type": "WorkflowTimeoutError",
+        "code": TIMEOUT_CODE,
+    }
+    after = replace(
+        job,
+        seq=job.seq + 1,
+        status=job.status + INTERRUPTED,
+        updated_at=now,
+        error={**error, "job_id": job.job_id},
+        data={"done": True, "$error": error},
+        open=None,
+        history=None,
+        held=False,
+    )
+    change = JobChange(after, created=False, expected_seq=job.seq, ended=True, dropped=True, held=False)
+    return Step(
+        (change,),
+        operations=operations(job, after.seq, recorded.completions),
+        consumed=recorded.consumed,
+        notices=(_notice(after, now),),
     )
 
 
@@ -156,40 +229,31 @@ def turn(
     """What a turn has come to. `job`: as it was before. `held`: whether steps run here that will bring its next event.
     `tidy`: nothing is there beside its row.
     """
-    state = State.of(job.open)
+    before = State.of(job.open)
     seq = job.seq if begins else job.seq + 1
-    completions = recorded.completions
     ended = isinstance(outcome, Returned | Raised)
-    timers: list[Timer] = []
-    released: list[ActivityInstance] = []
-    if job.open is not None and not begins:
-        released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
+    made = _Made(job, seq, now, recorded, goes_on=outcome is None)
+    if before.retried and not begins:
+        made.released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
     for command in commands:
-        if isinstance(command, Sleep):
-            timers.append(_timer(job, command.name, (MAIN, command.position), command.seconds))
-        elif isinstance(command, Release) and not command.wait:
-            if command.of == "sleep":
-                released.append(ActivityInstance(job.generation, command.name, (MAIN, command.position)))
-            if outcome is None:
-                # A function that is run again asks for it anew; one that has ended, for nothing.
-                completions = [*completions, _released(command, order(seq, len(completions)), now)]
-        elif not isinstance(command, StepCommand | Release) and outcome is None:
-            raise NotImplementedError(f"operations of kind {command.kind} cannot be carried out yet")
+        made.add(command)
     status, error, data = job.status, job.error, job.data
     if isinstance(outcome, Returned):
         status, data = 0, {"done": True, "response": outcome.value}
     elif isinstance(outcome, Raised):
         status, error = status + INTERRUPTED, {**outcome.error, "job_id": job.job_id}
         data = {"done": True, "$error": outcome.error}
-    new = State()
+    new = replace(recorded.state, attempt=0, parked=None)
+    timers = made.timers
     if isinstance(outcome, Again):
         timers = [_timer(job, TURN, (MAIN,), outcome.delay)]
-        new = State(outcome.attempt)
+        new = replace(new, attempt=outcome.attempt)
     elif isinstance(outcome, Parked):
         timers = [_timer(job, TURN, (MAIN,), outcome.delay)]
-        new = State(state.attempt, outcome)
-        if not released:
-            released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
+        new = replace(new, attempt=before.attempt, parked=outcome)
+        made.released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
+    if begins:
+        timers = [*timers, *limits_of(job)]
     after = replace(
         job,
         seq=seq,
@@ -197,7 +261,7 @@ def turn(
         error=error,
         data=data,
         updated_at=now,
-        open=new.as_open(),
+        open=None if ended else new.as_open(),
         history=None,
         held=held and not ended,
         # That of this process, which is known once the step is written.
@@ -215,20 +279,110 @@ def turn(
     )
     return Step(
         (change,),
-        operations=operations(job, seq, completions) if completions else (),
+        operations=operations(job, seq, made.outcomes) if made.outcomes else (),
         consumed=recorded.consumed,
         timers=() if ended else tuple(timers),
-        released=() if ended else tuple(released),
+        waits=() if ended else tuple(made.waits),
+        released=() if ended else (*recorded.released, *made.released),
+        signals=tuple(made.signals),
+        messages=tuple(made.messages),
+        escalations=() if ended else tuple(made.escalations),
+        escalation_ends=(*recorded.ends, *made.ends),
         notices=(_notice(after, now),) if ended else (),
     )
 
 
+class _Made:
+    """What the commands of a turn come to."""
+
+    def __init__(self, job: Job, seq: int, now: datetime, recorded: Recorded, *, goes_on: bool) -> None:
+        self._job = job
+        self._seq = seq
+        self._now = now
+        self._goes_on = goes_on
+        """Else the function has ended, is run again, or parked: what it has open is given up."""
+        self.outcomes = recorded.completions
+        self.timers: list[Timer] = []
+        self.waits: list[rows.Wait] = []
+        self.released: list[ActivityInstance] = []
+        self.signals: list[rows.Signal] = []
+        self.messages: list[Message] = []
+        self.escalations: list[Escalation] = []
+        self.ends: list[EscalationEnd] = []
+
+    def add(self, command: Command) -> None:
+        """Perform a command. Steps run in this process: they leave no row."""
+        match command:
+            case StepCommand():
+                pass
+            case Sleep(position, seconds, name):
+                self.timers.append(_timer(self._job, name, (MAIN, position), seconds))
+            case Wait():
+                self._wait(command)
+            case Signal():
+                self._signal(command)
+            case Release():
+                if not command.wait:
+                    self._release(command)
+            case _:
+                if self._goes_on:
+                    raise NotImplementedError(f"operations of kind {command.kind} cannot be carried out yet")
+
+    def _wait(self, command: Wait) -> None:
+        job, where = self._job, (MAIN, command.position)
+        topic = BY_ID if command.correlated else OF_WORKFLOW
+        key = command.name if command.correlated else f"{job.generation}:{command.name}"
+        alone = command.correlated and not command.shared
+        self.waits.append(rows.Wait(job.job_id, job.generation, command.name, where, topic, key, alone))
+        if command.timeout is not None:
+            self.timers.append(_timer(job, command.name, (*where, TIMEOUT), command.timeout))
+        if command.escalation is not None:
+            fields = {
+                "task_queue": job.queue,
+                "workflow_type": job.topic,
+                "trace_id": job.trace_id,
+                **command.escalation,
+                "signal_key": key,
+                "topic": topic,
+            }
+            self.escalations.append(Escalation(job.job_id, job.generation, command.name, where, fields))
+
+    def _signal(self, command: Signal) -> None:
+        """It counts with this turn; that it was sent is recorded, so that a replay does not send it again."""
+        if command.job_id is None:
+            keep = KEEP if command.expire is None else command.expire
+            self.signals.append(rows.Signal(BY_ID, command.name, command.data, keep=keep))
+        else:
+            message = f"signal:{self._job.generation}:{command.position}"
+            self.messages.append(
+                Message("signal", command.job_id, message, activity_id=command.name, data=command.data)
+            )
+        self._outcome(command.position, command.kind, command.name, "done")
+
+    def _release(self, command: Release) -> None:
+        job, where = self._job, (MAIN, command.position)
+        if command.of == "wait" and not self._goes_on:
+            return  # one that is run again waits for the same: its rows stay, and its work item
+        if command.of != "step":
+            self.released.append(ActivityInstance(job.generation, command.name, where))
+        if command.of == "wait":
+            self.released.append(ActivityInstance(job.generation, command.name, (*where, TIMEOUT)))
+            self.ends.append(EscalationEnd(job.generation, command.name, where, "cancelled"))
+        if self._goes_on:
+            # A function that is run again asks for it anew; one that has ended, for nothing.
+            self._outcome(command.position, command.of, command.name, "released")
+
+    def _outcome(self, position: int, kind: str, name: str, status: Any) -> None:
+        seq = order(self._seq, len(self.outcomes))
+        self.outcomes = [*self.outcomes, Completion(position, kind, name, status, self._now, seq)]
+
+
+KEEP: Final = 600.0
+"""Seconds for which a signal to an id is kept that nobody waits for yet."""
+
+
 def _timer(job: Job, name: str, dimension: tuple[int, ...], delay: float) -> Timer:
     return Timer(job.job_id, job.generation, name, dimension, delay)
-
-
-def _released(command: Release, seq: int, now: datetime) -> Completion:
-    return Completion(command.position, command.of, command.name, "released", now, seq)
 
 
 def _notice(job: Job, now: datetime) -> Notice:

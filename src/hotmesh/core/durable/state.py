@@ -1,6 +1,7 @@
-"""What the row of a durable function's job says in `open`: failed attempts of the function, and why it is parked.
+"""What the row of a durable function's job says in `open`: failed attempts, why it is parked, what has reached it unasked.
 
-    {"attempt": 2, "parked": {"reason": "changed", "message": …, "position": 3, "expected": …, "actual": …, "attempts": 4}}
+    {"attempt": 2, "parked": {"reason": "changed", "message": …, "position": 3, "expected": …, "actual": …, "attempts": 4},
+     "events": 3, "cancel": true, "paused": true}
 
 Nothing of it is there as long as all goes well.
 """
@@ -20,6 +21,19 @@ TURN: Final = ""
 
 MAIN: Final = 0
 """The strand of the main function."""
+
+TIMEOUT: Final = 1
+"""Behind the address of a wait: the timer that ends it."""
+
+EXECUTION: Final = "$execution"
+RUN: Final = "$run"
+"""The timers of the whole, and of one run of the function."""
+
+BY_ID: Final = "$signal"
+"""The topic of signals that are sent to an id, whoever waits for it."""
+
+OF_WORKFLOW: Final = "$job"
+"""The topic under which a wait for a signal of one workflow is registered, to be seen: such signals are events of the workflow."""
 
 
 class Parked(Struct, frozen=True, omit_defaults=True):
@@ -48,6 +62,17 @@ class State(Struct, frozen=True):
     attempt: int = 0
     """Attempts of the function that have failed in a row."""
     parked: Parked | None = None
+    events: int = 0
+    """What has reached it unasked so far; the next one has the position below."""
+    cancelled: bool = False
+    """It was asked to end."""
+    paused: bool = False
+    """What happens is recorded, and it does not go on."""
+
+    @property
+    def retried(self) -> bool:
+        """Whether there is, or was, a timer for its next turn."""
+        return self.attempt > 0 or self.parked is not None
 
     @classmethod
     def of(cls, open_: Mapping[str, Any] | None) -> State:
@@ -61,6 +86,9 @@ class State(Struct, frozen=True):
             None
             if parked is None
             else Parked(**{name: value for name, value in parked.items() if name in known}),
+            int(open_.get("events", 0)),
+            open_.get("cancel") is True,
+            open_.get("paused") is True,
         )
 
     def as_open(self) -> dict[str, Any] | None:
@@ -70,6 +98,12 @@ class State(Struct, frozen=True):
             found["attempt"] = self.attempt
         if self.parked is not None:
             found["parked"] = self.parked.as_dict()
+        if self.events:
+            found["events"] = self.events
+        if self.cancelled:
+            found["cancel"] = True
+        if self.paused:
+            found["paused"] = True
         return found or None
 
 

@@ -136,7 +136,19 @@ class Job(Struct, frozen=True, gc=False):
 
 
 EventKind = Literal[
-    "answer", "added", "result", "signal", "timer", "enter", "interrupt", "resume", "start", "step", "wake"
+    "answer",
+    "added",
+    "result",
+    "signal",
+    "timer",
+    "enter",
+    "interrupt",
+    "resume",
+    "start",
+    "step",
+    "wake",
+    "cancel",
+    "pause",
 ]
 
 
@@ -210,6 +222,8 @@ class StartRequest(Struct, frozen=True, gc=False):
     settings: Mapping[str, Any] | None = None
     expire: float | None = None
     """Of a durable function: seconds for which it is kept after its end."""
+    delay: float = 0.0
+    """Of a durable function: seconds until its first turn."""
 
 
 def timestamp(moment: datetime) -> str:

@@ -89,7 +89,7 @@ class Work(Struct, frozen=True, gc=False):
 class Message(Struct, frozen=True, gc=False):
     """A message for the engines: a child's result, a continuation, an interrupt."""
 
-    kind: Literal["result", "enter", "interrupt"]
+    kind: Literal["result", "enter", "interrupt", "signal"]
     job_id: str
     message_id: str
     generation: str | None = None
@@ -120,6 +120,8 @@ class Wait(Struct, frozen=True, gc=False):
     dimension: Dimension
     topic: str
     key: str
+    alone: bool = False
+    """Nobody else may wait under this key: the step is refused then, as for an id that is taken."""
 
 
 class Signal(Struct, frozen=True, gc=False):
@@ -144,12 +146,12 @@ class Escalation(Struct, frozen=True, gc=False):
 
 
 class EscalationEnd(Struct, frozen=True, gc=False):
-    """The wait of a work item is over: a signal came (`resolved`), or its timer (`expired`)."""
+    """The wait of a work item is over: a signal came (`resolved`), its timer (`expired`), or nobody waits any more (`cancelled`)."""
 
     generation: str
     activity_id: str
     dimension: Dimension
-    status: Literal["resolved", "expired"]
+    status: Literal["resolved", "expired", "cancelled"]
     payload: Json = None
 
 
@@ -182,6 +184,8 @@ class ActivityInstance(Struct, frozen=True, gc=False):
     generation: str
     activity_id: str
     dimension: Dimension
+    awaited: bool = False
+    """It has to wait still: a signal that was handed over to it meanwhile has come first, and the step is refused."""
 
 
 class Consumed(Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Any, Final
 
@@ -124,9 +124,9 @@ class LocalSteps:
         """The jobs of which a step is here."""
         return list(self._of)
 
-    def runs(self, generation: str) -> bool:
-        """Whether a step of the job is here."""
-        return bool(self._of.get(generation))
+    def runs(self, generation: str, but: Collection[int] = ()) -> bool:
+        """Whether a step of the job is here, but for those at these positions."""
+        return any(position not in but for position in self._of.get(generation, ()))
 
     def start(self, job: Job, position: int, name: str, call: StepCall) -> None:
         """Run a step whose turn is committed; one that is here already goes on."""

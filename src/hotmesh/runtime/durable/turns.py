@@ -32,14 +32,17 @@ from hotmesh.core.durable.commands import (
     Fail,
     Finish,
     Release,
+    Wait,
 )
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.failure import as_exhausted, failure_of, retry_after
+from hotmesh.core.durable.history import order
 from hotmesh.core.durable.record import Recorded, record
-from hotmesh.core.durable.state import Parked, State
+from hotmesh.core.durable.state import BY_ID, Parked, State
 from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import Step
+from hotmesh.core.wire import dumps_text
 from hotmesh.durable_errors import NonDeterminismError
 from hotmesh.errors import DuplicateJobError
 from hotmesh.foreign_errors import words_of
@@ -118,6 +121,8 @@ class Turns:
         """By queue and name."""
         self.steps = LocalSteps(deliver, most_steps, cleaning_up)
         self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self._in_use: dict[str, set[str]] = {}
+        """Generation → marks of signals that others wait for alone, as commits have found."""
 
     # -- a program, for the engine -----------------------------------------------------------------------
 
@@ -143,13 +148,15 @@ class Turns:
         job = build.created(request, self._app_id, now, limits.expire)
         if job.job_id in taken:
             raise DuplicateJobError(job.job_id)
+        if request.delay > 0:
+            return build.start_later(job, request.search, request.delay)
         where = (job.queue or "", job.topic)
         function = self.hosted.get(where)
         if function is None or not self._takes(*where) or not self._may_hold:
             return build.start_elsewhere(job, request.search)
         run = _Run(function, function.strand(job), job.seq, tidy=True)
         self._runs[job.generation] = run
-        return self._turn(run, job, build.NO_EVENTS, now, begins=True, search=request.search)
+        return self._turn(run, job, build.NO_EVENTS, now, taken=taken, begins=True, search=request.search)
 
     def advance(
         self,
@@ -165,12 +172,17 @@ class Turns:
         recorded = record(job, events, now)
         if recorded.interrupt is not None:
             return build.interrupted(job, recorded, now)
+        if recorded.timed_out is not None:
+            return build.timed_out(job, recorded, now)
         if job.held and not self.holds(job):
             return build.put_off(job, recorded, now, FOREIGN_PAUSE)
+        if recorded.state.paused:
+            done = {completion.position for completion in recorded.completions}
+            return build.paused(job, recorded, now, held=self.steps.runs(job.generation, done))
         run = self._run_of(job)
         if run is None:
             return build.record_only(job, recorded, now)
-        return self._turn(run, job, recorded, now, begins=False)
+        return self._turn(run, job, recorded, now, taken=taken, begins=False)
 
     # -- what the engine asks ----------------------------------------------------------------------------
 
@@ -229,10 +241,12 @@ class Turns:
             return
         if run is None or run.step is not step:
             self.forget(job.generation)
-            if change.held or (change.held is None and self.holds(job)):
+            held = change.held or (change.held is None and self.holds(job))
+            if held and not State.of(job.open).paused:
                 self.wake(job.job_id, job.generation)
             return
         run.step, run.seq = None, job.seq
+        self._in_use.pop(job.generation, None)
         commands, run.commands = run.commands, ()
         if run.outcome is not None:
             self.forget(job.generation)
@@ -254,6 +268,7 @@ class Turns:
     def gone(self, generation: str) -> None:
         """The job has ended, or is for others: nothing of it counts here any more."""
         self.forget(generation)
+        self._in_use.pop(generation, None)
         self.steps.drop(generation)
 
     def drop_all(self) -> None:
@@ -288,7 +303,15 @@ class Turns:
         return run
 
     def _turn(
-        self, run: _Run, job: Job, recorded: Recorded, now: datetime, *, begins: bool, search: Any = None
+        self,
+        run: _Run,
+        job: Job,
+        recorded: Recorded,
+        now: datetime,
+        *,
+        taken: Collection[str],
+        begins: bool,
+        search: Any = None,
     ) -> Step:
         commands: Sequence[Command] = ()
         run.outcome = None
@@ -297,6 +320,8 @@ class Turns:
         else:
             try:
                 commands = run.strand.turn(self._live(job, recorded.completions))
+                if taken or job.generation in self._in_use:
+                    commands = self._without_taken(run, job, recorded, commands, taken, now)
             except NonDeterminismError as error:
                 run.outcome = (
                     _parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
@@ -316,10 +341,44 @@ class Turns:
         step = build.turn(
             job, recorded, commands, run.outcome, now, begins=begins, held=held, tidy=run.tidy, search=search
         )
-        if step.timers:
+        if step.timers or step.waits:
             run.tidy = False
         run.step, run.commands = step, commands
         return step
+
+    def _without_taken(
+        self,
+        run: _Run,
+        job: Job,
+        recorded: Recorded,
+        commands: Sequence[Command],
+        taken: Collection[str],
+        now: datetime,
+    ) -> Sequence[Command]:
+        """Waits for signals that somebody else waits for, alone, fail; what the code asks for then."""
+        in_use = {*taken, *self._in_use.get(job.generation, ())}
+        found = list(commands)
+        for command in found:  # it grows
+            if (
+                isinstance(command, Wait)
+                and command.correlated
+                and not command.shared
+                and in_use_mark(command.name) in in_use
+            ):
+                seq = order(job.seq + 1, len(recorded.completions))
+                error = {"type": "SignalIdInUseError", "message": command.name, "code": 409}
+                failed = Completion(command.position, "wait", command.name, "failed", now, seq, error=error)
+                recorded.completions.append(failed)
+                found += run.strand.turn([failed])
+        failures = {completion.position for completion in recorded.completions}
+        return [
+            command for command in found if not isinstance(command, Wait) or command.position not in failures
+        ]
+
+    def in_use(self, generation: str, mark: str) -> None:
+        """A commit has found that somebody waits for a signal that a job wants for itself alone: see `in_use_mark`."""
+        if mark.startswith(f"{BY_ID}:"):
+            self._in_use.setdefault(generation, set()).add(mark)
 
     def _live(self, job: Job, completions: Sequence[Completion]) -> list[Completion]:
         """With the copies of values that came to be here."""
@@ -332,6 +391,9 @@ class Turns:
                     continue
                 if isinstance(completion.value, msgspec.Raw):
                     completion = replace(completion, value=bytes(completion.value))
+            elif completion.value is not None and completion.kind != "cancel":
+                # As it is read again from its row.
+                completion = replace(completion, value=dumps_text(completion.value))
             found.append(completion)
         return found
 
@@ -378,6 +440,11 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
+
+
+def in_use_mark(signal_id: str) -> str:
+    """How a commit says that the id of a signal is in use; as it says that of the id of a job."""
+    return f"{BY_ID}:{signal_id}"
 
 
 def _parked(

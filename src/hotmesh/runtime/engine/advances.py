@@ -71,6 +71,7 @@ class EventsTicket(Ticket):
                 # Another process advanced the job: read it again, and apply the events to what it is now.
                 self._advances.reload(self)
             case _:
+                self._advances.in_use(self.cached, taken)
                 try:
                     freed = await self._advances.free_expired(taken)
                 except DatabaseError as error:
@@ -294,6 +295,10 @@ class Advances:
     def pause(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
         return backoff(failures, longest=self._settings.reconnect_max)
+
+    def in_use(self, cached: CachedJob, taken: str) -> None:
+        """What a commit has found in other hands may be the id of a signal."""
+        self._turns.in_use(cached.generation, taken)
 
     async def free_expired(self, job_id: str) -> bool:
         """Whether the job that has the id was one whose time is over, and is gone now."""

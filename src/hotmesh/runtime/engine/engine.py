@@ -111,7 +111,7 @@ class Engine:
             step_limits,
             limits,
             frontier_limits,
-            turns.own_tenures,
+            turns,
         )
 
     # -- lifetime ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +23,7 @@ from hotmesh.postgres.connect.failures import backoff, fault, id_is_held, transl
 from hotmesh.postgres.database import Connection, Database
 from hotmesh.postgres.engine_stream import DueJob
 from hotmesh.runtime.definitions.program import Program
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.advances import DOUBTED, failed, not_stored
 from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
@@ -46,6 +47,17 @@ from hotmesh.runtime.wake import Wake
 logger = logging.getLogger("hotmesh.engine")
 
 
+class SignalledError(AnsweredElsewhereError):
+    """A wait whose time is over was given a signal meanwhile: that comes first, as soon as it is there."""
+
+    def __init__(self, generation: str) -> None:
+        super().__init__(generation)
+        self.generation = generation
+
+
+SIGNALLED_PAUSE: Final = 0.05
+"""Seconds after which it is looked again for that signal."""
+
 MOST_REFUSED: Final = 1_000
 """Jobs of which it is remembered how often their steps were refused."""
 
@@ -66,8 +78,9 @@ class EngineStream:
         step_limits: Limits,
         limits: EngineLimits,
         frontier_limits: FrontierLimits,
-        tenures: Callable[[], Collection[int]],
+        turns: Turns,
     ) -> None:
+        self._turns = turns
         self._database = surroundings.database
         self._plans = surroundings.plans
         self._settings = surroundings.settings
@@ -86,7 +99,9 @@ class EngineStream:
         self.failures = 0
         """Looks at the stream that have failed in a row."""
         self._link = surroundings.database.link("stream")
-        self._due = DueEvents(surroundings.database, surroundings.settings.poll, frontier_limits, tenures)
+        self._due = DueEvents(
+            surroundings.database, surroundings.settings.poll, frontier_limits, turns.own_tenures
+        )
         self._refusals: OrderedDict[str, int] = OrderedDict()
         """Generation → how often in a row its step was refused for reasons that may be the database's own."""
         self._crash_loop = CrashLoop(self._database, self._settings.poison_threshold)
@@ -315,7 +330,10 @@ class EngineStream:
                 transaction.steps.append((item, attempt, committed))
                 continue
             self._writer.free_slots((item,))
-            generation, (_, taken) = item.step.jobs[0].job.generation, refusal
+            generation, (reason, taken) = item.step.jobs[0].job.generation, refusal
+            if reason == "signalled":
+                raise SignalledError(generation)
+            self._turns.in_use(generation, taken)
             if not await commits.free_expired_ids(self._database, [taken], connection=connection):
                 known = transaction.taken.get(generation, frozenset())
                 transaction.taken[generation] = known | {taken}
@@ -331,6 +349,9 @@ class EngineStream:
             return await self._handle_due(connection, 1, due)
         except NoConnectionError:
             raise
+        except SignalledError as error:
+            await engine_stream.delay_events(self._database, connection, error.generation, SIGNALLED_PAUSE)
+            return 1
         except AnsweredElsewhereError:
             return 0
         except Exception as error:

@@ -259,7 +259,7 @@ create table mesh.engine_stream (
     created_at     timestamptz not null,
     constraint engine_stream_pk primary key (generation, message_id),
     constraint kind_is_known
-        check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume', 'start')),
+        check (kind in ('answer', 'added', 'result', 'signal', 'enter', 'interrupt', 'resume', 'start', 'cancel', 'pause')),
     constraint status_is_known check (status in ('success', 'pending', 'error'))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on column mesh.engine_stream.delivery is 'How often it was taken, counted only while engines die one after the other.';
@@ -299,14 +299,16 @@ create table mesh.signal (
     app_id      text        not null,
     topic       text        not null,
     key         text        not null,
+    ordinal     integer     not null default 0,
     data        json,
     status      text        not null,
     code        integer     not null,
     created_at  timestamptz not null,
     expires_at  timestamptz not null,
-    constraint signal_pk primary key (app_id, topic, key)
+    constraint signal_pk primary key (app_id, topic, key, ordinal)
 );
-comment on table mesh.signal is 'Signals that came before their waiter; the last one under a key counts.';
+comment on table mesh.signal is
+    'Signals that came before their waiter. For a hook the last one under a key counts; for durable functions they queue up.';
 create index signal_expiry on mesh.signal (expires_at);
 
 create table mesh.broadcast (

@@ -32,9 +32,15 @@ begin
         outcome := 'missing';
         return;
     end if;
-    if p_kind in ('added', 'interrupt') and v_status <= 0 then
+    if p_kind in ('added', 'interrupt', 'signal', 'cancel', 'pause') and v_status <= 0 then
         outcome := 'closed';
         return;
+    end if;
+    if p_kind = 'signal' then
+        -- They keep their order: each is visible a microsecond after the one before that is still to come.
+        v_at := greatest(v_at, (select max(s.visible_at) + interval '1 microsecond' from mesh.engine_stream as s
+                                 where s.generation = put_message.generation and s.kind = 'signal' and s.visible_at >= v_now
+                                   and s.visible_at < v_now + interval '1 second'));
     end if;
     if p_kind = 'added' then
         select s.visible_at + interval '1 microsecond' into v_before

@@ -93,8 +93,9 @@ begin
             ), ended as (
                 delete from mesh.wait as o using met as m where o.ctid = m.place and m.status <> 'pending'
             ), kept as (
-                insert into mesh.signal (app_id, topic, key, data, status, code, created_at, expires_at)
-                select p_app, m.topic, m.key, m.data, m.status, m.code, sent_at, sent_at + m.keep * interval '1 second'
+                insert into mesh.signal (app_id, topic, key, ordinal, data, status, code, created_at, expires_at)
+                select p_app, m.topic, m.key, mesh.next_signal(p_app, m.topic, m.key), m.data, m.status, m.code, sent_at,
+                       sent_at + m.keep * interval '1 second'
                   from met as m
                  where m.outcome = 'kept'
                 on conflict on constraint signal_pk do update

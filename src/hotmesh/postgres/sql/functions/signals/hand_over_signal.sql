@@ -21,8 +21,9 @@ begin
     end loop;
     if v_wait.generation is null then
         if p_keep is not null then
-            insert into mesh.signal (app_id, topic, key, data, status, code, created_at, expires_at)
-            values (p_app, p_topic, p_key, p_data, p_status, p_code, v_now, v_now + p_keep * interval '1 second')
+            insert into mesh.signal (app_id, topic, key, ordinal, data, status, code, created_at, expires_at)
+            values (p_app, p_topic, p_key, mesh.next_signal(p_app, p_topic, p_key), p_data, p_status, p_code, v_now,
+                    v_now + p_keep * interval '1 second')
             on conflict on constraint signal_pk do update
                set data = excluded.data, status = excluded.status, code = excluded.code,
                    created_at = excluded.created_at, expires_at = excluded.expires_at;

@@ -9,12 +9,15 @@
 --   4. End      what jobs drop that end before they are done (drop_jobs); what few steps have (commit_extras).
 --   5. Tell     who listens (find_listeners), and a hint to other processes (wake).
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
--- Locks    job rows that change, in (app_id, job_id) order; then creates jobs in the same order; then signal keys in
---          the order of their numbers (lock_signal_keys), then rows of streams, timers and waits.
+-- Locks    signal keys in the order of their numbers (lock_signal_keys), then waits whose time is over; then job rows that
+--          change, in (app_id, job_id) order, passing over those that others hold; then creates jobs in the same order; then
+--          rows of streams, timers and waits, and at last work items.
 -- Returns  refused: the steps of which nothing was written; reasons, one per refused step:
 --            lost       the job is no longer at the version that the step was computed from
 --            busy       another transaction holds the job
---            duplicate  a job to be created exists; taken holds its id
+--            duplicate  a job to be created exists; taken holds its id. Or somebody waits under a key that a wait wants for
+--                       itself alone: taken is topic:key then, or empty if that is another one of these steps
+--            signalled  a wait whose time is over was given a signal meanwhile, which is in the stream, or about to be
 --          A job whose id somebody chose (p_named) may also be on its way in a transaction of a caller's (try_start_job)
 --          that stays open for long: 55P03 (lock_not_available) is raised then, and the caller tries again later.
 --          epoch: of the app; differs from p_epoch when every step was refused because definitions changed.
@@ -55,7 +58,7 @@ create or replace function mesh.commit_steps(
     -- rows that go with activity instances, each: step, generation, activity, dimension
     f_rows text,  -- their timer has fired: it must be there
     k_rows text,  -- their work is reserved for p_member if nobody else has it (step -1)
-    r_rows text,  -- whatever waits for them is released
+    r_rows text,  -- whatever waits for them is released; and: awaited (they wait still, or the step is refused)
     -- consumed messages: step, generation, message
     x_rows text,
     -- messages for engines: step, job_id, generation, message, kind, activity, dimension, status, code, delay; generation
@@ -63,7 +66,7 @@ create or replace function mesh.commit_steps(
     e_rows text, e_data text[],
     -- timers to set: step, job_id, generation, activity, dimension, delay
     t_rows text,
-    -- waits to register: step, job_id, generation, activity, dimension, topic, key
+    -- waits to register: step, job_id, generation, activity, dimension, topic, key, alone; alone: nobody else may wait under it
     h_rows text,
     -- signals to send: step, topic, key, status, code, keep
     s_rows text, s_data text[],
@@ -104,6 +107,51 @@ begin
         return;
     end if;
 
+    if h_rows is not null or s_rows is not null then
+        -- Before any wait is removed: whoever brings a signal holds its key, and then removes the wait.
+        select array_agg(k.topic), array_agg(k.key) into v_topics, v_keys
+          from (select h.r ->> 5 as topic, h.r ->> 6 as key from jsonb_array_elements(h_rows::jsonb) as h(r)
+                 union all
+                select s.r ->> 1 as topic, s.r ->> 2 as key from jsonb_array_elements(s_rows::jsonb) as s(r)) as k;
+        perform mesh.lock_signal_keys(p_app, v_topics, v_keys);
+    end if;
+    if strpos(r_rows, 'true') > 0 then
+        with wanted as materialized (
+            select (r.r ->> 0)::integer as step, (r.r ->> 1)::uuid as generation, r.r ->> 2 as activity,
+                   (r.r ->> 3)::integer[] as dimension
+              from jsonb_array_elements(r_rows::jsonb) as r(r)
+             where (r.r ->> 4)::boolean
+             order by 2, 3, 4
+        ), locked as materialized (
+            select w.step, s.place
+              from wanted as w
+              left join lateral (
+                select s.ctid as place from mesh.wait as s
+                 where s.generation = any (array[w.generation]) and s.activity_id = w.activity and s.dimension = w.dimension
+                   for update) as s on true
+        )
+        select coalesce(array_agg(distinct l.step), '{}') into refused from locked as l where l.place is null;
+        reasons := array_fill('signalled'::text, array[cardinality(refused)]);
+        taken := array_fill(''::text, array[cardinality(refused)]);
+        v_all := cardinality(refused) = 0;
+    end if;
+    if strpos(h_rows, 'true') > 0 then
+        for v_step, v_reason in
+            select distinct on (w.step) w.step,
+                   case when w.turn = 1 or w.others then w.topic || ':' || w.key else '' end
+              from (select (h.r ->> 0)::integer as step, h.r ->> 5 as topic, h.r ->> 6 as key, (h.r ->> 7)::boolean as alone,
+                           row_number() over (partition by h.r ->> 5, h.r ->> 6 order by h.ordinal) as turn,
+                           exists (select from mesh.wait as o
+                                    where o.app_id = p_app and o.topic = h.r ->> 5 and o.key = h.r ->> 6) as others
+                      from jsonb_array_elements(h_rows::jsonb) with ordinality as h(r, ordinal)) as w
+             where w.alone and (w.others or w.turn > 1) and not w.step = any (refused)
+             order by w.step, w.others desc
+        loop
+            refused := refused || v_step; reasons := reasons || 'duplicate'::text; taken := taken || v_reason;
+            v_all := false;
+        end loop;
+    end if;
+
     if c_rows is not null and u_rows is not null then
         -- Two engines may compute the same step, with the same child. The one that comes second must wait for the job,
         -- and then create nothing; if both created first, each would wait for the other.
@@ -120,15 +168,15 @@ begin
                    -- Who holds it most likely advances it; and a process that stands still must not stop a whole batch.
                    for update skip locked) as j on true
         )
-        select coalesce(array_agg(w.step order by w.step), '{}'),
-               coalesce(array_agg(case when j.seq = w.seq then 'busy' else 'lost' end order by w.step), '{}'),
-               coalesce(array_agg(''::text), '{}')
+        select refused || coalesce(array_agg(w.step order by w.step), '{}'),
+               reasons || coalesce(array_agg(case when j.seq = w.seq then 'busy' else 'lost' end order by w.step), '{}'),
+               taken || coalesce(array_agg(''::text), '{}')
           into refused, reasons, taken
           from locked as w
           left join lateral (
             select j.seq from mesh.job as j
              where j.app_id = p_app and j.job_id = w.job_id and j.generation = w.generation) as j on true
-         where w.place is null;
+         where w.place is null and not w.step = any (refused);
         v_all := cardinality(refused) = 0;
     end if;
 
@@ -256,15 +304,6 @@ begin
     end if;
 
     -- 2. Consume.
-    if h_rows is not null or s_rows is not null then
-        -- Before any wait is removed: whoever brings a signal holds its key, and then removes the wait.
-        select array_agg(k.topic), array_agg(k.key) into v_topics, v_keys
-          from (select h.r ->> 5 as topic, h.r ->> 6 as key from jsonb_array_elements(h_rows::jsonb) as h(r)
-                 union all
-                select s.r ->> 1 as topic, s.r ->> 2 as key from jsonb_array_elements(s_rows::jsonb) as s(r)) as k;
-        perform mesh.lock_signal_keys(p_app, v_topics, v_keys);
-    end if;
-
     if d_rows is not null then
         with wanted as materialized (
             select (d.r ->> 1)::uuid as generation, d.r ->> 2 as activity, (d.r ->> 3)::integer[] as dimension,
@@ -371,7 +410,9 @@ begin
                (q.r ->> 8)::integer as attempt, (q.r ->> 9)::timestamptz as started, (q.r ->> 10)::timestamptz as ended,
                q.result::json, q.error::json
           from rows from (jsonb_array_elements(q_rows::jsonb), unnest(q_result), unnest(q_error)) as q(r, result, error)
-         where v_all or not (q.r ->> 0)::integer = any (refused);
+         where v_all or not (q.r ->> 0)::integer = any (refused)
+        -- What came too late for it to count: a signal to a wait whose time was over.
+        on conflict on constraint operation_pk do nothing;
     end if;
 
     if w_rows is not null then

@@ -312,7 +312,7 @@ class World:
                 self.numbers += 1
                 job = self.jobs[key[0]]
                 message = Message(
-                    "signal", job.job_id, f"signal:{self.numbers}", key[0], key[1], key[2], signal.status,  # type: ignore[arg-type]
+                    "signal", job.job_id, f"signal:{self.numbers}", key[0], key[1], key[2], signal.status,
                     signal.code, signal.data,
                 )  # fmt: skip
                 self.messages[key[0], message.message_id] = message

@@ -75,17 +75,18 @@ async def receives_late() -> list[Any]:
 class Basket:
     def __init__(self) -> None:
         self.items: list[str] = []
+        self.noted: list[str] = []
         self.closed = False
 
     @workflow.run
     async def run(self, least: int) -> list[str]:
-        await workflow.wait_condition(lambda: self.closed or len(self.items) >= least)
-        return self.items
+        await workflow.wait_condition(lambda: self.closed and len(self.noted) >= least, "1 hour")
+        return [*self.items, *sorted(self.noted)]
 
     @workflow.signal
     async def add(self, item: Decision) -> None:
-        await note(item.by)
         self.items.append(item.by)
+        self.noted.append(await note(item.by))
 
     @workflow.signal(name="close")
     def shut(self) -> None:
@@ -238,11 +239,12 @@ async def test_signals_are_kept_until_the_workflow_asks_for_them(database_url: s
 
 async def test_handlers_take_signals_in_order(database_url: str) -> None:
     async with hosted(database_url) as client:
-        handle = await client.start_workflow(Basket, 100)
-        for number in range(5):
-            await handle.signal("add", Decision(True, f"item {number}"))
+        handle = await client.start_workflow(Basket, 5)
+        names = [f"item {number}" for number in range(5)]
+        for name in names:
+            await handle.signal("add", Decision(True, name))
         await handle.signal("close")
-        assert (await handle.result())[:1] == ["item 0"]
+        assert await handle.result() == [*names, *(f"noted {name}" for name in names)]
 
 
 @pytest.mark.row("SG-05", "SG-07")

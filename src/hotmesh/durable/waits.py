@@ -28,6 +28,7 @@ from hotmesh.errors import ConfigError, MappingError
 from hotmesh.replay import Operation
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_SIGNAL: Final = 1_024
 """Characters of the id or name of a signal; it is part of an index."""
@@ -230,6 +231,12 @@ def signal_workflow(workflow_id: str, name: str, data: Any = None) -> None:
     strand.perform(Signal(strand.reserve(), name, payload, workflow_id))
 
 
+@overload
+def signal(signal_id: str, data: Any = None, /, *, expire: Duration | None = None) -> None: ...
+@overload
+def signal(given: F, /) -> F: ...
+@overload
+def signal(*, name: str | None = None) -> Callable[[F], F]: ...
 def signal(given: Any = None, /, *args: Any, **options: Any) -> Any:
     """Two things by one name. `@workflow.signal` marks the method of a workflow class that takes the signals of its name.
     `workflow.signal("id", data)` sends one: see `send`.

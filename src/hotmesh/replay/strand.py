@@ -38,6 +38,7 @@ from hotmesh.replay.ledger import Ledger
 from hotmesh.replay.loop import Loop, Tell
 from hotmesh.replay.tasks import Future, Operation, Task
 from hotmesh.replay.timers import Timer
+from hotmesh.replay.unasked import Unasked, waiting_for
 
 T = TypeVar("T")
 
@@ -73,8 +74,7 @@ class Strand(Loop):
         self._context = context or copy_context()
         self._open: dict[int, Operation[Any] | Timer] = {}
         self._conditions: list[tuple[Callable[[], Any], Future[None], Context]] = []
-        self._handlers: dict[tuple[str, str], Callable[[Completion], Any]] = {}
-        self._unhandled: list[Completion] = []
+        self._unasked = Unasked()
         self._ledger = Ledger(recorded, opened)
 
     # A turn, as the runtime sees it
@@ -122,7 +122,7 @@ class Strand(Loop):
         if not self.closed:
             self.closed = True
             closing.close(self)
-            for ends in (self._open, self._conditions, self._handlers, self._unhandled):
+            for ends in (self._open, self._conditions, self._unasked):
                 ends.clear()
             self._task = self._main = None
 
@@ -153,7 +153,11 @@ class Strand(Loop):
         operation: Operation[T] = Operation(self, command, decode, cancellation)
         if self._accept(command):
             early = self._ledger.answers.pop(command.position, None)
-            if isinstance(command, Wait) and (signal := self._signal_for(command)) is not None:
+            if (
+                isinstance(command, Wait)
+                and (signal := self._unasked.take("signal", command.name)) is not None
+            ):
+                self._ledger.give_up(command, told=True)
                 operation.settle(signal)
             elif early is None:
                 self._open[command.position] = operation
@@ -161,26 +165,6 @@ class Strand(Loop):
                 self._ledger.settled(early)
                 operation.settle(early)
         return operation
-
-    def _signal_for(self, command: Wait) -> Completion | None:
-        """The first signal that came for the workflow under the name of a wait; it is used up."""
-        for completion in self._unhandled:
-            if completion.kind == "signal" and completion.name == command.name:
-                self._unhandled.remove(completion)
-                self._ledger.give_up(command, told=True)
-                return completion
-        return None
-
-    def _waiter(self, name: str) -> Operation[Any] | None:
-        """Who has waited longest for signals of that name."""
-        for _, operation in sorted(self._open.items()):
-            if (
-                isinstance(operation.command, Wait)
-                and operation.command.name == name
-                and isinstance(operation, Operation)
-            ):
-                return operation
-        return None
 
     def perform(self, command: Asked, value: Any = None) -> Any:
         """Ask for something that is answered at the call (see `AT_ONCE`): what was recorded, else `value`."""
@@ -216,14 +200,12 @@ class Strand(Loop):
 
         It is called in the order of delivery; if it returns a coroutine, that becomes a task. Name "": of any name.
         """
-        self._handlers[kind, name] = handler
-        waiting, self._unhandled = self._unhandled, []
-        for completion in waiting:
-            self._unasked(completion)
+        for completion in self._unasked.handle(kind, name, handler):
+            self._deliver_unasked(completion)
 
     def unhandle(self, kind: str, name: str) -> None:
         """Keep what comes of this kind and name again."""
-        self._handlers.pop((kind, name), None)
+        self._unasked.unhandle(kind, name)
 
     def give_up(self, command: Asked, told: bool = True) -> None:
         """Have the row of an operation go; with `told` False it stays, and nobody cares."""
@@ -274,7 +256,7 @@ class Strand(Loop):
         self._now = max(self._now, completion.at)
         position = completion.position
         if position < 0:
-            self._unasked(completion)
+            self._deliver_unasked(completion)
             return
         operation = self._open.pop(position, None)
         ledger = self._ledger
@@ -286,25 +268,23 @@ class Strand(Loop):
         else:  # it was given up
             ledger.settled(completion)
 
-    def _unasked(self, completion: Completion) -> None:
+    def _deliver_unasked(self, completion: Completion) -> None:
         if completion.kind == "cancel":
             self.cancelled = True
             main: Any = self._task
             main.cancel(completion.value)
             return
-        handler = self._handlers.get((completion.kind, completion.name))
-        if (
-            handler is None
-            and completion.kind == "signal"
-            and (waiter := self._waiter(completion.name)) is not None
-        ):
-            self._open.pop(waiter.command.position)
-            self._ledger.give_up(waiter.command, told=True)
-            waiter.settle(completion)
-            return
-        handler = handler or self._handlers.get((completion.kind, ""))
+        handler = self._unasked.handler(completion.kind, completion.name)
+        if handler is None and completion.kind == "signal":
+            waiter = waiting_for(completion.name, self._open.values())
+            if waiter is not None:
+                self._open.pop(waiter.command.position)
+                self._ledger.give_up(waiter.command, told=True)
+                waiter.settle(completion)
+                return
+        handler = handler or self._unasked.handler(completion.kind, "")
         if handler is None:
-            self._unhandled.append(completion)
+            self._unasked.keep(completion)
             return
         try:
             coroutine = self._context.copy().run(handler, completion)

@@ -32,13 +32,11 @@ from hotmesh.core.durable.commands import (
     Fail,
     Finish,
     Release,
-    Wait,
 )
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.failure import as_exhausted, failure_of, retry_after
-from hotmesh.core.durable.history import order
 from hotmesh.core.durable.record import Recorded, record
-from hotmesh.core.durable.state import BY_ID, Parked, State
+from hotmesh.core.durable.state import Parked, State
 from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import Step
@@ -51,6 +49,7 @@ from hotmesh.replay.loop import TurnBlocked
 from hotmesh.runtime.apart import UNSET
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
+from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
 from hotmesh.runtime.durable.tenure import Tenures
 
 logger = logging.getLogger("hotmesh.durable")
@@ -121,8 +120,7 @@ class Turns:
         """By queue and name."""
         self.steps = LocalSteps(deliver, most_steps, cleaning_up)
         self._runs: OrderedDict[str, _Run] = OrderedDict()
-        self._in_use: dict[str, set[str]] = {}
-        """Generation → marks of signals that others wait for alone, as commits have found."""
+        self.taken = TakenSignals()
 
     # -- a program, for the engine -----------------------------------------------------------------------
 
@@ -246,7 +244,7 @@ class Turns:
                 self.wake(job.job_id, job.generation)
             return
         run.step, run.seq = None, job.seq
-        self._in_use.pop(job.generation, None)
+        self.taken.forget(job.generation)
         commands, run.commands = run.commands, ()
         if run.outcome is not None:
             self.forget(job.generation)
@@ -268,7 +266,7 @@ class Turns:
     def gone(self, generation: str) -> None:
         """The job has ended, or is for others: nothing of it counts here any more."""
         self.forget(generation)
-        self._in_use.pop(generation, None)
+        self.taken.forget(generation)
         self.steps.drop(generation)
 
     def drop_all(self) -> None:
@@ -320,8 +318,9 @@ class Turns:
         else:
             try:
                 commands = run.strand.turn(self._live(job, recorded.completions))
-                if taken or job.generation in self._in_use:
-                    commands = self._without_taken(run, job, recorded, commands, taken, now)
+                in_use = {*taken, *self.taken.of(job.generation)}
+                if in_use:
+                    recorded, commands = without_taken(run.strand, job, recorded, commands, in_use, now)
             except NonDeterminismError as error:
                 run.outcome = (
                     _parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
@@ -345,40 +344,6 @@ class Turns:
             run.tidy = False
         run.step, run.commands = step, commands
         return step
-
-    def _without_taken(
-        self,
-        run: _Run,
-        job: Job,
-        recorded: Recorded,
-        commands: Sequence[Command],
-        taken: Collection[str],
-        now: datetime,
-    ) -> Sequence[Command]:
-        """Waits for signals that somebody else waits for, alone, fail; what the code asks for then."""
-        in_use = {*taken, *self._in_use.get(job.generation, ())}
-        found = list(commands)
-        for command in found:  # it grows
-            if (
-                isinstance(command, Wait)
-                and command.correlated
-                and not command.shared
-                and in_use_mark(command.name) in in_use
-            ):
-                seq = order(job.seq + 1, len(recorded.completions))
-                error = {"type": "SignalIdInUseError", "message": command.name, "code": 409}
-                failed = Completion(command.position, "wait", command.name, "failed", now, seq, error=error)
-                recorded.completions.append(failed)
-                found += run.strand.turn([failed])
-        failures = {completion.position for completion in recorded.completions}
-        return [
-            command for command in found if not isinstance(command, Wait) or command.position not in failures
-        ]
-
-    def in_use(self, generation: str, mark: str) -> None:
-        """A commit has found that somebody waits for a signal that a job wants for itself alone: see `in_use_mark`."""
-        if mark.startswith(f"{BY_ID}:"):
-            self._in_use.setdefault(generation, set()).add(mark)
 
     def _live(self, job: Job, completions: Sequence[Completion]) -> list[Completion]:
         """With the copies of values that came to be here."""
@@ -440,11 +405,6 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
-
-
-def in_use_mark(signal_id: str) -> str:
-    """How a commit says that the id of a signal is in use; as it says that of the id of a job."""
-    return f"{BY_ID}:{signal_id}"
 
 
 def _parked(

@@ -298,7 +298,7 @@ class Advances:
 
     def in_use(self, cached: CachedJob, taken: str) -> None:
         """What a commit has found in other hands may be the id of a signal."""
-        self._turns.in_use(cached.generation, taken)
+        self._turns.taken.note(cached.generation, taken)
 
     async def free_expired(self, job_id: str) -> bool:
         """Whether the job that has the id was one whose time is over, and is gone now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hotmesh.postgres.commits import AnsweredElsewhereError
 from hotmesh.postgres.steps import Committed
 from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 
@@ -26,6 +27,14 @@ class Failing:
     generation: str
     message: str
     undo: bool = False
+
+
+class SignalledError(AnsweredElsewhereError):
+    """A wait whose time is over was given a signal meanwhile: that comes first, as soon as it is there."""
+
+    def __init__(self, generation: str) -> None:
+        super().__init__(generation)
+        self.generation = generation
 
 
 class UndoneError(Exception):

@@ -29,7 +29,7 @@ from hotmesh.runtime.engine.after_commit import AfterCommit
 from hotmesh.runtime.engine.broadcasts import carry_out
 from hotmesh.runtime.engine.crash_loop import CrashLoop, EnginesDiedError
 from hotmesh.runtime.engine.due_events import DueEvents
-from hotmesh.runtime.engine.due_transaction import DueTransaction, Failing, UndoneError
+from hotmesh.runtime.engine.due_transaction import DueTransaction, Failing, SignalledError, UndoneError
 from hotmesh.runtime.engine.job_cache import JobCache
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.engine.loader import RecordLoader
@@ -45,14 +45,6 @@ from hotmesh.runtime.telemetry.metrics import add
 from hotmesh.runtime.wake import Wake
 
 logger = logging.getLogger("hotmesh.engine")
-
-
-class SignalledError(AnsweredElsewhereError):
-    """A wait whose time is over was given a signal meanwhile: that comes first, as soon as it is there."""
-
-    def __init__(self, generation: str) -> None:
-        super().__init__(generation)
-        self.generation = generation
 
 
 SIGNALLED_PAUSE: Final = 0.05
@@ -333,7 +325,7 @@ class EngineStream:
             generation, (reason, taken) = item.step.jobs[0].job.generation, refusal
             if reason == "signalled":
                 raise SignalledError(generation)
-            self._turns.in_use(generation, taken)
+            self._turns.taken.note(generation, taken)
             if not await commits.free_expired_ids(self._database, [taken], connection=connection):
                 known = transaction.taken.get(generation, frozenset())
                 transaction.taken[generation] = known | {taken}

@@ -58,7 +58,9 @@ create or replace function mesh.commit_steps(
     -- rows that go with activity instances, each: step, generation, activity, dimension
     f_rows text,  -- their timer has fired: it must be there
     k_rows text,  -- their work is reserved for p_member if nobody else has it (step -1)
-    r_rows text,  -- whatever waits for them is released; and: awaited (they wait still, or the step is refused)
+    -- whatever waits for them is released: step, generation, activity, dimension, awaited; awaited: they wait still, or the step
+    -- is refused
+    r_rows text,
     -- consumed messages: step, generation, message
     x_rows text,
     -- messages for engines: step, job_id, generation, message, kind, activity, dimension, status, code, delay; generation

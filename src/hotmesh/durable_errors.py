@@ -386,12 +386,10 @@ class NotInWorkflowError(DurableError):
 
 
 class NotAllowedInWorkflowError(DurableError):
-    """A workflow cannot be replayed with this call in it; the message and `use` say what to write instead."""
+    """A workflow cannot be replayed with this call in it, or must not wait in it; the message and `use` say what to write instead."""
 
-    def __init__(self, what: str, use: str) -> None:
-        super().__init__(
-            f"{what} is not allowed in a workflow: replayed, it would not do the same again. {use}"
-        )
+    def __init__(self, what: str, use: str, why: str = "replayed, it would not do the same again") -> None:
+        super().__init__(f"{what} is not allowed in a workflow: {why}. {use}")
         self.what = what
         self.use = use
 

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 
-from hotmesh.durable import typed
+from hotmesh.durable import Client, Worker, typed
+from hotmesh.durable.meshes import MESH_OPTIONS
 from hotmesh.durable.options import ActivityOptions, Options, StartOptions, StepOptions, WorkflowOptions
 
 PROGRAM = Path(__file__).parent / "typed_program.py"
@@ -86,3 +88,26 @@ def test_a_wrong_call_is_found_by_the_checker(checker: Any, tmp_path: Path) -> N
 )
 def test_checkers_know_the_options_that_there_are(options: type[Options], keywords: Any) -> None:
     assert [field.name for field in fields(options)] == list(get_type_hints(keywords))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "keywords"), [(Client, typed.ClientKeywords), (Worker, typed.WorkerKeywords)]
+)
+def test_checkers_know_what_a_worker_and_a_client_may_be_given(made: Any, keywords: Any) -> None:
+    own = [
+        name for name in signature(made.__init__).parameters if name not in ("self", "connection", "options")
+    ]
+
+    assert list(get_type_hints(typed.MeshKeywords)) == list(MESH_OPTIONS)
+    assert list(get_type_hints(keywords)) == [*MESH_OPTIONS, *own]
+
+
+@pytest.mark.parametrize(
+    "made", [Client, lambda **options: Worker(task_queue="q", workflows=[work], **options)]
+)
+def test_an_option_that_there_is_not_is_refused_at_once(made: Any) -> None:
+    with pytest.raises(TypeError, match="has no option name_space; did you mean namespace"):
+        made(name_space="shop")
+
+
+async def work() -> None: ...

@@ -5,34 +5,10 @@ A line that must be an error ends with `# error`; the type that is revealed stan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from decimal import Decimal
-from typing import Any, Generic, TypeVar, Unpack, overload, reveal_type
+from typing import reveal_type
 
-from hotmesh.durable import activity, workflow
-from hotmesh.durable.typed import StartKeywords, Ts, WorkflowClass
-
-R = TypeVar("R")
-
-
-class Handle(Generic[R]):
-    async def result(self) -> R:
-        raise NotImplementedError
-
-
-@overload
-def start(
-    function: Callable[[Unpack[Ts]], Coroutine[Any, Any, R]],
-    /,
-    *args: *Ts,
-    **options: Unpack[StartKeywords],
-) -> Handle[R]: ...
-@overload
-def start(function: type[WorkflowClass[R]], /, *args: Any, **options: Unpack[StartKeywords]) -> Handle[R]: ...
-@overload
-def start(function: str, /, *args: Any, **options: Unpack[StartKeywords]) -> Handle[Any]: ...
-def start(function: Any, /, *args: Any, **options: Any) -> Any:  # type: ignore[misc]
-    raise NotImplementedError
+from hotmesh.durable import Client, Worker, activity, workflow
 
 
 @activity.step
@@ -57,6 +33,10 @@ async def order(order_id: str, count: int = 1) -> str:
     await reserve(5)  # error
     await reserve("a", cnt=1)  # error
     await refund("1")  # error
+    reveal_type(await workflow.step(charge, order_id, retry={"maximum_attempts": 3}))  # type Decimal
+    reveal_type(await workflow.step(reserve, order_id))  # type str
+    await workflow.step(charge, order_id, retries=3)  # error
+    await workflow.step(charge, order_id, start_to_close_timeout=[])  # error
     return await reserve(order_id)
 
 
@@ -70,17 +50,39 @@ class Basket:
     async def add(self, sku: str) -> None: ...
 
 
-async def main() -> None:
+async def main(client: Client) -> None:
     reveal_type(charge("o-1"))  # type Decimal
-    reveal_type(await start(order, "o-1", 2, id="a").result())  # type str
-    reveal_type(await start(order, "o-1").result())  # type str
-    reveal_type(await start(Basket, "ann").result())  # type int
-    reveal_type(await start("far", 1, 2).result())  # type Any
+    reveal_type(await (await client.start_workflow(order, "o-1", 2, id="a")).result())  # type str
+    reveal_type(await (await client.start_workflow(order, "o-1")).result(timeout="5s"))  # type str
+    reveal_type(await client.execute_workflow(order, "o-1", retention="7 days"))  # type str
+    reveal_type(await client.execute_workflow(Basket, "ann"))  # type int
+    reveal_type(await client.execute_workflow("far", 1, 2))  # type Any
+    reveal_type(await client.get_workflow_handle("a").result())  # type Any
+    reveal_type(await client.get_workflow_handle("a", result_type=Decimal).result())  # type Decimal
+    reveal_type((await client.get_workflow_handle("a").describe()).parked is None)  # type bool
     reveal_type(await Basket().run("ann"))  # type int
     charge(5)  # error
-    start(order, 5)  # error
-    start(order, "o-1", idd="a")  # error
-    start(order, "o-1", id_conflict_policy="use")  # error
+    await client.start_workflow(order, 5)  # error
+    await client.start_workflow(order, "o-1", idd="a")  # error
+    await client.start_workflow(order, "o-1", id_conflict_policy="use")  # error
+    await client.start_workflow(order, "o-1", memo="a")  # error
+    await client.start_workflow(order("o-1"))  # error
+    await client.execute_workflow(order, "o-1", retention=[])  # error
+    await (await client.start_workflow(order, "o-1")).result(time_out=5)  # error
+    await Client.connect(name_space="shop")  # error
+    await Client.connect(lease="5s", log_level=None, retry={"maximum_attempts": 3})
+    Client("postgresql://…", settings=5)  # error
+
+
+async def serve() -> None:
+    Worker(workflows=[order])  # error
+    Worker(task_queue="orders", workflow=[order])  # error
+    Worker(task_queue="orders", workflows=[order, Basket], max_concurency=5)  # error
+    await Worker.create("postgresql://…", task_queue="orders", workflows=[order], graceful=5)  # error
+    async with Worker(
+        task_queue="orders", workflows=[order, Basket], activities=[charge], lease="5s"
+    ) as worker:
+        reveal_type(worker.task_queue)  # type str
 
 
 @activity.defn(start_to_close="5s")  # error

@@ -11,6 +11,7 @@ What stands in here, in reading order:
 `activity`     what the code of activities and steps uses
 `decorators`   `@workflow.defn`, `@workflow.run`, `@activity.defn`, `@activity.step`
 `definition`   what a decorated function or class is: name, parameters, options, how its values are stored
+`clocks`       clocks and random numbers in the code of a workflow, refused when it is decorated
 `options`      what a workflow, a start, an activity or a step may be given
 `typed`        the types by which checkers see through a call to the function that it names
 `signature`    the parameters of a function, and its arguments as a payload

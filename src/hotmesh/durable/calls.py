@@ -34,8 +34,6 @@ def step(
 def step(
     function: Callable[[Unpack[Ts]], R], /, *args: *Ts, **options: Unpack[StepKeywords]
 ) -> Operation[R]: ...
-@overload
-def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operation[Any]: ...
 def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operation[Any]:  # type: ignore[misc]
     """Run a function in this process, once, and record what it returns. Options: `StepOptions`.
 
@@ -46,8 +44,8 @@ def step(function: Callable[..., Any], /, *args: Any, **options: Any) -> Operati
     Raises ActivityError when it is awaited, if the step has failed for good.
     """
     strand = current("step")
-    given = StepOptions.read(options, "workflow.step")
-    definition = read_activity(function)
+    given = StepOptions.read(options, "workflow.step", function)
+    definition = read_activity(function, what="a step")
     below = definition.step_options
     if given.given():
         below = StepOptions(**(below.given() | given.given()))

@@ -14,15 +14,17 @@ from hotmesh.core.state.job import StartRequest
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import read_workflow
 from hotmesh.durable.handle import WorkflowHandle
-from hotmesh.durable.meshes import DEFAULT_NAMESPACE, schema_of, shared, start_mesh
+from hotmesh.durable.meshes import DEFAULT_NAMESPACE, checked_options, schema_of, shared, start_mesh
 from hotmesh.durable.options import StartOptions, _retention
 from hotmesh.durable.signature import Signature
-from hotmesh.durable.typed import StartKeywords, WorkflowClass
+from hotmesh.durable.typed import ClientKeywords, MeshKeywords, StartKeywords, WorkflowClass
 from hotmesh.durable.waits import checked_signal
-from hotmesh.durable_errors import WorkflowAlreadyStartedError
+from hotmesh.durable_errors import NotAllowedInWorkflowError, WorkflowAlreadyStartedError
 from hotmesh.errors import ConfigError, DuplicateJobError, JobCompletedError, JobNotFoundError
 from hotmesh.mesh import HotMesh
 from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.replay import running_strand
+from hotmesh.replay.refusals import STEP
 from hotmesh.runtime import ids
 from hotmesh.runtime.functions import Functions
 
@@ -34,6 +36,7 @@ MOST_TRIES: Final = 20
 
 DEFAULT_RETENTION: Final = 7 * 86_400.0
 
+_OWN: Final = ("namespace", "mesh", "converter", "retry", "default_retention")
 
 _LIMITS: Final = ("execution_timeout", "run_timeout")
 """Options by which a workflow ends, whatever it does."""
@@ -55,13 +58,17 @@ class Client:
         converter: Converter = DEFAULT_CONVERTER,
         retry: RetryPolicy | Mapping[str, Any] | None = None,
         default_retention: Duration = DEFAULT_RETENTION,
-        **options: Any,
+        **options: Unpack[MeshKeywords],
     ) -> None:
-        """Connects when it is first used. `mesh`: an instance that runs, and is not stopped with the client."""
+        """Connects when it is first used. `mesh`: an instance that runs, and is not stopped with the client.
+
+        `converter`: for values of classes of your own; `retry`: for workflow functions, where nothing nearer says otherwise;
+        `default_retention`: how long a workflow is kept after its end. Further `options` are those of `HotMesh.init`.
+        """
         schema_of(namespace)
         self.namespace = namespace
         self._connection = connection
-        self._options = options
+        self._options = checked_options(options, "Client", _OWN)
         self._given = mesh
         self._own: HotMesh | None = None
         self._converter = converter
@@ -70,7 +77,7 @@ class Client:
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, connection: ConnectionLike = None, **options: Any) -> Self:
+    async def connect(cls, connection: ConnectionLike = None, **options: Unpack[ClientKeywords]) -> Self:
         """A client that has connected. In a process with a worker of the same database it uses that one's instance."""
         client = cls(connection, **options)
         await client._functions()
@@ -141,8 +148,14 @@ class Client:
         finally:
             functions.results.release(request.generation)
 
+    @overload
+    def get_workflow_handle(self, workflow_id: str) -> WorkflowHandle[Any]: ...
+    @overload
+    def get_workflow_handle(self, workflow_id: str, *, result_type: type[R]) -> WorkflowHandle[R]: ...
+    @overload
+    def get_workflow_handle(self, workflow_id: str, *, result_type: Any) -> WorkflowHandle[Any]: ...
     def get_workflow_handle(self, workflow_id: str, *, result_type: Any = Any) -> WorkflowHandle[Any]:
-        """A handle by an id; nothing is looked up before it is used."""
+        """A handle by an id; nothing is looked up before it is used. `result_type`: the annotation of what `result` returns."""
         shape = self._converter.shape(result_type, f"result of {workflow_id}")
         return WorkflowHandle(
             self._functions, self.namespace, workflow_id, None, shape, converter=self._converter
@@ -161,6 +174,7 @@ class Client:
     # -- inside ------------------------------------------------------------------------------------------
 
     async def _functions(self) -> Functions:
+        _refuse_in_workflow()
         mesh = self._given or self._own
         if mesh is None or mesh.stopped:
             mesh = shared(self._connection, self.namespace)
@@ -177,7 +191,8 @@ class Client:
     def _request(
         self, workflow: Any, args: tuple[Any, ...], options: Mapping[str, Any]
     ) -> tuple[StartRequest, Signature, StartOptions]:
-        given = StartOptions.read(options)
+        _refuse_in_workflow()
+        given = StartOptions.read(options, function=workflow)
         limits = {name: getattr(given, name) for name in _LIMITS}
         retry, queue, retention = given.retry, given.task_queue or given.entity, given.retention
         if isinstance(workflow, str):
@@ -274,3 +289,8 @@ class Client:
             return None
         await asyncio.sleep(0.02)
         return None
+
+
+def _refuse_in_workflow() -> None:
+    if running_strand() is not None:
+        raise NotAllowedInWorkflowError("to use a Client or a WorkflowHandle", STEP)

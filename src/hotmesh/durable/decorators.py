@@ -1,8 +1,8 @@
 """The decorators of durable functions; users know them as `@workflow.defn` and so on.
 
 They read what they decorate, so that mistakes are said where they are made, and leave it as it is: with its signature, its
-types and its docstring, callable as ever. Only a step is wrapped: called in a workflow it becomes an operation of that,
-called elsewhere it just runs.
+types and its docstring, callable as ever. Steps and activities are wrapped: called in a workflow a step becomes an operation of
+that, and an activity is refused; called elsewhere they just run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from hotmesh.durable.definition import (
 )
 from hotmesh.durable.options import ActivityOptions, StepOptions, WorkflowOptions
 from hotmesh.durable.typed import ActivityKeywords, StepKeywords, WorkflowKeywords
+from hotmesh.durable_errors import NotAllowedInWorkflowError
 from hotmesh.errors import ConfigError
+from hotmesh.replay import running_strand
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,8 +115,20 @@ def activity_defn(given: Any = None, /, **options: Any) -> Any:
     local = _names_of_caller()
 
     def decorate(function: Any) -> Any:
-        setattr(function, ACTIVITY, read_activity(function, read, local=local))
-        return function
+        definition = read_activity(function, read, local=local)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if running_strand() is not None:
+                raise NotAllowedInWorkflowError(
+                    f"to call activity {definition.name} directly",
+                    f"Write `await workflow.step({function.__name__}, …)`.",
+                    "it would run as a part of the workflow, and nothing of it be recorded",
+                )
+            return function(*args, **kwargs)
+
+        setattr(called, ACTIVITY, definition)
+        return _MARK(called) if definition.is_async else called
 
     read = ActivityOptions.read(options, "@activity.defn")
     return _decorated(given, decorate, "@activity.defn")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
+from hotmesh.durable.clocks import check_clocks
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.options import ActivityOptions, StepOptions, WorkflowOptions
 from hotmesh.durable.signature import Signature, hints_of
@@ -154,6 +155,11 @@ def read_workflow(
     marked = _marked(given, WORKFLOW)
     if marked is not None and options is None:
         return cast("WorkflowDefinition[Any, Any]", marked)
+    if _marked(given, ACTIVITY) is not None:
+        raise ConfigError(
+            f"{given.__name__} is an activity or a step, and no workflow: a workflow is an `async def` with @workflow.defn "
+            f"that calls it"
+        )
     options = options or WorkflowOptions()
     if isinstance(given, type):
         return _read_class(given, options, local)
@@ -164,6 +170,7 @@ def read_workflow(
             f"the method with @workflow.run, or write a function"
         )
     _check_is_async(given, name)
+    check_clocks(given, name)
     return WorkflowDefinition(name=name, function=given, made_of=given, local=local, options=options)
 
 
@@ -173,6 +180,7 @@ def read_activity(
     *,
     is_step: bool = False,
     local: Mapping[str, Any] | None = None,
+    what: str | None = None,
 ) -> ActivityDefinition[Any, Any]:
     """The definition of an activity: a function or a bound method, async or not, decorated or not. Raises ConfigError."""
     marked = _marked(given, ACTIVITY)
@@ -187,7 +195,12 @@ def read_activity(
         raise ConfigError(
             f"{given.__name__} is a class: give an object of it, whose decorated methods are the activities, or functions"
         )
-    name = _function_name(given, "a step" if is_step else "an activity", options.name)
+    name = _function_name(given, what or ("a step" if is_step else "an activity"), options.name)
+    if _marked(given, WORKFLOW) is not None:
+        raise ConfigError(
+            f"{name} is a workflow, so it cannot be {what or 'an activity'}: it goes to workflows=[...] of a Worker; "
+            f"`await {name}(...)` in another workflow makes it part of that"
+        )
     is_async = inspect.iscoroutinefunction(given)
     if inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
         raise ConfigError(f"{name} has a yield: an activity returns one value, a list for several")
@@ -277,6 +290,14 @@ def _bound(given: types.MethodType, marked: ActivityDefinition[Any, Any]) -> Cal
 
 
 def _function_name(given: Any, what: str, name: str | None) -> str:
+    if inspect.isawaitable(given):
+        called = getattr(given, "__name__", None) or getattr(getattr(given, "command", None), "name", "f")
+        if inspect.iscoroutine(given):
+            given.close()  # nobody will ever await it
+        raise ConfigError(
+            f"{called}(...) was called where the function itself is wanted, to be {what}: "
+            f"write `{called}` without the brackets, and its arguments after it"
+        )
     if not callable(given):
         raise ConfigError(f"{given!r:.200} is no function, so it cannot be {what}")
     if isinstance(given, functools.partial):
@@ -289,7 +310,7 @@ def _function_name(given: Any, what: str, name: str | None) -> str:
     if not isinstance(found, str):
         raise ConfigError(f"{given!r:.200} has no name, so it cannot be {what}: write a function")
     if found == "<lambda>":
-        raise ConfigError(f"a lambda has no name, so it cannot be {what}: write a function")
+        raise ConfigError(f"a lambda has no name, so it cannot be {what}: write a function with `def`")
     return found
 
 
@@ -312,6 +333,7 @@ def _read_class(
         raise ConfigError(f"workflow class {name} has {how} with @workflow.run; it needs one, an `async def`")
     ((method, run),) = runs.items()
     _check_is_async(run, f"{name}.{method}")
+    check_clocks(run, f"{name}.{method}")
     _check_init(given, name)
     signals: dict[str, SignalDefinition[Any, Any]] = {}
     for attribute, handler in _marked_methods(given, SIGNAL).items():

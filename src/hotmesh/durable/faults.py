@@ -15,6 +15,7 @@ from hotmesh.core.durable.retry import class_name
 from hotmesh.core.wire import DEEPEST, step_to
 from hotmesh.foreign_errors import kind_of, words_of
 from hotmesh.interrupts import is_interrupt
+from hotmesh.replay import Operation
 
 Fault = tuple[str, str]
 """Where, and what."""
@@ -62,6 +63,8 @@ def _why(value: Any, error: BaseException) -> str:
     if isinstance(value, CoroutineType):
         value.close()  # nobody will ever await it
         return "a coroutine that was not awaited"
+    if isinstance(value, Operation):
+        return f"the {value.command.kind} {value.command.name!r}, which was not awaited,"
     if isinstance(error, UnicodeEncodeError):
         return "text with half of a surrogate pair"
     if isinstance(error, RecursionError):

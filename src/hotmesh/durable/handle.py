@@ -16,6 +16,7 @@ from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
 from hotmesh.core.wire import loads
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter, Shape
+from hotmesh.durable.meshes import schema_of
 from hotmesh.durable.waits import checked_signal
 from hotmesh.durable_errors import WorkflowClosedError, WorkflowNotFoundError
 from hotmesh.errors import JobCompletedError, JobNotFoundError
@@ -91,8 +92,19 @@ class WorkflowHandle(Generic[R]):
         """
         if timeout is None:
             return await self._result()
-        async with asyncio.timeout(seconds(timeout, name="timeout")):
-            return await self._result()
+        longest = seconds(timeout, name="timeout")
+        waiting = asyncio.timeout(longest)
+        try:
+            async with waiting:
+                return await self._result()
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise
+            raise TimeoutError(
+                f"workflow {self.workflow_id} has not ended within {longest:g} s, and runs on; "
+                f"`hotmesh explain {self.workflow_id} --app {self._namespace} --namespace {schema_of(self._namespace)}` "
+                f"says what it waits for"
+            ) from error
 
     async def status(self) -> int:
         """0: completed; above: it runs; far below: failed, cancelled or terminated. Raises WorkflowNotFoundError."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
+from hotmesh.nearest import nearest
 from hotmesh.postgres.connect.options import ConnectionLike
 
 DEFAULT_NAMESPACE: Final = "durable"
@@ -23,6 +26,25 @@ def schema_of(namespace: str) -> str:
             f"a namespace is a name of letters, digits and hyphens, up to 63 characters, not {namespace!r}"
         )
     return namespace.lower().replace("-", "_")
+
+
+_TAKEN: Final = frozenset({"cls", "app_id", "connection", "namespace", "workers", "task_queue"})
+"""Parameters of `HotMesh.init` that a Worker and a Client fill in by themselves."""
+
+MESH_OPTIONS: Final = tuple(name for name in inspect.signature(HotMesh.init).parameters if name not in _TAKEN)
+"""What both hand on to it: `typed.MeshKeywords`."""
+
+
+def checked_options(options: Mapping[str, Any], where: str, own: Iterable[str]) -> dict[str, Any]:
+    """Options for an instance. Raises TypeError for a name that there is not, before anything is done."""
+    for name in options:
+        if name not in MESH_OPTIONS:
+            near = nearest(name, [*own, *MESH_OPTIONS])
+            hint = f"; did you mean {near}?" if near else ""
+            raise TypeError(
+                f"{where} has no option {name}{hint} (its own: {', '.join(own)}; those of HotMesh.init: {', '.join(MESH_OPTIONS)})"
+            )
+    return dict(options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ is written, and before anything is done. Durations become seconds, a retry polic
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -37,15 +38,18 @@ class Options:
     """What they are options of."""
 
     @classmethod
-    def read(cls, given: Mapping[str, Any], where: str | None = None) -> Self:
-        """Checked, in one form each. Raises TypeError for a name that there is not, ConfigError for what cannot be used."""
+    def read(cls, given: Mapping[str, Any], where: str | None = None, function: Any = None) -> Self:
+        """Checked, in one form each. Raises TypeError for a name that there is not, ConfigError for what cannot be used.
+
+        `function`: what is called with them, whose arguments somebody may have given by name.
+        """
         place = where or cls.where
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         for name in given:
             if name not in known:
-                near = nearest(name, known)
-                hint = f"; did you mean {near}?" if near else ""
-                raise TypeError(f"{place} has no option {name}{hint} (there are: {', '.join(known)})")
+                raise TypeError(
+                    f"{place} has no option {name}{_hint(name, known, function)} (there are: {', '.join(known)})"
+                )
         checked = {name: _CHECKS[name](value, f"{name} of {place}") for name, value in given.items() if value is not None}  # fmt: skip
         found = cls(**checked)
         found.check(place)
@@ -194,6 +198,37 @@ class StepOptions(Options):
     """A few words that tools show beside its name."""
 
     check = ActivityOptions.check
+
+
+_ELSEWHERE: Final = {
+    "workflow_id": "id",
+    "job_id": "id",
+    "queue": "task_queue",
+    "queue_name": "task_queue",
+    "retry_policy": "retry",
+    "timeout": "start_to_close_timeout",
+    "workflow_timeout": "execution_timeout",
+    "start_to_close": "start_to_close_timeout",
+}
+"""What other tools call an option → what it is called here."""
+
+
+def _hint(name: str, known: Collection[str], function: Any) -> str:
+    """What may have been meant by a name that is no option."""
+    if _is_parameter(function, name):
+        called = getattr(function, "__name__", "it")
+        return f": the arguments of {called} are given by position, after the function"
+    found = _ELSEWHERE.get(name)
+    near = found if found in known else nearest(name, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _is_parameter(function: Any, name: str) -> bool:
+    try:
+        called = getattr(function, "run", function) if isinstance(function, type) else function
+        return callable(called) and name in inspect.signature(called).parameters
+    except (TypeError, ValueError):  # not a function, or one of C
+        return False
 
 
 def _duration(value: Any, name: str) -> float:

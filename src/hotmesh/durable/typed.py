@@ -17,12 +17,21 @@ result are found by mypy and pyright alike; arguments with defaults may be left 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, TypeVarTuple
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from logging import Logger
+from typing import Any, Literal, ParamSpec, Protocol, Required, TypedDict, TypeVar, TypeVarTuple
 
+from hotmesh.core.codec import Codec
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.core.duration import Duration
+from hotmesh.durable.convert import Converter
 from hotmesh.durable.options import CancellationType, IdConflictPolicy, IdReusePolicy, OnNonDeterminism
+from hotmesh.mesh import HotMesh
+from hotmesh.postgres.connect.options import ConnectionLike
+from hotmesh.postgres.logins.credentials import Credentials
+from hotmesh.runtime.options import Migrate
+from hotmesh.runtime.telemetry.events import EventSink
+from hotmesh.runtime.telemetry.tracing import TelemetryOption
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +40,9 @@ Ts = TypeVarTuple("Ts")
 
 Retry = RetryPolicy | Mapping[str, Any]
 """A policy, or a dict of its fields."""
+
+WorkerFunctions = Callable[..., Any] | type | Sequence[Any] | Mapping[str, Any] | None
+"""What a worker hosts: a function or class, several, or several by name."""
 
 
 class WorkflowClass(Protocol[R_co]):
@@ -95,3 +107,53 @@ class StepKeywords(TypedDict, total=False):
     start_to_close_timeout: Duration | None
     schedule_to_close_timeout: Duration | None
     summary: str | None
+
+
+class MeshKeywords(TypedDict, total=False):
+    """What a Worker and a Client hand on to `HotMesh.init`."""
+
+    direct_connection: ConnectionLike | Literal[False]
+    guid: str | None
+    engine: bool | Mapping[str, Any]
+    readonly: bool
+    pin_versions: bool
+    migrate: Migrate
+    secured: bool | None
+    worker_credentials: Credentials | None
+    name: str | None
+    logger: Logger | None
+    log_level: str | int | None
+    lease: Duration | None
+    max_concurrency: int | None
+    max_payload: int | None
+    retention: Duration | None
+    events: EventSink | None
+    telemetry: TelemetryOption
+    tracer_provider: Any
+    metrics: int | str | None
+    codec: Codec | None
+    settings: Mapping[str, Any] | None
+
+
+class ClientKeywords(MeshKeywords, total=False):
+    """Those of `Client`, as they are written."""
+
+    namespace: str
+    mesh: HotMesh | None
+    converter: Converter
+    retry: Retry | None
+    default_retention: Duration
+
+
+class WorkerKeywords(MeshKeywords, total=False):
+    """Those of `Worker`, as they are written."""
+
+    task_queue: Required[str]
+    workflows: WorkerFunctions
+    activities: WorkerFunctions
+    namespace: str
+    mesh: HotMesh | None
+    retry: Retry | None
+    converter: Converter
+    max_concurrent_workflow_tasks: int | None
+    graceful_shutdown_timeout: Duration | None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Final, Self, Unpack
 
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.core.duration import Duration
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import activities_by_name, workflows_by_name
-from hotmesh.durable.meshes import DEFAULT_NAMESPACE, share, start_mesh
+from hotmesh.durable.meshes import DEFAULT_NAMESPACE, checked_options, share, start_mesh
 from hotmesh.durable.options import _queue as checked_queue
 from hotmesh.durable.strands import Hosted
+from hotmesh.durable.typed import MeshKeywords, WorkerFunctions, WorkerKeywords
 from hotmesh.errors import ConfigError
 from hotmesh.mesh import HotMesh
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.replay import guard, patch
 
-Functions = Callable[..., Any] | type | Sequence[Any] | Mapping[str, Any] | None
+_OWN: Final = (
+    "task_queue", "workflows", "activities", "namespace", "mesh", "retry", "converter", "max_concurrent_workflow_tasks",
+    "graceful_shutdown_timeout",
+)  # fmt: skip
 
 
 class Worker:
@@ -35,15 +39,15 @@ class Worker:
         connection: ConnectionLike = None,
         *,
         task_queue: str,
-        workflows: Functions = (),
-        activities: Functions = (),
+        workflows: WorkerFunctions = (),
+        activities: WorkerFunctions = (),
         namespace: str = DEFAULT_NAMESPACE,
         mesh: HotMesh | None = None,
         retry: RetryPolicy | Mapping[str, Any] | None = None,
         converter: Converter = DEFAULT_CONVERTER,
         max_concurrent_workflow_tasks: int | None = None,
         graceful_shutdown_timeout: Duration | None = None,
-        **options: Any,
+        **options: Unpack[MeshKeywords],
     ) -> None:
         """Raises ConfigError for functions that cannot be hosted; `options` are further ones of `HotMesh.init`."""
         if mesh is not None and (connection is not None or options):
@@ -51,7 +55,7 @@ class Worker:
         self.task_queue = checked_queue(checked_text(task_queue, "task_queue"), "task_queue")
         self.namespace = namespace
         self._connection = connection
-        self._options = options
+        self._options = checked_options(options, "Worker", _OWN)
         self._given = mesh
         self._mesh: HotMesh | None = None
         self._most = max_concurrent_workflow_tasks
@@ -68,7 +72,7 @@ class Worker:
             hosted.definition.signature(converter)  # what cannot be stored is said here
 
     @classmethod
-    async def create(cls, connection: ConnectionLike = None, **options: Any) -> Self:
+    async def create(cls, connection: ConnectionLike = None, **options: Unpack[WorkerKeywords]) -> Self:
         """A worker that has started."""
         worker = cls(connection, **options)
         await worker.start()

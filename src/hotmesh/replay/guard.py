@@ -3,7 +3,7 @@
 Two nets: functions of the standard library whose result no replay would see again are replaced by ones that ask who calls
 them; and an audit hook sees what reaches the operating system, through whatever library. What the standard library does
 itself (a log's time, an import, the source lines of a traceback) is none of the workflow's affair. `datetime.now()` cannot
-be replaced: it is a method of a C type.
+be replaced, as it is a method of a C type: `hotmesh.durable.clocks` finds it in the code of workflow functions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from hotmesh.replay.tasks import running_strand
 _CLOCK: Final = "Use `workflow.now()`."
 _RANDOM: Final = "Use `workflow.random()`."
 _UUID: Final = "Use `workflow.uuid4()`."
+_SLEEP: Final = "Use `await asyncio.sleep(…)`: in a workflow that is a durable timer."
+_SLEEPS: Final = "it holds up everything else in the process"
 
 REPLACED: Final = {
-    "time": {"time": _CLOCK, "time_ns": _CLOCK, "localtime": _CLOCK, "gmtime": _CLOCK},
+    "time": {"time": _CLOCK, "time_ns": _CLOCK, "localtime": _CLOCK, "gmtime": _CLOCK, "sleep": _SLEEP},
     "random": dict.fromkeys(
         ("random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "getrandbits", "gauss", "randbytes"),
         _RANDOM,
@@ -39,6 +41,7 @@ WATCHED: Final = frozenset(
         "open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.system", "os.exec", "os.fork",
         "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto",
         "socket.gethostbyname", "sqlite3.connect", "_thread.start_new_thread", "_thread.start_joinable_thread", "os.putenv",
+        "time.sleep",
     }
 )  # fmt: skip
 """Audit events that are refused."""
@@ -69,7 +72,7 @@ def _guarded(function: Callable[..., Any], what: str, use: str) -> Callable[...,
         if running_strand() is not None and (
             str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0] not in own
         ):
-            raise NotAllowedInWorkflowError(what, use)
+            raise NotAllowedInWorkflowError(what, use, *([_SLEEPS] if use is _SLEEP else []))
         return function(*args, **kwargs)
 
     return guarded
@@ -82,5 +85,7 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
             if str(frame.f_globals.get("__name__")).partition(".")[0] in _ITS_OWN:
                 return
             frame = frame.f_back
-        told = f" ({str(args[0])[:80]!r})" if args and isinstance(args[0], str) else ""
+        if event == "time.sleep":
+            raise NotAllowedInWorkflowError("time.sleep()", _SLEEP, _SLEEPS)
+        told = f"({args[0][:80]!r})" if args and isinstance(args[0], str) else ""
         raise NotAllowedInWorkflowError(f"{event}{told}", STEP)

@@ -31,6 +31,22 @@ REFUSED: Final = {
 """Method of the loop → what to do instead."""
 
 
+def explained(error: BaseException) -> BaseException:
+    """The error that a workflow ended with; what asyncio says of futures of another loop, in words that help."""
+    if type(error) is not RuntimeError or not any(words in str(error) for words in _FOREIGN):
+        return error
+    found = NotAllowedInWorkflowError(
+        "to wait for something of another event loop (a connection, a client, a future of the process)",
+        STEP,
+        "a workflow has a loop of its own, that only knows what is recorded",
+    )
+    found.__cause__ = error
+    return found
+
+
+_FOREIGN: Final = ("attached to a different loop", "is bound to a different event loop")
+
+
 def _refusing(name: str, use: str) -> Callable[..., NoReturn]:
     what = f"asyncio's loop.{name}()"
     if name == "run_in_executor":

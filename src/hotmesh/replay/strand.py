@@ -36,6 +36,7 @@ from hotmesh.core.durable.commands import (
 from hotmesh.replay import closing
 from hotmesh.replay.ledger import Ledger
 from hotmesh.replay.loop import Loop, Tell
+from hotmesh.replay.refusals import explained
 from hotmesh.replay.tasks import Future, Operation, Task
 from hotmesh.replay.timers import Timer
 from hotmesh.replay.unasked import Unasked, waiting_for
@@ -333,7 +334,7 @@ class Strand(Loop):
             ended = Cancelled(_error_of(task))
         elif (error := task.exception()) is not None:
             self.blocked_by(error)
-            ended = Fail(error)
+            ended = Fail(explained(error))
         else:
             ended = Finish(task.result())
         for other in [one for one in self.tasks if not one.done()]:

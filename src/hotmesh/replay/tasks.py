@@ -93,6 +93,10 @@ class Operation(Future[T]):
         self._cancellation: Final = cancellation
         self.command: Final = command
 
+    def __repr__(self) -> str:
+        is_now = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
+        return f"<{self.command.kind} {self.command.name!r}, operation {self.command.position}, {is_now}: await it for its result>"
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Give it up: its row goes with the commit of this turn, and whoever awaits it gets `CancelledError`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from hotmesh.core.durable.state import BY_ID
 from hotmesh.core.state.job import Job, StartRequest
 from hotmesh.core.values import Json
 from hotmesh.errors import ConfigError
+from hotmesh.nearest import nearest
 from hotmesh.postgres import durable, loading
 from hotmesh.postgres.calls import MessageCall, SignalCall
 from hotmesh.postgres.database import Database
@@ -27,6 +29,8 @@ from hotmesh.runtime.options import Options
 from hotmesh.runtime.results.function_results import Results
 from hotmesh.runtime.results.waiting import Callers
 from hotmesh.runtime.work.worker import Worker
+
+logger = logging.getLogger("hotmesh.durable")
 
 
 class Home(Protocol):
@@ -62,6 +66,7 @@ class Functions:
         self._tasks: TaskGroup | None = None
         self._lock = anyio.Lock()
         self._marked = False
+        self._missed: set[tuple[str | None, str]] = set()
         self.results = Results(member.callers)
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -132,11 +137,29 @@ class Functions:
         """Create a job; returns once it is durable. Raises DuplicateJobError, ConnectionLostError."""
         if not self._marked:
             await self.prepare()
+        if (request.queue, request.topic) not in self._turns.hosted:
+            self._warn(request)
         try:
             return await self._engine.start(request)
         except BaseException:
             self._turns.forget(request.generation)
             raise
+
+    def _warn(self, request: StartRequest) -> None:
+        """Say so, once, if this process serves the queue, and not this function: mostly it was forgotten, or misspelt."""
+        here = sorted(name for queue, name in self._turns.hosted if queue == request.queue)
+        if here and (request.queue, request.topic) not in self._missed:
+            self._missed.add((request.queue, request.topic))
+            near = nearest(request.topic, here)
+            logger.warning(
+                "workflow %s is started on queue %s, and the workers of it in this process have only %s%s; it waits until a "
+                "worker has it: workflows=[...]",
+                request.topic,
+                request.queue,
+                ", ".join(here),
+                f" (is {near} meant?)" if near else "",
+                extra={"event": "workflow-unknown", "job_id": request.job_id},
+            )
 
     def is_here(self, generation: str) -> bool:
         """Whether the job goes on in this process, so that its end is heard of here."""

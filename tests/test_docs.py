@@ -23,7 +23,7 @@ from hotmesh.runtime.settings import Settings
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -108,8 +108,8 @@ def anchors(page: Path) -> set[str]:
 def test_the_index_names_every_page() -> None:
     index = (DOCS / "index.md").read_text(encoding="utf-8")
 
-    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} == set(
-        re.findall(r"\]\(([\w-]+\.md)\)", index)
+    assert {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"index.md"} == set(
+        re.findall(r"\]\(([\w/-]+\.md)\)", index)
     )
 
 

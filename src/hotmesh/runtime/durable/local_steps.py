@@ -260,7 +260,7 @@ class LocalSteps:
                 step.info.name,
                 step.info.job_id,
                 step.attempt,
-                f"{found:g}",
+                f"{round(found, 2):g}",
                 stored["message"],
                 extra={"job_id": step.info.job_id, "step": step.info.name, "attempt": step.attempt},
             )

@@ -380,7 +380,7 @@ class Turns:
                 job.topic,
                 job.job_id,
                 attempt,
-                f"{found:g}",
+                f"{round(found, 2):g}",
                 stored["message"],
                 extra={"job_id": job.job_id, "attempt": attempt},
             )

@@ -46,7 +46,7 @@ del COMMANDS["hotmesh"]
 
 
 def test_the_program_of_the_readme_does_what_the_readme_says(database_url: str, tmp_path: Path) -> None:
-    flow, program, printed = blocks(README, "yaml")[0], blocks(README, "python")[0], blocks(README, "text")[0]
+    flow, program, printed = blocks(README, "yaml")[0], blocks(README, "python")[1], blocks(README, "text")[1]
     (tmp_path / "order.yaml").write_text(flow, encoding="utf-8")
     (tmp_path / "order.py").write_text(program, encoding="utf-8")
 
@@ -61,6 +61,21 @@ def test_the_program_of_the_readme_does_what_the_readme_says(database_url: str, 
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == printed
+
+
+def test_the_durable_function_of_the_readme_does_what_the_readme_says(
+    database_url: str, tmp_path: Path
+) -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples" / "order_function.py"],
+        env={**os.environ, "HOTMESH_DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", blocks(README, "text")[0])
 
 
 def test_the_program_about_functions_and_schedules_does_what_its_page_says(
@@ -83,7 +98,10 @@ def test_the_program_about_functions_and_schedules_does_what_its_page_says(
 
 def test_the_program_of_the_readme_is_the_example() -> None:
     assert blocks(README, "yaml")[0] == (ROOT / "examples" / "order.yaml").read_text(encoding="utf-8")
-    assert blocks(README, "python")[0] == (ROOT / "examples" / "order.py").read_text(encoding="utf-8")
+    assert blocks(README, "python")[0] == (ROOT / "examples" / "order_function.py").read_text(
+        encoding="utf-8"
+    )
+    assert blocks(README, "python")[1] == (ROOT / "examples" / "order.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,6 +2,7 @@
 # It holds exactly what the files in locks/ say, by version and hash.
 #
 #   make test PYTHON=python3.13     with this Python, in .venv-3.13, instead of the first one that will do, in .venv
+#   make demo ARGS="durable --chaos"    as durable functions, in processes that are killed meanwhile
 #   make test ARGS="-k local -x"    with further arguments for the command behind the target
 #   HOTMESH_TEST_POSTGRES_BIN=/usr/lib/postgresql/15/bin make test    on this Postgres instead of the newest
 
@@ -27,7 +28,7 @@ help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## run 2,000 orders through a flow, on a Postgres that comes along
-	@$(BIN)/hotmesh demo --namespace $(DEMO) $(ARGS)
+	@$(BIN)/hotmesh demo $(filter durable,$(ARGS)) --namespace $(DEMO) $(filter-out durable,$(ARGS))
 
 test: $(VENV)/.installed-dev ## run the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not soak" $(ARGS)

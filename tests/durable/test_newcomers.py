@@ -202,6 +202,21 @@ async def test_starts_that_go_wrong_are_told_where_they_are_made(
         assert "(is right meant?)" in warned[1]
 
 
+async def test_a_label_does_not_lead_a_workflow_to_another_queue_nor_a_hyphen_to_another_schema(
+    database_url: str,
+) -> None:
+    options: Any = {"namespace": "My-Shop"}
+    async with Worker(database_url, task_queue="mistakes", workflows=[right], **options):
+        client = await Client.connect(database_url, **options)
+        handle = await client.start_workflow(right, 5, entity="card")
+        assert await handle.result(timeout=10) == "paid 5"
+        described = await handle.describe()
+        assert (described.task_queue, described.entity) == ("mistakes", "card")
+        async with Client(database_url, namespace="my-shop") as other:
+            with pytest.raises(errors.WorkflowNotFoundError, match="in namespace my-shop"):
+                await other.get_workflow_handle(handle.workflow_id).describe()
+
+
 async def test_what_is_for_workflows_says_so_elsewhere() -> None:
     with pytest.raises(
         errors.NotInWorkflowError, match=r"workflow\.step works only inside a workflow function"

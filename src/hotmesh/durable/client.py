@@ -194,16 +194,17 @@ class Client:
         _refuse_in_workflow()
         given = StartOptions.read(options, function=workflow)
         limits = {name: getattr(given, name) for name in _LIMITS}
-        retry, queue, retention = given.retry, given.task_queue or given.entity, given.retention
+        retry, queue, retention = given.retry, given.task_queue, given.retention
         if isinstance(workflow, str):
             name, signature = workflow, Signature.untyped(workflow, self._converter)
         else:
             definition = read_workflow(workflow)
             name, signature = definition.name, definition.signature(self._converter)
             own = definition.options
-            queue = queue or own.task_queue or own.entity
+            queue = queue or own.task_queue or given.entity or own.entity
             retry, retention = retry or own.retry, own.retention if retention is None else retention
             limits = {name: getattr(given, name) or getattr(own, name) for name in _LIMITS}
+        queue = queue or given.entity
         if queue is None:
             raise ConfigError(
                 f"workflow {name} has no queue to run on: give start_workflow a task_queue=, or its @workflow.defn"

@@ -20,12 +20,12 @@ _NAME: Final = re.compile("[A-Za-z0-9-]+")
 
 
 def schema_of(namespace: str) -> str:
-    """The schema of a namespace. Raises ConfigError for a name that cannot be one."""
+    """The schema of a namespace: the same text, so that no two have one. Raises ConfigError for a name that cannot be one."""
     if not isinstance(namespace, str) or not _NAME.fullmatch(namespace) or len(namespace) > 63:
         raise ConfigError(
             f"a namespace is a name of letters, digits and hyphens, up to 63 characters, not {namespace!r}"
         )
-    return namespace.lower().replace("-", "_")
+    return namespace
 
 
 _TAKEN: Final = frozenset({"cls", "app_id", "connection", "namespace", "workers", "task_queue"})

@@ -168,6 +168,13 @@ async def count_by_fields(
     return [FieldCount(**row) for row in await observer.rows("count_by_field", app_id, key, one, other)]
 
 
+async def count_results(
+    observer: Observer, app_id: str, entity: str, one: str, other: str
+) -> list[FieldCount]:
+    """How many workflows about an entity have completed, by two fields of what they returned."""
+    return [FieldCount(**row) for row in await observer.rows("count_results", app_id, entity, one, other)]
+
+
 def _summary(row: Any, payload: Payload) -> JobSummary:
     return JobSummary(
         row["app_id"],

@@ -75,3 +75,8 @@ def error_text(stored: str | None, payload: Payload) -> str | None:
 async def count_open(observer: Observer, app_id: str, key: str) -> int:
     """Unfinished jobs with a job key, and rows that still ask for something to be done for one."""
     return int((await observer.row("count_open", app_id, key))["number"])
+
+
+async def count_open_of_entity(observer: Observer, app_id: str, entity: str) -> int:
+    """The same, of the jobs about an entity."""
+    return int((await observer.row("count_open_entity", app_id, entity))["number"])

@@ -87,7 +87,7 @@ def demo(
     context.exit(0 if report.accounted_for else 1)
 
 
-@demo.command("durable")
+@demo.command("durable", short_help="Run them as durable functions; with --chaos, kill processes meanwhile.")
 @orders_option
 @concurrency_option
 @click.option(

@@ -87,6 +87,8 @@ class AppState:
 
     app_id: str
     active_version: str | None = "1"
+    has_versions: bool = True
+    """Else there are durable functions only, which need none."""
     engines: int = 1
     others: int = 0
     has_open_jobs: bool = False

@@ -227,7 +227,7 @@ def missing_grants(facts: Facts) -> Iterator[Finding]:
 
 
 def nothing_active(app: AppState) -> Iterator[Finding]:
-    if app.active_version is None:
+    if app.active_version is None and app.has_versions:
         what = "no version is active: nothing can be started"
         yield Finding("nothing-active", "warning", what, "activate a version: mesh.activate(…)", app.app_id)
 

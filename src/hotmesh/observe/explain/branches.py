@@ -51,6 +51,11 @@ class Branches:
                 self._add(record.activity_id, record.dimension, reason)
         self._joins()
 
+    def held(self) -> None:
+        """Steps of a durable function that run in a process, and leave no row."""
+        if self._situation.holder is not None:
+            self._add("", (0,), self._reasons.step())
+
     def pending(self) -> None:
         """The one thing that a job in pending mode waits for."""
         self._add(self._trigger(), (0,), self._reasons.pending())
@@ -59,6 +64,8 @@ class Branches:
         """Open obligations that nothing stands for; 0 where not everything was looked at."""
         if self._situation.omitted:
             return 0
+        if self._situation.queue is not None:
+            return 0 if self._found else self._situation.status
         addresses = {
             address
             for address, reasons in self._found.items()
@@ -112,8 +119,12 @@ class Branches:
         """What an obligation belongs to: the trigger for the start of the job, no activity for the job itself."""
         if one.kind == "message" and one.name == "start":
             return self._trigger() or "start", (0,)
-        if one.kind == "message" and one.name in ("interrupt", "resume"):
+        if one.kind == "message" and one.name in ("interrupt", "resume", "cancel", "pause"):
             return "", ()
+        if self._situation.queue is not None:
+            if not one.activity_id or one.activity_id.startswith("$"):
+                return one.activity_id, (0,)
+            return one.activity_id, one.dimension[:2]  # what comes behind says what of the operation it is
         return one.activity_id, one.dimension
 
     def _trigger(self) -> str:

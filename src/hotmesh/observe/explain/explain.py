@@ -77,6 +77,7 @@ def explanation(
     running = situation.state == "running"
     if running:
         branches.find()
+        branches.held()
     elif situation.state == "pending":
         branches.pending()
     return Explanation(
@@ -90,6 +91,7 @@ def explanation(
         created_at=situation.created_at,
         updated_at=situation.updated_at,
         ended_at=situation.ended_at,
+        queue=situation.queue,
         now=situation.now,
         branches=branches.all(),
         dead_letters=tuple(situation.dead_letters),

@@ -13,10 +13,22 @@ from hotmesh.observe.explain.text import address, ago, length, plural, shortened
 from hotmesh.observe.jobs import State
 
 ReasonKind = Literal[
-    "work", "held", "retry", "message", "timer", "signal", "child", "join", "answers", "pending", "lost"
+    "work",
+    "held",
+    "retry",
+    "message",
+    "timer",
+    "signal",
+    "child",
+    "join",
+    "answers",
+    "pending",
+    "lost",
+    "step",
 ]
 """What a branch may wait for: a worker to take its work, the worker that holds it, its next try, an engine, a moment, a
-signal, a job, other branches, further answers after a pending one, `resume`; `lost`: nothing will come by itself."""
+signal, a job, other branches, further answers after a pending one, `resume`; `step`: a step of a durable function that runs in
+a process; `lost`: nothing will come by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class Explanation:
     notes: tuple[str, ...]
     unaccounted: int = 0
     omitted: int = 0
+    queue: str | None = None
+    """Of a durable function, whose name is the topic: where it runs. None: a graph."""
 
     @property
     def unblock(self) -> tuple[str, ...]:
@@ -109,13 +123,17 @@ class Explanation:
 
 def _lines(told: Explanation) -> Iterator[str]:
     age = length(told.now - told.created_at)
-    yield f"job {told.job_id} on topic {told.topic}, version {told.version} of app {told.app_id}"
-    opened = f", {plural(told.status, 'open obligation')}" if told.state == "running" else ""
+    if told.queue is None:
+        yield f"job {told.job_id} on topic {told.topic}, version {told.version} of app {told.app_id}"
+    else:
+        yield f"workflow {told.topic} {told.job_id} on queue {told.queue}, of namespace {told.app_id}"
+    counted = told.state == "running" and told.queue is None
+    opened = f", {plural(told.status, 'open obligation')}" if counted else ""
     yield f"  {told.state}{opened}; created {age} ago, last step {ago(told.now - told.updated_at)}"
     for note in told.notes:
         yield f"  {note}"
     for branch in told.branches:
-        yield from _branch_lines(branch)
+        yield from _branch_lines(branch, function=told.queue is not None)
     if told.omitted:
         yield ""
         yield f"  … and for {told.omitted:,} more of the same"
@@ -131,9 +149,9 @@ def _lines(told: Explanation) -> Iterator[str]:
         yield f"      → requeue dead letter {letter.id}, or discard it"
 
 
-def _branch_lines(branch: Branch) -> Iterator[str]:
+def _branch_lines(branch: Branch, *, function: bool) -> Iterator[str]:
     yield ""
-    yield f"  {_title(branch)} waits for"
+    yield f"  {_operation(branch) if function else _title(branch)} waits for"
     for reason in branch.reasons:
         yield f"    {reason.text}"
         if reason.error is not None:
@@ -148,6 +166,12 @@ def _title(branch: Branch) -> str:
         return "the job itself"
     kind = f"{branch.type} " if branch.type else ""
     return f"{kind}{branch.activity_id} at {address(branch.dimension)}"
+
+
+def _operation(branch: Branch) -> str:
+    if not branch.activity_id:
+        return "its next turn"
+    return f"{branch.activity_id} (operation {branch.dimension[-1]})"
 
 
 def _plain(value: Any) -> Any:

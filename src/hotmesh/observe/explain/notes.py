@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hotmesh.core.durable.state import State
 from hotmesh.core.state.job import INTERRUPTED
 from hotmesh.enums import Code
 from hotmesh.errors import in_short, place
 from hotmesh.observe.explain.situation import Situation, StoredRate
+from hotmesh.observe.explain.text import times
 
 
 def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
@@ -16,7 +18,9 @@ def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
     error = situation.error if isinstance(situation.error, dict) else {}
     said, code = _words(error), error.get("code")
     running = situation.state == "running"
-    if not deployed:
+    if situation.queue is not None:
+        yield from _of_function(situation)
+    elif not deployed:
         yield f"version {situation.version} is not deployed here: no engine can go on with it; deploy it"
     if running and situation.error is not None:
         yield f"a branch has failed, and whoever waits was told: {said}"
@@ -35,6 +39,23 @@ def notes(situation: Situation, *, deployed: bool) -> Iterator[str]:
             yield "it was interrupted" + (f": {said}" if error else "")
         case _:
             pass
+
+
+def _of_function(situation: Situation) -> Iterator[str]:
+    """What is particular to a durable function."""
+    if situation.state != "running":
+        return
+    state = State.of(situation.open)
+    if state.paused:
+        yield "it is paused: resume it"
+    if state.cancelled:
+        yield "it has been asked to end, and cleans up, or did not take notice"
+    if state.parked is not None:
+        yield f"it is parked, and tried again: {state.parked.message}"
+    elif state.attempt:
+        yield f"its function has failed {times(state.attempt)}, and is run again"
+    if situation.recoveries:
+        yield f"it was taken over {times(situation.recoveries)} in a row from processes that had died"
 
 
 def _words(error: Mapping[str, Any]) -> str:

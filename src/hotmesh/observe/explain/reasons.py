@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
+from hotmesh.core.durable.state import BY_ID, EXECUTION, OF_WORKFLOW, RUN, TURN
 from hotmesh.observe.explain.model import Explanation, Reason
 from hotmesh.observe.explain.situation import ServedTopic, Situation
 from hotmesh.observe.explain.text import ago, length, times
@@ -26,6 +27,8 @@ _MESSAGES: Final = {
     "interrupt": "an interrupt",
     "resume": "the call to resume",
     "start": "its start",
+    "cancel": "the request to cancel it",
+    "pause": "the request to pause it",
 }
 
 
@@ -60,6 +63,17 @@ class Reasons:
         gone = "" if until is None else f"; it is gone in {length(until - self._now)}"
         text = f"it was created in pending mode{gone}"
         return Reason("pending", text, "resume the job", self._situation.created_at, until)
+
+    def step(self) -> Reason:
+        """A step of a durable function that runs in a process: no row stands for it but the right of that process."""
+        holder = self._situation.holder or "a process"
+        text = f"steps that run in {holder}, or are about to"
+        unblock = f"the end of a step; if {holder} dies, or stands still, another host takes over"
+        if holder in self._situation.gone:
+            unblock = f"{holder} is gone: another host takes over within seconds; start a worker of the queue if there is none"
+        return Reason(
+            "step", text, unblock, self._situation.updated_at, held_by=self._situation.holder or None
+        )
 
     # -- work --------------------------------------------------------------------------------------------
 
@@ -153,11 +167,32 @@ class Reasons:
         due = f"it was due {ago(self._now - due_at)}" if late else f"due in {length(due_at - self._now)}"
         failed = f"; handling it has failed {times(timer.attempt)}" if timer.attempt else ""
         failed += _deadly(timer)
-        text = f"its timer, set {ago(self._now - timer.since)}, {due}{failed}"
+        what = self._named(timer)
+        text = f"{what}, set {ago(self._now - timer.since)}, {due}{failed}"
         unblock = self._engine(due_at) if late else due
         return Reason("timer", text, unblock, timer.since, due_at, attempt=timer.attempt)
 
+    def _named(self, timer: Obligation) -> str:
+        """What the timer is: of a durable function it may be more than one thing."""
+        if self._situation.queue is None:
+            return "its timer"
+        whole = {
+            EXECUTION: "the end of its execution timeout",
+            RUN: "the end of its run timeout",
+            TURN: "its timer",
+        }
+        if timer.activity_id in whole:
+            return whole[timer.activity_id]
+        return "its timer" if len(timer.dimension) == 2 else "the end of its timeout"
+
     def _signal(self, wait: Obligation) -> Reason:
+        if wait.name == BY_ID:
+            text = f"a signal to id {wait.key}, for {length(self._now - wait.since)}"
+            return Reason("signal", text, f"signal {wait.key}", wait.since, topic=wait.name, key=wait.key)
+        if wait.name == OF_WORKFLOW:
+            text = f"a signal of that name to this workflow, for {length(self._now - wait.since)}"
+            unblock = f"signal {wait.activity_id} to the workflow"
+            return Reason("signal", text, unblock, wait.since, topic=wait.name, key=wait.activity_id)
         text = f"a signal on topic {wait.name} with key {wait.key}, for {length(self._now - wait.since)}"
         unblock = f"signal topic {wait.name} with key {wait.key}"
         return Reason("signal", text, unblock, wait.since, topic=wait.name, key=wait.key)

@@ -71,6 +71,12 @@ class Situation:
     rates: list[StoredRate]
     gone: list[str]
     """Members that have died, of those who hold such work."""
+    queue: str | None = None
+    """Of a durable function, whose name is the topic: where it runs."""
+    holder: str | None = None
+    """Of a durable function: the member in whose process steps of it run; empty if it is not known any more."""
+    recoveries: int = 0
+    """Of a durable function: how often in a row it was taken over from a process that had died."""
 
     @property
     def omitted(self) -> int:

@@ -81,9 +81,15 @@ select j.app_id, j.job_id, w.activity_id, array_to_string(w.dimension, '/'), 'wo
        w.created_at, null, w.created_at - j.created_at, mesh.clock() - w.created_at, null, null,
        to_json(w.last_error), w.attempt, j.generation
   from mesh.job as j
-  join mesh.worker_stream as w on w.generation = j.generation;
+  join mesh.worker_stream as w on w.generation = j.generation
+ union all
+select j.app_id, j.job_id, o.name, o.strand || '/' || o.position, o.kind, o.status, null,
+       coalesce(o.started_at, o.ended_at), o.ended_at, coalesce(o.started_at, o.ended_at) - j.created_at,
+       o.ended_at - o.started_at, o.result, null, o.error, coalesce(o.attempt, 1) - 1, j.generation
+  from mesh.job as j
+  join mesh.operation as o on o.generation = j.generation;
 comment on view mesh.job_timeline is
-    'What a job did: a row for the job, for each pass of an activity that left a record, and for each queued work.';
+    'What a job did: a row for the job, for each pass of an activity that left a record, for each operation of a durable function that has an outcome, and for each queued work.';
 comment on column mesh.job_timeline.started_after is 'Since the job was created; order by it.';
 comment on column mesh.job_timeline.failures is 'Attempts that failed; the error of queued work is that of the last one.';
 comment on column mesh.job_timeline.duration is 'From start to end, or until now.';

@@ -43,9 +43,11 @@ begin
     values (p_app, v_task, mesh.clock(), case when more then v_page end)
     on conflict on constraint upkeep_pk do update set at_page = excluded.at_page, due_at = excluded.due_at;
     if p_keep_hmark then
+        update mesh.operation as o set input = null, result = null, error = null where o.generation = any (v_stripped);
         update mesh.activity as a set output = null, hook = null, error = null, seen = null
          where a.generation = any (v_stripped);
     else
+        delete from mesh.operation as o where o.generation = any (v_stripped);
         delete from mesh.activity as a where a.generation = any (v_stripped);
     end if;
     get diagnostics records = row_count;

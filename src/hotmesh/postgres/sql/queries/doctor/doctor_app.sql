@@ -1,6 +1,6 @@
 -- doctor_app: an app ($1) in numbers, each counted up to 100,000: members that listen, jobs, what engines have to do, what was
 -- given up, what is over and still there, and whose turn it is to delete that.
-select a.active_version,
+select a.active_version, exists (select from mesh.app_version as v where v.app_id = $1) as has_versions,
        (select count(*) from mesh.live_members($1) as m where m.engine) as engines,
        (select count(*) from mesh.live_members($1) as m where not m.engine) as others,
        exists (select from mesh.job as j where j.app_id = $1 and j.status > 0) as has_open_jobs,

@@ -331,6 +331,9 @@ class WorkflowClosedError(DurableError, InactiveJobError):
     def __init__(self, workflow_id: str, status: int | None = None) -> None:
         InactiveJobError.__init__(self, workflow_id, status=status)
         self.workflow_id = workflow_id
+        self.args = (
+            f"{self.message}: workflow already completed, or ended in another way: it takes nothing any more",
+        )
 
 
 class WorkflowNotFoundError(DurableError, JobNotFoundError):

@@ -11,6 +11,7 @@ import msgspec
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.core.duration import Duration, seconds_with_unit
 from hotmesh.core.state.job import StartRequest
+from hotmesh.core.wire import normalise
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import read_workflow
 from hotmesh.durable.handle import WorkflowHandle
@@ -37,6 +38,9 @@ MOST_TRIES: Final = 20
 DEFAULT_RETENTION: Final = 7 * 86_400.0
 
 _OWN: Final = ("namespace", "mesh", "converter", "retry", "default_retention")
+
+MOST_MEMO: Final = 256 * 1024
+"""Bytes of JSON that a memo may have."""
 
 _LIMITS: Final = ("execution_timeout", "run_timeout")
 """Options by which a workflow ends, whatever it does."""
@@ -197,6 +201,7 @@ class Client:
         retry, queue, retention = given.retry, given.task_queue, given.retention
         if isinstance(workflow, str):
             name, signature = workflow, Signature.untyped(workflow, self._converter)
+            queue = queue or given.entity
         else:
             definition = read_workflow(workflow)
             name, signature = definition.name, definition.signature(self._converter)
@@ -214,7 +219,9 @@ class Client:
         if retry is not None:
             settings["retry"] = retry.to_json()
         if given.memo:
-            settings["memo"] = given.memo
+            settings["memo"] = normalise(given.memo, limit=MOST_MEMO, what="memo of start_workflow")
+        if given.start_delay:
+            settings["start_delay"] = given.start_delay
         payload: Any = msgspec.json.decode(signature.pack(args))
         request = StartRequest(
             topic=given.workflow_name or name,
@@ -284,7 +291,7 @@ class Client:
             raise WorkflowAlreadyStartedError(job_id)
         try:
             await functions.interrupt(
-                job_id, {"code": 410, "reason": "terminated by another start of its id"}
+                job_id, job.generation, {"code": 410, "reason": "terminated by another start of its id"}
             )
         except (JobNotFoundError, JobCompletedError):
             return None

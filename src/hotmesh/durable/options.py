@@ -82,13 +82,19 @@ class WorkflowOptions(Options):
     retry: RetryPolicy | None = None
     """For the function itself."""
     execution_timeout: float | None = None
-    """Seconds for all of it, with retries."""
+    """Seconds for all of it, from its first turn on, with all retries; then it ends at once, as `timed_out`.
+
+    This and the next two are read by the start; one that has only the name of the workflow says them itself.
+    """
     run_timeout: float | None = None
-    """Seconds for one run of it."""
+    """Seconds for one run of it, with its retries."""
     retention: float | None = None
     """Seconds for which it is kept after its end; infinite: for ever. None: what the client says."""
     on_nondeterminism: OnNonDeterminism = "park"
     """`park`: it stays, and goes on when code that fits is deployed; `fail`: it fails."""
+
+    def check(self, place: str) -> None:
+        _check_limits(self, place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,15 +124,21 @@ class StartOptions(Options):
     id_reuse_policy: IdReusePolicy = "allow"
     """If one that has ended has it: `allow`, `allow_failed_only`, `reject`."""
     execution_timeout: float | None = None
-    """Seconds for all of it, with retries."""
+    """Seconds for all of it, from its first turn on, with all retries; then it ends at once, as `timed_out`."""
     run_timeout: float | None = None
-    """Seconds for one run of it."""
+    """Seconds for one run of it, with its retries."""
     start_delay: float = 0.0
-    """Seconds until its first turn."""
+    """Seconds until its first turn; no timeout counts until then. `handle.resume()` and `cancel()` begin it sooner."""
 
     def check(self, place: str) -> None:
+        _check_limits(self, place)
         if self.id is None and self.id_conflict_policy != "fail":
             raise ConfigError(f"id_conflict_policy of {place} means nothing without an id")
+        if self.id_conflict_policy == "terminate_existing" and self.id_reuse_policy == "reject":
+            raise ConfigError(
+                f"{place} cannot terminate the workflow that has the id, and then reject the id because one has had it: "
+                'leave out id_reuse_policy="reject"'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +241,14 @@ def _is_parameter(function: Any, name: str) -> bool:
         return callable(called) and name in inspect.signature(called).parameters
     except (TypeError, ValueError):  # not a function, or one of C
         return False
+
+
+def _check_limits(options: WorkflowOptions | StartOptions, place: str) -> None:
+    one, every = options.run_timeout, options.execution_timeout
+    if one is not None and every is not None and one > every:
+        raise ConfigError(
+            f"run_timeout of {place} ({one:g} s, one run) is longer than execution_timeout ({every:g} s, all of them)"
+        )
 
 
 def _duration(value: Any, name: str) -> float:

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ class WorkflowStrand(Strand):
         super().__init__(
             self._called,
             seed=f"{job.generation}:0".encode(),
-            started_at=job.created_at,
+            started_at=job.created_at + timedelta(seconds=settings.get("start_delay", 0)),
             recorded=recorded,
             opened=opened,
             tell=self._log,

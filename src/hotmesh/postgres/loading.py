@@ -34,7 +34,7 @@ async def load_job(database: Database, job_id: str) -> Job | None:
     return job_from(rows[0], database.payload) if rows else None
 
 
-async def load_status(database: Database, job_id: str) -> int | None:
-    """The status of a job whose time is not over."""
-    rows = await database.rows("live_job_status", database.app_id, job_id)
+async def load_status(database: Database, job_id: str, generation: str | None = None) -> int | None:
+    """The status of a job whose time is not over; of that generation, if one is given."""
+    rows = await database.rows("live_job_status", database.app_id, job_id, generation)
     return int(rows[0]["status"]) if rows else None

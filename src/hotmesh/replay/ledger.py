@@ -78,6 +78,8 @@ class Ledger:
 
     def settled(self, completion: Completion) -> None:
         """It has an outcome: nothing will come of it any more, and it need not be asked for."""
+        if completion.position < 0:
+            return  # came unasked: those numbers are no positions of commands
         self._closed.discard(completion.position)
         self.rows.discard(completion.position)
         self.commands.pop(completion.position, None)

@@ -33,6 +33,7 @@ from hotmesh.core.durable.commands import (
     Opened,
     Wait,
 )
+from hotmesh.core.wire import loads
 from hotmesh.replay import closing
 from hotmesh.replay.ledger import Ledger
 from hotmesh.replay.loop import Loop, Tell
@@ -68,6 +69,10 @@ class Strand(Loop):
         self.ended = False
         self.cancelled = False
         """It was asked to end."""
+        self.missed_cancel = False
+        """It had ended before that could reach it."""
+        self.cancel_reason: str | None = None
+        """Why it was asked to end, if that was said."""
         self._seed = digest
         self._random: Random | None = None
         self._main: Callable[[], Coroutine[Any, Any, Any]] | None = main
@@ -91,7 +96,10 @@ class Strand(Loop):
         ledger = self._ledger
         if self.ended:
             while ledger.history:  # came with the turn, and nobody is there any more
-                ledger.settled(ledger.history.popleft())
+                missed = ledger.history.popleft()
+                if missed.kind == "cancel":
+                    self.missed_cancel, self.cancel_reason = True, _reason(missed)
+                ledger.settled(missed)
         else:
             ledger.look_for_leftovers("every task waits")
         if ledger.differs is not None:
@@ -273,7 +281,8 @@ class Strand(Loop):
         if completion.kind == "cancel":
             self.cancelled = True
             main: Any = self._task
-            main.cancel(completion.value)
+            self.cancel_reason = _reason(completion)
+            main.cancel(self.cancel_reason)
             return
         handler = self._unasked.handler(completion.kind, completion.name)
         if handler is None and completion.kind == "signal":
@@ -356,6 +365,11 @@ class Strand(Loop):
 
 _LAST: Final = 1 << 62
 """No position is as high."""
+
+
+def _reason(cancel: Completion) -> str | None:
+    found = None if cancel.value is None else loads(cancel.value)
+    return found if isinstance(found, str) else None
 
 
 def _error_of(task: Task[Any]) -> BaseException:

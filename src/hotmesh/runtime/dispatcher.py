@@ -62,6 +62,8 @@ class Dispatcher:
                 self._engine.answered(msgspec.convert(message["a"], AnswerNotice))
             if message.get("e"):
                 self._engine.hint(0.0 if message["e"] == 1 else message["e"])
+            for generation in message.get("g", ()):
+                self._engine.turns.gone(generation)
         if "w" in message:
             self._workers.hint(message["w"])
         if message.get("d"):

@@ -175,8 +175,8 @@ class Functions:
 
     async def send(self, kind: str, job_id: str, generation: str | None, name: str, data: Json) -> str:
         """Send a `signal` of this name to a job, or have it `cancel`, `pause` or `resume`; `sent`, `duplicate`, `missing` or `closed`."""
-        # The same message again is a duplicate while it has not been handled, but for signals, which each count.
-        message = f"signal:{ids.guid()}" if kind == "signal" else kind
+        # To ask twice to end is to ask once; the others each count, in their order.
+        message = kind if kind == "cancel" else f"{kind}:{ids.guid()}"
         text = self._member.database.payload.dumps(data)
         return await self._member.outbox.send(
             MessageCall(kind, job_id, message, data, text, generation, name)
@@ -189,9 +189,14 @@ class Functions:
         text = self._member.database.payload.dumps(data)
         await self._member.outbox.send(SignalCall(BY_ID, [signal_id], data, text, "success", 200, keep))
 
-    async def interrupt(self, job_id: str, options: dict[str, Any]) -> str | None:
+    async def interrupt(self, job_id: str, generation: str, options: dict[str, Any]) -> str | None:
         """End a job from outside. Raises JobNotFoundError, JobCompletedError."""
-        return await self._member.messages.interrupt(job_id, options, suppress=False)
+        return await self._member.messages.interrupt(job_id, options, suppress=False, generation=generation)
+
+
+def kept_id(job_id: str, generation: str) -> str:
+    """Under which id a run is kept whose id another one has taken: see set_aside_job."""
+    return f"{job_id[:470]}~{generation}"
 
 
 async def _take_turn(message: StreamData) -> dict[str, Any]:

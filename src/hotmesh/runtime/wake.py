@@ -49,6 +49,12 @@ def with_events(hint: str | None) -> str:
     return EVENTS if hint is None else EVENTS[:-1] + "," + hint[1:]
 
 
+def with_ended(hint: str | None, generations: Collection[str]) -> str:
+    """The hint, and that these jobs have ended whose steps may run elsewhere; of very many only some."""
+    ended = json.dumps({"g": list(generations)[:100]}, separators=(",", ":"))
+    return ended if hint is None else f"{ended[:-1]},{hint[1:]}"
+
+
 def work_hint(topics: Collection[str]) -> str:
     """There is work on these topics."""
     text = json.dumps({"w": sorted(topics)}, separators=(",", ":"))

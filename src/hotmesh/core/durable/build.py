@@ -95,17 +95,18 @@ def start_elsewhere(job: Job, search: dict[str, Json] | None) -> Step:
 
 
 def start_later(job: Job, search: dict[str, Json] | None, delay: float) -> Step:
-    """The job begins in a while."""
+    """The job begins in a while: a timer asks for its first turn."""
+    job = replace(job, open=State(delayed=True).as_open())
     change = JobChange(job, created=True, held=False, search=search)
-    return Step((change,), timers=(_timer(job, TURN, (MAIN,), delay), *limits_of(job)))
+    return Step((change,), timers=(_timer(job, TURN, (MAIN,), delay), *limits_of(job, delay)))
 
 
-def limits_of(job: Job) -> list[Timer]:
-    """The timers of a new job that end it, whatever it does."""
+def limits_of(job: Job, delay: float = 0.0) -> list[Timer]:
+    """The timers of a new job that end it, whatever it does. They count from its first turn."""
     settings = job.settings or {}
     limits = ((EXECUTION, (), "execution_timeout"), (RUN, (MAIN,), "run_timeout"))
     return [
-        _timer(job, name, dimension, float(settings[option]))
+        _timer(job, name, dimension, delay + float(settings[option]))
         for name, dimension, option in limits
         if settings.get(option)
     ]
@@ -118,7 +119,14 @@ def record_only(job: Job, recorded: Recorded, now: datetime) -> Step:
 
 def paused(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
     """What has happened is recorded; whoever resumes it asks for a turn. `held`: whether steps of it still run here."""
-    return _recorded(job, recorded, now, held=held)
+    return _recorded(job, recorded, now, held=held, turnless=not recorded.state.delayed)
+
+
+def late(job: Job, recorded: Recorded, now: datetime) -> Step:
+    """The job has ended: what was still on its way to it means nothing."""
+    after = replace(job, seq=job.seq + 1, updated_at=now, history=None)
+    change = JobChange(after, created=False, expected_seq=job.seq, data_changed=False)
+    return Step((change,), consumed=recorded.consumed)
 
 
 def put_off(job: Job, recorded: Recorded, now: datetime, delay: float) -> Step:
@@ -134,7 +142,9 @@ def _recorded(
     work: tuple[Work, ...] = (),
     timers: tuple[Timer, ...] = (),
     held: bool | None = None,
+    turnless: bool = True,
 ) -> Step:
+    """`turnless`: what is there for its next turn goes."""
     after = replace(job, seq=job.seq + 1, updated_at=now, open=recorded.state.as_open(), history=None)
     if held is not None:
         after = replace(after, held=held, tenure=None if held else job.tenure)
@@ -142,7 +152,10 @@ def _recorded(
         (JobChange(after, created=False, expected_seq=job.seq, data_changed=False, held=held),),
         operations=operations(job, after.seq, recorded.completions),
         consumed=recorded.consumed,
-        released=(ActivityInstance(job.generation, TURN, (MAIN,)), *recorded.released),
+        released=(
+            *((ActivityInstance(job.generation, TURN, (MAIN,)),) if turnless else ()),
+            *recorded.released,
+        ),
         escalation_ends=recorded.ends,
         work=work,
         timers=timers,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from hotmesh.core.column import without_nul
 from hotmesh.core.durable.commands import Completion
 from hotmesh.core.durable.history import order
-from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TURN, State
+from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TURN, Paused, State
 from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd
 from hotmesh.core.values import UNDEFINED
@@ -99,10 +99,14 @@ class _Recorder:
                 self._interrupt = event.data if isinstance(event.data, dict) else {}
             case "cancel":
                 if not self._state.cancelled:
-                    self._state = replace(self._state, cancelled=True)
+                    self._state = replace(self._state, cancelled=True, delayed=False)
                     self._unasked("cancel", "", event)
-            case "pause" | "resume":
-                self._state = replace(self._state, paused=event.kind == "pause")
+            case "pause":
+                reason = event.data if isinstance(event.data, str) else None
+                paused = self._state.paused or Paused(self._now.isoformat(), reason)
+                self._state = replace(self._state, paused=paused)
+            case "resume":
+                self._state = replace(self._state, paused=None, delayed=False)
             case "signal":
                 if event.dimension:
                     self._signal(event)
@@ -121,7 +125,10 @@ class _Recorder:
 
     def _timer(self, event: Event) -> None:
         name, dimension = event.activity_id, event.dimension
-        if name in (EXECUTION, RUN) and len(dimension) < 2:
+        if name == TURN:
+            if self._state.delayed:
+                self._state = replace(self._state, delayed=False)
+        elif name in (EXECUTION, RUN) and len(dimension) < 2:
             self._timed_out = name
         elif len(dimension) == 2:
             self._add(dimension[1], "sleep", name, "done")

@@ -1,7 +1,7 @@
 """What the row of a durable function's job says in `open`: failed attempts, why it is parked, what has reached it unasked.
 
     {"attempt": 2, "parked": {"reason": "changed", "message": …, "position": 3, "expected": …, "actual": …, "attempts": 4},
-     "events": 3, "cancel": true, "paused": true}
+     "events": 3, "cancel": true, "paused": {"since": …, "reason": …}, "delayed": true}
 
 Nothing of it is there as long as all goes well.
 """
@@ -9,9 +9,11 @@ Nothing of it is there as long as all goes well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
+
+T = TypeVar("T", bound=Struct)
 
 LONGEST_PAUSE: Final = 60.0
 """Seconds between two tries of a parked workflow, at most."""
@@ -34,6 +36,14 @@ BY_ID: Final = "$signal"
 
 OF_WORKFLOW: Final = "$job"
 """The topic under which a wait for a signal of one workflow is registered, to be seen: such signals are events of the workflow."""
+
+
+class Paused(Struct, frozen=True, omit_defaults=True):
+    """Somebody has paused it: what happens is recorded, and it does not go on."""
+
+    since: str
+    """In ISO 8601."""
+    reason: str | None = None
 
 
 class Parked(Struct, frozen=True, omit_defaults=True):
@@ -66,29 +76,33 @@ class State(Struct, frozen=True):
     """What has reached it unasked so far; the next one has the position below."""
     cancelled: bool = False
     """It was asked to end."""
-    paused: bool = False
+    paused: Paused | None = None
     """What happens is recorded, and it does not go on."""
+    delayed: bool = False
+    """The delay of its start is not over: likewise, and there is a timer for its first turn."""
 
     @property
     def retried(self) -> bool:
         """Whether there is, or was, a timer for its next turn."""
-        return self.attempt > 0 or self.parked is not None
+        return self.attempt > 0 or self.parked is not None or self.delayed
+
+    @property
+    def waits(self) -> bool:
+        """Whether its code does not go on, whatever happens to it."""
+        return self.paused is not None or self.delayed
 
     @classmethod
     def of(cls, open_: Mapping[str, Any] | None) -> State:
         """That of a row."""
         if not open_:
             return NOTHING
-        parked = open_.get("parked")
-        known = Parked.__struct_fields__
         return cls(
             int(open_.get("attempt", 0)),
-            None
-            if parked is None
-            else Parked(**{name: value for name, value in parked.items() if name in known}),
+            _read(Parked, open_.get("parked")),
             int(open_.get("events", 0)),
             open_.get("cancel") is True,
-            open_.get("paused") is True,
+            _read(Paused, open_.get("paused")),
+            open_.get("delayed") is True,
         )
 
     def as_open(self) -> dict[str, Any] | None:
@@ -102,9 +116,19 @@ class State(Struct, frozen=True):
             found["events"] = self.events
         if self.cancelled:
             found["cancel"] = True
-        if self.paused:
-            found["paused"] = True
+        if self.paused is not None:
+            found["paused"] = {"since": self.paused.since, "reason": self.paused.reason}
+        if self.delayed:
+            found["delayed"] = True
         return found or None
+
+
+def _read(kind: type[T], stored: Mapping[str, Any] | None) -> T | None:
+    """One of these, also as a newer release has stored it."""
+    if stored is None:
+        return None
+    known: Any = kind
+    return cast("T", known(**{name: stored[name] for name in known.__struct_fields__ if name in stored}))
 
 
 NOTHING: Final = State()

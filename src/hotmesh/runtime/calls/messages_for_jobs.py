@@ -144,21 +144,25 @@ class JobMessages:
                 outcome = await work.add_answer(*arguments)
         return outcome
 
-    async def interrupt(self, job_id: str, options: dict[str, Any], *, suppress: bool) -> str | None:
+    async def interrupt(
+        self, job_id: str, options: dict[str, Any], *, suppress: bool, generation: str | None = None
+    ) -> str | None:
         """Stop a job, and wait until an engine has carried it out; None if there is nothing to stop and `suppress`.
 
         Of several at the same time one succeeds: the others find its message, or the job ended.
         """
         options = normalise(options, limit=self._max_payload, what=f"the interrupt of job {job_id}")
         text = self._database.payload.dumps(options)
-        outcome = await self._outbox.send(MessageCall("interrupt", job_id, "interrupt", options, text))
+        outcome = await self._outbox.send(
+            MessageCall("interrupt", job_id, "interrupt", options, text, generation)
+        )
         if outcome == "missing":
             if suppress:
                 return None
             raise await self._not_found(job_id)
         status: int | None = 0
         if outcome != "closed":
-            status = await self._until_ended(job_id)
+            status = await self._until_ended(job_id, generation)
         # 0: it has come to its own end. Its row may be gone already, if it was to be kept for no time.
         if status == 0 or (outcome == "duplicate" and (status is None or status < 0)):
             if suppress:
@@ -166,13 +170,13 @@ class JobMessages:
             raise await completed(Observer(self._database), self._database.app_id, job_id)
         return ids.guid()
 
-    async def _until_ended(self, job_id: str) -> int | None:
+    async def _until_ended(self, job_id: str, generation: str | None) -> int | None:
         """Wait until an engine has carried out the interrupt; the job's status then, None if it is gone."""
         delay = 0.005
         status: int | None = None
         with anyio.move_on_after(30):
             while True:
-                status = await loading.load_status(self._database, job_id)
+                status = await loading.load_status(self._database, job_id, generation)
                 if status is None or status <= 0:
                     return status
                 await anyio.sleep(delay)

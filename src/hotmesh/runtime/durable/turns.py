@@ -34,14 +34,14 @@ from hotmesh.core.durable.commands import (
     Release,
 )
 from hotmesh.core.durable.commands import Step as StepCommand
-from hotmesh.core.durable.failure import as_exhausted, failure_of, retry_after
+from hotmesh.core.durable.failure import CANCELLED, as_exhausted, failure_of, retry_after
 from hotmesh.core.durable.record import Recorded, record
 from hotmesh.core.durable.state import Parked, State
 from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import Event, Job, StartRequest
-from hotmesh.core.state.step import Step
+from hotmesh.core.state.step import JobChange, Step
 from hotmesh.core.wire import dumps_text
-from hotmesh.durable_errors import NonDeterminismError
+from hotmesh.durable_errors import FATAL_CODE, NonDeterminismError
 from hotmesh.errors import DuplicateJobError
 from hotmesh.foreign_errors import words_of
 from hotmesh.replay import Strand
@@ -167,14 +167,16 @@ class Turns:
         limits: Limits,
     ) -> Step:
         """The step that events cause."""
-        recorded = record(job, events, now)
+        recorded = record(job, self.steps.without_stale(job.generation, events), now)
+        if not job.live:
+            return build.late(job, recorded, now)
         if recorded.interrupt is not None:
             return build.interrupted(job, recorded, now)
         if recorded.timed_out is not None:
             return build.timed_out(job, recorded, now)
         if job.held and not self.holds(job):
             return build.put_off(job, recorded, now, FOREIGN_PAUSE)
-        if recorded.state.paused:
+        if recorded.state.waits:
             done = {completion.position for completion in recorded.completions}
             return build.paused(job, recorded, now, held=self.steps.runs(job.generation, done))
         run = self._run_of(job)
@@ -200,6 +202,13 @@ class Turns:
         return job.held and (
             job.tenure is None or (self.tenures is not None and self.tenures.holds(job.tenure))
         )
+
+    def ends_elsewhere(self, change: JobChange) -> bool:
+        """Whether a job ends whose steps may run in another process, which is to hear of it."""
+        job = change.job
+        if not change.ended or job.queue is None or job.tenure is None:
+            return False
+        return self.tenures is None or not self.tenures.holds(job.tenure)
 
     def known(self, generation: str) -> bool:
         """Whether something of the job is in memory here."""
@@ -240,7 +249,7 @@ class Turns:
         if run is None or run.step is not step:
             self.forget(job.generation)
             held = change.held or (change.held is None and self.holds(job))
-            if held and not State.of(job.open).paused:
+            if held and not State.of(job.open).waits:
                 self.wake(job.job_id, job.generation)
             return
         run.step, run.seq = None, job.seq
@@ -356,7 +365,7 @@ class Turns:
                     continue
                 if isinstance(completion.value, msgspec.Raw):
                     completion = replace(completion, value=bytes(completion.value))
-            elif completion.value is not None and completion.kind != "cancel":
+            elif completion.value is not None:
                 # As it is read again from its row.
                 completion = replace(completion, value=dumps_text(completion.value))
             found.append(completion)
@@ -370,8 +379,11 @@ class Turns:
             except Exception as error:  # noqa: BLE001 - PayloadError, or whatever a value of the users' does
                 return Raised(failure_of(error))
         if isinstance(command, Cancelled):
-            return Raised(failure_of(command.error))
+            return Raised(_cancelled(run.strand, failure_of(command.error)))
         stored = failure_of(command.error)
+        if run.strand.missed_cancel:
+            # It would fail at the same place again before the cancel can reach it.
+            return Raised(_cancelled(run.strand, {"type": CANCELLED, "code": FATAL_CODE, "causes": [stored]}))
         attempt = 1 if afresh else State.of(job.open).attempt + 1
         found = retry_after(stored, run.function.policy(job), attempt, random.random())  # noqa: S311 - no secret
         if isinstance(found, float):
@@ -405,6 +417,11 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
+
+
+def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:
+    """The error of a workflow that was cancelled."""
+    return {**stored, "message": strand.cancel_reason or stored.get("message") or "Workflow cancelled"}
 
 
 def _parked(

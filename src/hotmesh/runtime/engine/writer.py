@@ -21,7 +21,7 @@ from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.events import touched
 from hotmesh.runtime.telemetry.metrics import add
-from hotmesh.runtime.wake import with_events
+from hotmesh.runtime.wake import with_ended, with_events
 from hotmesh.runtime.work.slots import Slots
 
 
@@ -159,7 +159,10 @@ class CommitWriter:
         wake = self._slots.wake_text(left)
         if self._readonly and any(_for_engines(item.step) for item in steps):
             wake = with_events(wake)
-        return wake
+        ended = [
+            change.job.generation for item in steps if self._turns.ends_elsewhere(change := item.step.jobs[0])
+        ]
+        return with_ended(wake, ended) if ended else wake
 
 
 def _for_engines(step: Step) -> bool:

@@ -1,9 +1,10 @@
 -- put_message: put a message for a live job on the engine stream, once per message id; others leave it alone for p_delay seconds.
 -- Reads    for 'added': the activity must be waiting (its work is queued, it is open or pending, or its pending answer is on
 --          its way: this one comes after it then).
--- Locks    for 'interrupt': the job, so that no step ends it between the look at it and the message; waits for nobody.
--- Returns  outcome: sent | duplicate | missing (no live job of that id and generation) | closed (the activity waits no more;
---          for 'interrupt': the job has ended) | busy (for 'interrupt': somebody holds the job, so nothing was done).
+-- 'cancel' and 'pause' are for durable functions.
+-- Locks    for 'interrupt', 'cancel' and 'pause': the job, so that no step ends it between the look at it and the message; waits for nobody.
+-- Returns  outcome: sent | duplicate (for 'cancel': it was asked to end before) | missing (no live job of that id and generation) | closed (the activity waits no more;
+--          for 'interrupt', 'cancel' and 'pause': the job has ended) | busy (for these three: somebody holds the job, so nothing was done).
 --          generation: of the job. in_turn: whether nothing that has been sent has to be handled before it.
 create or replace function mesh.put_message(
     p_app text, p_job_id text, p_generation uuid, p_message text, p_kind text, p_activity text, p_dimension integer[],
@@ -12,19 +13,20 @@ create or replace function mesh.put_message(
 ) language plpgsql as $$
 declare
     v_status integer;
+    v_open   json;
     v_now    constant timestamptz := mesh.clock();
     v_at     timestamptz := v_now + p_delay * interval '1 second';
     v_before timestamptz;
 begin
     in_turn := true;
-    if p_kind = 'interrupt' then
+    if p_kind in ('interrupt', 'cancel', 'pause') then
         perform from mesh.job as j where j.app_id = p_app and j.job_id = p_job_id for share skip locked;
         if not found and exists (select from mesh.job as j where j.app_id = p_app and j.job_id = p_job_id) then
             outcome := 'busy';
             return;
         end if;
     end if;
-    select j.generation, j.status into generation, v_status from mesh.job as j
+    select j.generation, j.status, j.open into generation, v_status, v_open from mesh.job as j
      where j.app_id = p_app and j.job_id = p_job_id
        and (j.expires_at is null or j.expires_at > v_now)
        and (p_generation is null or j.generation = p_generation);
@@ -41,6 +43,10 @@ begin
         v_at := greatest(v_at, (select max(s.visible_at) + interval '1 microsecond' from mesh.engine_stream as s
                                  where s.generation = put_message.generation and s.kind = 'signal' and s.visible_at >= v_now
                                    and s.visible_at < v_now + interval '1 second'));
+    end if;
+    if p_kind = 'cancel' and v_open ->> 'cancel' = 'true' then
+        outcome := 'duplicate';
+        return;
     end if;
     if p_kind = 'added' then
         select s.visible_at + interval '1 microsecond' into v_before

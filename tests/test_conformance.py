@@ -1,4 +1,7 @@
-"""docs/conformance.md and the tests agree: every row is proven, or listed with the reason why not."""
+"""The pages on conformance and the tests agree: every row is proven, or listed with the reason why not.
+
+Rows of graphs are numbers, those of durable functions are named; a test is marked with what it proves, or says so in its docstring.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,20 @@ ROWS = {
     int(number): proof for number, proof in re.findall(r"^\| (\d+) \| .* \| (.*) \|$", PAGE, re.MULTILINE)
 }
 EXPECTED = [*range(1, 378)]
+DURABLE = (TESTS.parent / "docs" / "conformance-durable.md").read_text(encoding="utf-8")
+NAMED = dict(re.findall(r"^\| ([A-Z]{2}-\d+) \| .* \| (.*) \|$", DURABLE, re.MULTILINE))
 
 
-def _marked() -> dict[int, set[str]]:
-    """Row → the tests that are marked with it."""
-    found: dict[int, set[str]] = {}
+def _marked() -> dict[int | str, set[str]]:
+    """Row → the tests that are marked with it, or name it."""
+    found: dict[int | str, set[str]] = {}
     for path in TESTS.rglob("test_*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             test = f"{path.relative_to(TESTS).as_posix()}::{node.name}"
+            for row in re.findall(r"\b[A-Z]{2}-\d+\b", ast.get_docstring(node) or ""):
+                found.setdefault(row, set()).add(test)
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.row":
                     for number in decorator.args:
@@ -35,9 +42,9 @@ def test_every_row_is_listed() -> None:
     assert sorted(ROWS) == sorted(EXPECTED)
 
 
-@pytest.mark.parametrize("row", EXPECTED)
-def test_each_row_has_a_proof_or_a_reason(row: int) -> None:
-    proof = ROWS[row]
+@pytest.mark.parametrize("row", [*EXPECTED, *NAMED])
+def test_each_row_has_a_proof_or_a_reason(row: int | str) -> None:
+    proof = ROWS[row] if isinstance(row, int) else NAMED[row]
     tests = re.findall(r"`([\w/]+\.py)::(\w+)`", proof)
     assert tests or proof.startswith(("does not apply: ", "not yet: "))
     for path, name in tests:
@@ -47,8 +54,18 @@ def test_each_row_has_a_proof_or_a_reason(row: int) -> None:
 
 def test_every_test_that_is_marked_with_a_row_is_listed() -> None:
     marked = _marked()
-    assert len(marked) > 200, "the marks are not found"
+    assert len(marked) > 250, "the marks are not found"
+    proofs: dict[int | str, str] = {**ROWS, **NAMED}
     missing = {
-        test for row, tests in marked.items() if row in ROWS for test in tests if f"`{test}`" not in ROWS[row]
+        (row, test)
+        for row, tests in marked.items()
+        if row in proofs
+        for test in tests
+        if f"`{test}`" not in proofs[row]
     }
     assert not missing
+
+
+def test_the_rows_of_durable_functions_are_listed() -> None:
+    assert len(NAMED) == 509
+    assert not {row for row in _marked() if isinstance(row, str)} - NAMED.keys()

@@ -275,6 +275,22 @@ class TerminatedError(DurableError):
     code = TERMINATED_CODE
 
 
+def told(error: Mapping[str, Any]) -> str:
+    """What a stored error says in a line; a group, with what the first of its members is and says."""
+    words = str(error.get("message", ""))
+    for _ in range(MOST_GROUPS):
+        members = error.get("errors")
+        if not isinstance(members, Sequence) or not members or not isinstance(members[0], Mapping):
+            return words
+        error = members[0]
+        words = f"{words}: {error.get('type')}: {error.get('message')}"
+    return words
+
+
+MOST_GROUPS: Final = 10
+"""Groups in groups that are told of."""
+
+
 class WorkflowFailedError(DurableError, JobError):
     """A workflow has failed. `message` is what was raised, unchanged, `type` its class, `stack` its traceback.
 
@@ -287,7 +303,8 @@ class WorkflowFailedError(DurableError, JobError):
         self.workflow_id = workflow_id
         self.stack: str | None = error.get("stack")
         self.__cause__ = None
-        text = f"{self.type}: {self.message}" if self.type and self.type != self.message else self.message
+        message = told(error) if error.get("errors") else self.message
+        text = f"{self.type}: {message}" if self.type and self.type != self.message else message
         self.args = (words or f"workflow {workflow_id} {self._fate}: {text}",)
 
     _fate = "failed"

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import random
 import time
+import traceback
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -200,6 +202,59 @@ async def test_starts_that_go_wrong_are_told_where_they_are_made(
             "workflow rihgt is started on queue mistakes",
         ]
         assert "(is right meant?)" in warned[1]
+
+
+@dataclass
+class Parcel:
+    weight: int
+
+
+@activity.step
+async def pack(weight: int):  # type: ignore[no-untyped-def]  # the mistake: nothing says what comes back
+    return Parcel(weight)
+
+
+@defn
+async def packs() -> list[int]:
+    parcel = await pack(5)
+    return [parcel["weight"], (await pack(6))["weight"]]
+
+
+@defn
+async def in_tasks() -> list[str]:
+    async with asyncio.TaskGroup() as tasks:
+        several = [tasks.create_task(charge(amount)) for amount in range(3)]
+    return [*(task.result() for task in several), await asyncio.create_task(charge(3))]
+
+
+@defn
+async def fails_in_a_group() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(misses())
+
+
+async def misses() -> None:
+    raise KeyError("lamp")
+
+
+async def test_what_goes_wrong_is_logged_with_its_traceback_and_told_by_what_it_is(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Worker(database_url, task_queue="mistakes", workflows=[packs, in_tasks, fails_in_a_group]):
+        client = await Client.connect(database_url)
+        assert await client.execute_workflow(in_tasks) == ["paid 0", "paid 1", "paid 2", "paid 3"]
+        assert await client.execute_workflow(packs) == [5, 6]
+        with pytest.raises(errors.WorkflowFailedError, match=r"\(1 sub-exception\): KeyError: 'lamp'"):
+            await client.execute_workflow(fails_in_a_group)
+    without, failed = [record for record in caplog.records if record.name == "hotmesh.durable"]
+    assert without.getMessage().startswith(
+        "result of pack is a Parcel, and comes back as plain JSON: annotate it, as in `-> Parcel`"
+    )
+    assert failed.getMessage().partition("(event")[0].strip().endswith("(1 sub-exception): KeyError: 'lamp'")
+    assert failed.exc_info is not None
+    shown = "".join(traceback.format_exception(failed.exc_info[1]))
+    assert 'raise KeyError("lamp")' in shown
+    assert "hotmesh/replay" not in shown
 
 
 async def test_a_label_does_not_lead_a_workflow_to_another_queue_nor_a_hyphen_to_another_schema(

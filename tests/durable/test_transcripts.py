@@ -34,7 +34,8 @@ def commands(block: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def alike(line: str) -> str:
-    """Without the ids, and the random part of waits, that are different each time."""
+    """Without the directory, the ids, and the random part of waits, that are different each time."""
+    line = re.sub(r'File "[^"]*/', 'File "', line)
     return re.sub(
         r"next in 0\.\d+ s", "next in 0.1 s", re.sub(r"\bH[\w-]{22}(?![\w-])", "H…", line.rstrip("\n"))
     )

@@ -7,6 +7,7 @@ Arguments are stored as a JSON list; with keyword-only arguments, or gaps before
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast, get_type_hints
 
@@ -24,12 +25,30 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder()
 
+logger = logging.getLogger("hotmesh.durable")
+
+_JSON: Final = frozenset({dict, list, str, int, float, bool, type(None), msgspec.Raw})
+"""Types that are the same on their way back."""
+
 
 class Signature:
     """How the arguments of a function are stored, and its result: `result` is a `Shape`."""
 
-    __slots__ = ("_by_name", "_converter", "_least", "_most", "_parameters", "_positional", "_signature", "_tuples",
-                 "name", "result")  # fmt: skip
+    __slots__ = (
+        "_bare",
+        "_by_name",
+        "_converter",
+        "_least",
+        "_most",
+        "_parameters",
+        "_positional",
+        "_signature",
+        "_told",
+        "_tuples",
+        "bare_result",
+        "name",
+        "result",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, signature: inspect.Signature, hints: Mapping[str, Any], converter: Converter
@@ -53,6 +72,9 @@ class Signature:
             self._least = len(ordered) + 1  # never without names
         self._most = len(ordered)
         self._tuples: dict[int, Shape[tuple[Any, ...]]] = {}
+        self._bare = [(place, name) for place, name in enumerate(self._positional) if name not in hints]
+        self.bare_result = "return" not in hints
+        self._told: set[str] = set()
         self.result: Shape[Any] = converter.shape(hints.get("return", Any), f"result of {name}", "result")
 
     @classmethod
@@ -76,6 +98,10 @@ class Signature:
         self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
     ) -> tuple[bytes, tuple[Any, ...], dict[str, Any]]:
         """The payload of a call, and the copies of its arguments that live code goes on with."""
+        if self._bare:
+            for place, name in self._bare[: len(args)]:
+                if place < len(args):
+                    self.look(args[place], f"argument {name}", f"{name}:")
         if not kwargs and self._least <= len(args) <= self._most:
             try:
                 return (*self._tuple(len(args)).record(tuple(args)), {})
@@ -131,6 +157,21 @@ class Signature:
         """The function with its parameters: `ship(order, express=False)`."""
         names = [found.replace(annotation=found.empty) for found in self._parameters.values()]
         return f"{self.name}{inspect.Signature(names)}"
+
+    def look(self, value: Any, what: str, before: str) -> None:
+        """Say so, once, if a value comes back as something else, because no annotation says what it is."""
+        kind = type(value)
+        if kind not in _JSON and what not in self._told:
+            self._told.add(what)
+            logger.warning(
+                "%s of %s is a %s, and comes back as plain JSON: annotate it, as in `%s %s`, to have what was given",
+                what,
+                self.name,
+                kind.__name__,
+                before,
+                kind.__name__,
+                extra={"event": "value-without-annotation"},
+            )
 
     def _tuple(self, count: int) -> Shape[tuple[Any, ...]]:
         """That of the first so many positional arguments together: one call of the encoder for all of them."""

@@ -147,7 +147,10 @@ class Hosted:
         return WorkflowStrand(self, job, recorded, opened)
 
     def encode(self, value: Any) -> Json:
-        payload: Any = msgspec.Raw(self.definition.signature(self.converter).result.encode(value))
+        signature = self.definition.signature(self.converter)
+        if signature.bare_result:
+            signature.look(value, "result", "->")
+        payload: Any = msgspec.Raw(signature.result.encode(value))
         return payload
 
 
@@ -186,6 +189,8 @@ class StepRun:
                 value = await threads.run(_keywords(self._definition.function, kwargs), *args)
                 if inspect.isawaitable(value):
                     value = await value
+        if self._signature.bare_result:
+            self._signature.look(value, "result", "->")
         payload, copy = self._shape.record(value)
         raw: Any = msgspec.Raw(payload)
         return raw, copy

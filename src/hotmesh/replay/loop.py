@@ -140,6 +140,8 @@ class Loop(Refusing):  # type: ignore[misc]
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
     ) -> Task[Any]:
         patching.refuse_unordered(sys._getframe(1))
+        if isinstance(coro, Future):  # an operation: it looks like a coroutine to who calls an `async` step
+            coro = _awaited(coro)
         return self.task_of(coro, name, context or copy_context())
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
@@ -158,3 +160,7 @@ class Loop(Refusing):  # type: ignore[misc]
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.tell(str(context.get("message")), context.get("exception"))
+
+
+async def _awaited(future: Future[Any]) -> Any:
+    return await future

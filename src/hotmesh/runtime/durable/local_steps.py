@@ -22,12 +22,12 @@ from typing import Any, Final
 
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
 from hotmesh.core.state.job import Event, Job
-from hotmesh.durable_errors import TIMEOUT_CODE
-from hotmesh.foreign_errors import words_of
+from hotmesh.durable_errors import TIMEOUT_CODE, told
 from hotmesh.interrupts import is_interrupt
 from hotmesh.runtime.apart import UNSET, Apart, log_left
 from hotmesh.runtime.durable.hosted import StepCall, StepInfo
 from hotmesh.runtime.threads import Threads
+from hotmesh.runtime.tracebacks import loggable
 
 logger = logging.getLogger("hotmesh.durable")
 
@@ -271,8 +271,9 @@ class LocalSteps:
                 step.info.job_id,
                 step.attempt,
                 f"{round(found, 2):g}",
-                stored["message"],
+                told(stored),
                 extra={"job_id": step.info.job_id, "step": step.info.name, "attempt": step.attempt},
+                exc_info=None if error is None else loggable(error),
             )
             step.retry = asyncio.get_running_loop().call_later(found, self._attempt, step)
             return
@@ -282,8 +283,9 @@ class LocalSteps:
             step.info.name,
             step.info.job_id,
             step.attempt,
-            words_of(error) if error is not None else stored["message"],
+            told(stored),
             extra={"job_id": step.info.job_id, "step": step.info.name, "attempt": step.attempt},
+            exc_info=None if error is None else loggable(error),
         )
         self._report(step, "error", int(stored["code"]), stored | {"ended": state})
 

@@ -41,7 +41,7 @@ from hotmesh.core.mapping import Environment
 from hotmesh.core.state.job import Event, Job, StartRequest
 from hotmesh.core.state.step import JobChange, Step
 from hotmesh.core.wire import dumps_text
-from hotmesh.durable_errors import FATAL_CODE, NonDeterminismError
+from hotmesh.durable_errors import FATAL_CODE, NonDeterminismError, told
 from hotmesh.errors import DuplicateJobError
 from hotmesh.foreign_errors import words_of
 from hotmesh.replay import Strand
@@ -51,6 +51,7 @@ from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
 from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
 from hotmesh.runtime.durable.tenure import Tenures
+from hotmesh.runtime.tracebacks import loggable
 
 logger = logging.getLogger("hotmesh.durable")
 
@@ -377,7 +378,9 @@ class Turns:
             try:
                 return Returned(run.function.encode(command.value))
             except Exception as error:  # noqa: BLE001 - PayloadError, or whatever a value of the users' does
-                return Raised(failure_of(error))
+                stored = failure_of(error)
+                logger.error("workflow %s %s failed: %s", job.topic, job.job_id, told(stored), extra={"job_id": job.job_id})  # fmt: skip
+                return Raised(stored)
         if isinstance(command, Cancelled):
             return Raised(_cancelled(run.strand, failure_of(command.error)))
         stored = failure_of(command.error)
@@ -393,16 +396,18 @@ class Turns:
                 job.job_id,
                 attempt,
                 f"{round(found, 2):g}",
-                stored["message"],
+                told(stored),
                 extra={"job_id": job.job_id, "attempt": attempt},
+                exc_info=loggable(command.error),
             )
             return Again(found, attempt)
         logger.error(
             "workflow %s %s failed: %s",
             job.topic,
             job.job_id,
-            stored["message"],
+            told(stored),
             extra={"job_id": job.job_id, "attempt": attempt},
+            exc_info=loggable(command.error),
         )
         return Raised(as_exhausted(stored) if found == "exhausted" else stored)
 

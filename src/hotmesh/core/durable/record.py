@@ -141,11 +141,16 @@ class _Recorder:
     def _signal(self, event: Event) -> None:
         name, where = event.activity_id, event.dimension
         self._released.append(ActivityInstance(self._job.generation, name, (*where, TIMEOUT)))
-        if event.status == "error" and event.code == CANCELLED_CODE:
-            self._add(where[1], "wait", name, "cancelled")
+        value = _value(event)
+        if event.status == "error":
+            if event.code == CANCELLED_CODE:
+                self._add(where[1], "wait", name, "cancelled")
+            else:
+                # It could not be stored as it is.
+                error = value if isinstance(value, dict) else {"message": str(value), "code": event.code}
+                self._add(where[1], "wait", name, "failed", error=error)
             self._ends.append(EscalationEnd(self._job.generation, name, where, "cancelled"))
             return
-        value = _value(event)
         self._add(where[1], "wait", name, "done", value)
         self._ends.append(EscalationEnd(self._job.generation, name, where, "resolved", without_nul(value)))
 

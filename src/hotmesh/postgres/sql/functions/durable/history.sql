@@ -1,7 +1,7 @@
 -- history: what is recorded of durable functions, closed and open, one page of it, in the order of its key.
 -- p_strand, p_position: those after this one of the first generation (others follow in their order); for the first page null.
--- What is open is a row of its own kind, a timer or a wait; it comes with the first page. A step that runs in a process has none.
--- Reads    mesh.operation, mesh.timer, mesh.wait, by their keys.
+-- What is open is a row of its own kind, a timer, a wait, a signal for it; it comes with the first page. A step that runs in a process has none.
+-- Reads    mesh.operation, mesh.timer, mesh.wait, mesh.engine_stream, by their keys.
 -- Returns  the rows. status `open`: it has no outcome yet.
 create or replace function mesh.history(
     p_generations uuid[], p_after uuid, p_strand integer, p_position integer, p_most integer
@@ -29,7 +29,13 @@ begin
         select w.generation, w.dimension[1], w.dimension[2], null, 'wait', w.activity_id, 'open', null, null, null,
                w.created_at, null
           from mesh.wait as w
-         where w.generation = any (p_generations) and cardinality(w.dimension) = 2;
+         where w.generation = any (p_generations) and cardinality(w.dimension) = 2
+         union all
+        -- A wait that a signal was handed over to: the message stands for it, until that is recorded.
+        select m.generation, m.dimension[1], m.dimension[2], null, 'wait', m.activity_id, 'open', null, null, null,
+               m.created_at, null
+          from mesh.engine_stream as m
+         where m.generation = any (p_generations) and m.kind = 'signal' and cardinality(m.dimension) = 2;
     end if;
 end
 $$;

@@ -47,7 +47,9 @@ async def waiting(url: str, count: int) -> None:
 async def hand_over(connection: Any, signal_id: str, data: str, later: float = 0.0) -> None:
     """A signal by SQL alone, for the engines to find; after so many seconds."""
     async with connection.transaction():
-        await connection.execute("select durable.lock_signal_keys('durable', '{$signal}', array[$1])", signal_id)
+        await connection.execute(
+            "select durable.lock_signal_keys('durable', '{$signal}', array[$1])", signal_id
+        )
         await connection.execute(
             "select durable.hand_over_signal('durable', '$signal', $1, $2::text::json, 'success', 200, 600)",
             signal_id,

@@ -121,6 +121,14 @@ async def set_aside(database: Database, job_id: str, *, failed_only: bool) -> bo
     return found is not None
 
 
+async def held_of(
+    database: Database, connection: Connection, generations: Collection[str], tenures: Collection[int]
+) -> set[str]:
+    """Which of these jobs these tenures hold."""
+    rows = await connection.fetch(database.query("held_of"), list(generations), list(tenures))
+    return {str(row["generation"]) for row in rows}
+
+
 async def held_jobs(
     database: Database, connection: Connection, tenures: Collection[int], since: float, most: int
 ) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ class Dispatcher:
             if message.get("e"):
                 self._engine.hint(0.0 if message["e"] == 1 else message["e"])
             for generation in message.get("g", ()):
-                self._engine.turns.gone(generation)
+                self._engine.ended_elsewhere(generation)
         if "w" in message:
             self._workers.hint(message["w"])
         if message.get("d"):

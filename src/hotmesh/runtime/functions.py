@@ -119,6 +119,8 @@ class Functions:
                 self._turns.drop_all,
                 self._turns.known,
                 self._turns.wake,
+                lambda: self._turns.steps.generations,
+                self._turns.gone,
                 self._limits,
             )
             await tenures.begin(self._tasks)

@@ -49,7 +49,10 @@ class TenureLimits:
 
 
 class Tenures:
-    """The tenures of one process. `lost` is called when jobs of it are for others; `wake` with a job that was forgotten."""
+    """The tenures of one process. `lost` is called when jobs of it are for others; `wake` with a job that was forgotten.
+
+    `working` are the jobs of which steps run here; `gone` is called with one that is not held here any more.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,8 @@ class Tenures:
         lost: Callable[[], None],
         known: Callable[[str], bool],
         wake: Callable[[str, str], None],
+        working: Callable[[], Collection[str]],
+        gone: Callable[[str], None],
         limits: TenureLimits,
     ) -> None:
         self._database = database
@@ -68,6 +73,10 @@ class Tenures:
         self._on_lost = lost
         self._known = known
         self._wake = wake
+        self._working = working
+        self._gone = gone
+        self._doubted: frozenset[str] = frozenset()
+        """Jobs of which steps run here that were not held here at the last look."""
         self._limits = limits
         self._link = database.link("tenures")
         self.number = NONE
@@ -209,8 +218,12 @@ class Tenures:
                 return
 
     async def _sweep(self, connection: Connection) -> None:
-        """Wake jobs that are held here and known to nobody; give up old tenures of which nothing is held."""
+        """Wake jobs that are held here and known to nobody; let go of those that are known and not held.
+
+        Give up old tenures of which nothing is held.
+        """
         mine = set(self._mine)
+        await self._let_go(connection, mine)
         if not mine:
             return
         limits = self._limits
@@ -225,6 +238,16 @@ class Tenures:
             if not await durable.held_jobs(self._database, connection, {tenure}, 0.0, 1):
                 self._mine.discard(tenure)
                 await durable.lapse_tenures(self._database, connection, (), {tenure})
+
+    async def _let_go(self, connection: Connection, mine: set[int]) -> None:
+        """Of what another process has ended, and this one has not heard of, the steps count for nothing."""
+        working = set(self._working())
+        held = await durable.held_of(self._database, connection, working, mine) if working else set()
+        # At two looks in a row: what has just been committed may not be known here yet.
+        gone = (working - held) & self._doubted
+        self._doubted = frozenset(working - held - gone)
+        for generation in gone:
+            self._gone(generation)
 
     # -- in the thread -------------------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class Engine:
         self._database = surroundings.database
         self._telemetry = telemetry
         self._own_channel = reply_channel
+        self._recheck = recheck
         self._readonly = readonly
         self._most_uncommitted = limits.uncommitted_jobs
         self._stopping = False
@@ -177,6 +178,12 @@ class Engine:
             logger.error("answer cannot be decoded", extra={"job_id": answer.job_id, "error": str(error)})
             return
         self.advances.deliver_notice(answer)
+
+    def ended_elsewhere(self, generation: str) -> None:
+        """A durable function was ended by another process, which knows that its steps may run here."""
+        if self.turns.known(generation):
+            self.turns.gone(generation)
+        self._recheck(generation)
 
     def wake(self) -> None:
         """There may be something on the engine stream."""

@@ -74,9 +74,10 @@ class ResultPublisher:
         if listeners and notice.topic is not None:
             others = frozenset(listeners.get(notice.topic, ()))
             others |= frozenset(listeners.get(f"{notice.topic}.{notice.job_id}", ()))
-        if notice.reply_to == self._member:
+        if notice.reply_to == self._member or not notice.interim:
+            # Also of a job that another process has started, somebody here may wait for the end.
             self._answer(notice.metadata, notice.data)
-        elif notice.reply_to is not None:
+        if notice.reply_to is not None and notice.reply_to != self._member:
             others |= {notice.reply_to}
         if others:
             self._sent += 1

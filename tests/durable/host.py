@@ -21,7 +21,11 @@ async def work(name: str, number: int) -> int:
     ledger = Ledger(ORDER["ledger"])
     ledger.append(step=name, number=number, key=context.idempotency_key, process=os.getpid())
     if name in ORDER["hang"]:
-        await asyncio.sleep(3600)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ledger.append(step=f"{name} cancelled", process=os.getpid())
+            raise
     if name in ORDER["die"]:
         os.kill(os.getpid(), 9)
     return number + 1
@@ -44,9 +48,26 @@ async def fan(width: int) -> list[int]:
     )
 
 
+@workflow.defn(task_queue="crash")
+async def careful(before: int, sleep: float) -> list[str]:
+    """Steps, a sleep, and as many steps to take them back if it is cancelled."""
+    done = []
+    for place in range(before):
+        await workflow.step(work, f"s{place}", place, name=f"s{place}")
+        done.append(f"s{place}")
+    try:
+        await asyncio.sleep(sleep)
+    except asyncio.CancelledError:
+        async with workflow.cancellation_scope(shielded=True):
+            for name in reversed(done):
+                await workflow.step(work, f"undo {name}", 0, name=f"undo {name}")
+        return [f"undone {name}" for name in done]
+    return done
+
+
 async def main() -> None:
     async with Worker(
-        ORDER["url"], task_queue="crash", workflows=[chain, fan], settings={"lease": ORDER["lease"]}
+        ORDER["url"], task_queue="crash", workflows=[chain, fan, careful], settings={"lease": ORDER["lease"]}
     ):
         print("ready", flush=True)
         await asyncio.Event().wait()

@@ -358,3 +358,31 @@ async def test_non_cancellable_and_is_cancellation(database_url: str) -> None:
         await until(lambda: "careful" in calls)
         await handle.cancel()
         assert await handle.result(timeout=10) == "receipt of cleaned"
+
+
+@pytest.mark.row("CX-05", "CX-16")
+async def test_what_a_workflow_waited_for_goes_with_it(database_url: str) -> None:
+    """CX-05, CX-16: the work item is cancelled, by a cancel and by a termination; its timers and waits go."""
+
+    @workflow.defn(task_queue="cancel")
+    async def asks(name: str) -> str:
+        try:
+            await workflow.condition(name, "1 day", escalation={"role": "boss", "description": name})
+        except asyncio.CancelledError:
+            return await note("unwound")
+        return "approved"
+
+    async with worker(database_url, asks) as client:
+        connection = await asyncpg.connect(database_url)
+        cancelled = await client.start_workflow(asks, "a")
+        terminated = await client.start_workflow(asks, "b")
+        async with asyncio.timeout(10):
+            while await connection.fetchval("select count(*) from durable.escalation") < 2:  # noqa: ASYNC110 - by an engine
+                await asyncio.sleep(0.01)
+        assert await cancelled.cancel()
+        await terminated.terminate()
+        assert await cancelled.result(timeout=10) == "receipt of unwound"
+        rows = await connection.fetch("select status from durable.escalation")
+        assert [row["status"] for row in rows] == ["cancelled", "cancelled"]
+        await connection.close()
+    await nothing_is_left(database_url)

@@ -23,6 +23,7 @@ HotMeshError
     ├── WorkflowClosedError          it has ended; an InactiveJobError, too
     ├── WorkflowNotFoundError        there is none of this id; a JobNotFoundError, too
     ├── SignalIdInUseError           another workflow waits for a signal of this id
+    ├── EscalationError          a work item could not be resolved or cancelled; .reason
     ├── MaxRecoveryAttemptsError     whoever ran it died, again and again
     ├── NotInWorkflowError           a function of `workflow` was called elsewhere
     ├── NotAllowedInWorkflowError    what cannot be repeated was called in a workflow; says what to use instead
@@ -377,6 +378,16 @@ class SignalIdInUseError(DurableError):
             f"{who} waits for signal {signal_id} already: choose an id that names what it is about, or wait with shared=True"
         )
         self.signal_id = signal_id
+
+
+class EscalationError(DurableError):
+    """A work item could not be resolved or cancelled; `reason`: `not-found`, `already-resolved`, and so on."""
+
+    def __init__(self, reason: str, escalation_id: str | None = None) -> None:
+        which = "the work item" if escalation_id is None else f"work item {escalation_id}"
+        super().__init__(f"{which} could not be settled: {reason}")
+        self.reason = reason
+        self.escalation_id = escalation_id
 
 
 class MaxRecoveryAttemptsError(DurableError):

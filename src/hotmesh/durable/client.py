@@ -20,6 +20,7 @@ from hotmesh.durable.options import StartOptions, _retention
 from hotmesh.durable.signature import Signature
 from hotmesh.durable.typed import ClientKeywords, MeshKeywords, StartKeywords, WorkflowClass
 from hotmesh.durable.waits import checked_signal
+from hotmesh.durable.work_items import Escalations
 from hotmesh.durable_errors import NotAllowedInWorkflowError, WorkflowAlreadyStartedError
 from hotmesh.errors import ConfigError, DuplicateJobError, JobCompletedError, JobNotFoundError
 from hotmesh.mesh import HotMesh
@@ -79,6 +80,8 @@ class Client:
         self._retry = RetryPolicy.read(retry)
         self._retention = _retention(default_retention, "default_retention")
         self._lock = asyncio.Lock()
+        self.escalations = Escalations(self._functions, converter)
+        """The work items that workflows wait for."""
 
     @classmethod
     async def connect(cls, connection: ConnectionLike = None, **options: Unpack[ClientKeywords]) -> Self:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from hotmesh.core.codec import Payload
+from hotmesh.core.column import without_nul
 from hotmesh.core.values import Json
-from hotmesh.core.wire import loads
+from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError
 from hotmesh.postgres.database import Connection, Database
 
@@ -89,3 +90,31 @@ async def cancelled_here(database: Database, connection: Connection, job_id: str
     rows = await connection.fetch(database.query("cancelled_escalations"), database.app_id, job_id)
     payload = database.payload
     return [escalation_from(row["row"], payload) for row in rows]
+
+
+async def found(database: Database, *filters: object) -> list[EscalationRow]:
+    """Work items by id, key, status, role, type, subtype and workflow, each None for any; at most so many, the last filter."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(database.query("escalations"), database.app_id, *filters)
+    return [escalation_from(row["row"], database.payload) for row in rows]
+
+
+async def settle(
+    database: Database, id_: str, status: str, payload: Json, keep: float, wake: str
+) -> tuple[str, EscalationRow | None]:
+    """Resolve or cancel a work item, and wake who waits; what became of it, and its row, if there is one."""
+    stored = dumps_text(database.payload.conceal(without_nul(payload))) if status == "resolved" else None
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            database.query("settle_escalation"),
+            database.app_id,
+            id_,
+            status,
+            stored,
+            database.payload.dumps(payload),
+            keep,
+            wake,
+        )
+    if row is None:
+        raise AssertionError("settle_escalation answers with one row")
+    return row["outcome"], None if row["entry"] is None else escalation_from(row["entry"], database.payload)

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from hotmesh.core.durable.build import KEEP
 from hotmesh.core.durable.state import BY_ID
 from hotmesh.core.state.job import Job, StartRequest
 from hotmesh.core.values import Json
 from hotmesh.errors import ConfigError
 from hotmesh.nearest import nearest
-from hotmesh.postgres import durable, loading
+from hotmesh.postgres import durable, escalations, loading
 from hotmesh.postgres.calls import MessageCall, SignalCall
 from hotmesh.postgres.database import Database
+from hotmesh.postgres.escalations import EscalationRow
 from hotmesh.runtime import ids
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
 from hotmesh.runtime.calls.outbox import Outbox
@@ -28,6 +30,8 @@ from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.options import Options
 from hotmesh.runtime.results.function_results import Results
 from hotmesh.runtime.results.waiting import Callers
+from hotmesh.runtime.telemetry.events import Events
+from hotmesh.runtime.wake import EVENTS
 from hotmesh.runtime.work.worker import Worker
 
 logger = logging.getLogger("hotmesh.durable")
@@ -41,6 +45,7 @@ class Home(Protocol):
     callers: Callers
     messages: JobMessages
     outbox: Outbox
+    events: Events | None
 
     options: Options
 
@@ -190,6 +195,19 @@ class Functions:
             await self.prepare()
         text = self._member.database.payload.dumps(data)
         await self._member.outbox.send(SignalCall(BY_ID, [signal_id], data, text, "success", 200, keep))
+
+    async def work_items(self, *filters: object) -> list[EscalationRow]:
+        """Work items, as `escalations.found` takes the filters."""
+        return await escalations.found(self._member.database, *filters)
+
+    async def settle_work_item(
+        self, item_id: str, status: str, payload: Json
+    ) -> tuple[str, EscalationRow | None]:
+        """Have a work item be `resolved`, with this payload, or `cancelled`; what became of it, and its row."""
+        outcome, row = await escalations.settle(self._member.database, item_id, status, payload, KEEP, EVENTS)
+        if outcome == "ok" and row is not None and self._member.events is not None:
+            self._member.events.escalations([row])
+        return outcome, row
 
     async def interrupt(self, job_id: str, generation: str, options: dict[str, Any]) -> str | None:
         """End a job from outside. Raises JobNotFoundError, JobCompletedError."""

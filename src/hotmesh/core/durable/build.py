@@ -296,7 +296,10 @@ def turn(
         consumed=recorded.consumed,
         timers=() if ended else tuple(timers),
         waits=() if ended else tuple(made.waits),
-        released=() if ended else (*recorded.released, *made.released),
+        # Also at the end a wait whose time is over must not have had its signal.
+        released=tuple(one for one in recorded.released if one.awaited)
+        if ended
+        else (*recorded.released, *made.released),
         signals=tuple(made.signals),
         messages=tuple(made.messages),
         escalations=() if ended else tuple(made.escalations),

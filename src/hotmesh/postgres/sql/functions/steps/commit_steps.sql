@@ -6,7 +6,7 @@
 --               taken, whose job has moved. Jobs are created and changed on the way.
 --   2. Consume  what the steps answer is deleted; work is reserved (reserve_work); what waited for it is released.
 --   3. Add      records, operations, work, messages, timers, waits, signals.
---   4. End      what jobs drop that end before they are done (drop_jobs); what few steps have (commit_extras).
+--   4. End      what few steps have (commit_extras); what jobs drop that end before they are done (drop_jobs).
 --   5. Tell     who listens (find_listeners), and a hint to other processes (wake).
 -- Reads    mesh.app (one row: the epoch), the job rows that change.
 -- Locks    signal keys in the order of their numbers (lock_signal_keys), then waits whose time is over; then job rows that
@@ -499,14 +499,15 @@ begin
     end if;
 
     -- 4. End.
-    if o_rows is not null and mesh.drop_jobs(p_app, o_rows::jsonb, refused, v_now) then
-        woken := true;
-    end if;
-
     if p_extras is not null then
         if mesh.commit_extras(p_app, mesh.hide_nul(p_extras::json), refused, v_now) then
             woken := true;
         end if;
+    end if;
+
+    -- After work items have ended that a signal or a timer has ended: what is left of them is cancelled.
+    if o_rows is not null and mesh.drop_jobs(p_app, o_rows::jsonb, refused, v_now) then
+        woken := true;
     end if;
 
     -- 5. Tell.

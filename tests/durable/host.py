@@ -65,9 +65,37 @@ async def careful(before: int, sleep: float) -> list[str]:
     return done
 
 
+@workflow.defn(task_queue="crash")
+async def receives(count: int) -> list[int]:
+    return [await workflow.recv("number") for _ in range(count)]
+
+
+@workflow.defn(task_queue="crash")
+async def conditions(count: int, signal_id: str) -> list[int]:
+    return [await workflow.condition(signal_id, "1 hour") for _ in range(count)]
+
+
+@workflow.defn(task_queue="crash")
+class Collects:
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    @workflow.run
+    async def run(self, count: int) -> list[int]:
+        await workflow.wait_condition(lambda: len(self.numbers) >= count)
+        return self.numbers
+
+    @workflow.signal
+    def number(self, number: int) -> None:
+        self.numbers.append(number)
+
+
 async def main() -> None:
     async with Worker(
-        ORDER["url"], task_queue="crash", workflows=[chain, fan, careful], settings={"lease": ORDER["lease"]}
+        ORDER["url"],
+        task_queue="crash",
+        workflows=[chain, fan, careful, receives, conditions, Collects],
+        settings={"lease": ORDER["lease"]},
     ):
         print("ready", flush=True)
         await asyncio.Event().wait()

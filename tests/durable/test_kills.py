@@ -74,3 +74,28 @@ async def test_a_process_that_stands_still_beyond_its_lease_is_shut_out(
         assert (await handle.describe()).status.value == "completed"
     assert not any((await left(database_url)).values())
     await client.close()
+
+
+@pytest.mark.row("SG-14", "WA-08")
+async def test_a_process_that_is_killed_while_signals_are_sent(database_url: str, tmp_path: Path) -> None:
+    """None is lost, none counts twice, each has its place: by an engine that hosts nothing, too, which records them."""
+    path = tmp_path / "ledger"
+    path.touch()
+    count = 40
+    client = await Client.connect(database_url)
+    async with host(database_url, path) as first:
+        handles = [
+            await client.start_workflow(name, count, task_queue="crash") for name in ("receives", "Collects")
+        ]
+        waits = await client.start_workflow("conditions", count, "by id", task_queue="crash")
+        for number in range(count):
+            if number == count // 2:
+                first.kill()
+            await asyncio.gather(
+                *(handle.signal("number", number) for handle in handles), client.signal("by id", number)
+            )
+        async with host(database_url, path):
+            for handle in (*handles, waits):
+                assert await handle.result(timeout=60) == list(range(count)), handle.workflow_id
+    assert not any((await left(database_url)).values())
+    await client.close()

@@ -55,8 +55,7 @@ def test_each_row_has_a_proof_or_a_reason(row: int | str) -> None:
 def test_every_test_that_is_marked_with_a_row_is_listed() -> None:
     marked = _marked()
     assert len(marked) > 250, "the marks are not found"
-    proofs: dict[int | str, str] = dict(ROWS)
-    proofs.update(NAMED)
+    proofs: dict[int | str, str] = dict([*ROWS.items(), *NAMED.items()])
     missing = {
         (row, test)
         for row, tests in marked.items()

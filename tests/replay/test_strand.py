@@ -459,3 +459,24 @@ def test_code_that_never_ends_does_not_keep_the_process_from_ending() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert over.stdout == "over\n"
+
+
+def test_what_is_told_with_several_outcomes_of_a_turn() -> None:
+    """Each is news: the code is nowhere where it has been before."""
+    seen: list[bool] = []
+    strand_: Any = None
+
+    async def main() -> None:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            seen.append(strand_.replaying)
+
+    completions = [Completion(place, "sleep", "timer", "done", START, place) for place in (1, 2)]
+    strand_ = Strand(main, seed=b"x", started_at=START)
+    strand_.turn()
+    strand_.turn(completions)
+    assert seen == [False, False]
+    seen.clear()
+    strand_ = Strand(main, seed=b"x", started_at=START, recorded=completions)
+    strand_.turn()
+    assert seen == [True, False]

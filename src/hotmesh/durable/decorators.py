@@ -93,7 +93,10 @@ def workflow_signal(given: F, /) -> F: ...
 @overload
 def workflow_signal(*, name: str | None = None) -> Callable[[F], F]: ...
 def workflow_signal(given: Any = None, /, *, name: str | None = None) -> Any:
-    """Mark the method of a workflow class that takes the signals of its name."""
+    """Mark the method of a workflow class that takes the signals of its name, async or not; in the order in which they came.
+
+    What it raises is logged, and the workflow goes on. One that still runs when the workflow returns is cancelled, with a warning.
+    """
 
     def decorate(function: Any) -> Any:
         setattr(function, SIGNAL, name)

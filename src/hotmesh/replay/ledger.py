@@ -18,6 +18,8 @@ class Ledger:
         """The last one that was given out."""
         self.history: deque[Completion] = deque()
         """Recorded, and not delivered yet; in order of delivery."""
+        self.fresh = 0
+        """How many of the last of them are news of this turn."""
         self.expected: dict[int, tuple[str, str]] = {}
         """Recorded or open, and not asked for yet: kind and name."""
         self.rows: set[int] = set()
@@ -46,8 +48,8 @@ class Ledger:
 
     @property
     def replaying(self) -> bool:
-        """Whether something is recorded that has not been delivered, or not been asked for, yet."""
-        return bool(self.history or self.expected)
+        """Whether something was recorded before this turn that has not been delivered, or not been asked for, yet."""
+        return len(self.history) > self.fresh or bool(self.expected)
 
     def ask(self, command: Asked) -> bool:
         """Note what the code asks for; False if it is not what is recorded at this position (`differs` says how)."""

@@ -13,10 +13,11 @@ Calls of a workflow find it by `running_strand()`, take a position with `reserve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime
 from hashlib import blake2b
+from inspect import isawaitable
 from random import Random
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -92,6 +93,7 @@ class Strand(Loop):
         code does not fit the history (nothing of the turn counts), `TurnBlocked` if a guard ended it; then it is of no more use.
         """
         self._ledger.history.extend(completions)
+        self._ledger.fresh = len(completions)
         self.replay()
         ledger = self._ledger
         if self.ended:
@@ -297,12 +299,25 @@ class Strand(Loop):
             self._unasked.keep(completion)
             return
         try:
-            coroutine = self._context.copy().run(handler, completion)
-            if coroutine is not None:
-                self.task_of(coroutine, f"{completion.kind} {completion.name}", self._context.copy())
+            found = self._context.copy().run(handler, completion)
+            if isawaitable(found):
+                task = self._handled(found, completion)
+                self.task_of(task, f"{completion.kind} {completion.name}", self._context.copy())
         except BaseException as error:  # noqa: BLE001 - theirs, of any kind
-            self.blocked_by(error)
-            self.tell(f"the handler of {completion.kind} {completion.name!r} failed", error)
+            self._failed(completion, error)
+
+    async def _handled(self, found: Awaitable[Any], completion: Completion) -> None:
+        """The task of a handler. What it raises is told at once, and ends nobody else."""
+        try:
+            await found
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - theirs, of any kind
+            self._failed(completion, error)
+
+    def _failed(self, completion: Completion, error: BaseException) -> None:
+        self.blocked_by(error)
+        self.tell(f"the handler of {completion.kind} {completion.name!r} failed", error)
 
     def _settle(self) -> None:
         """Run until every task waits, and no condition has become true."""

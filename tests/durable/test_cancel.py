@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hotmesh.core.state.job import Event
 from hotmesh.durable import Client, RetryPolicy, Worker, WorkflowStatus, activity, errors, workflow
 from hotmesh.errors import ConfigError
 
@@ -330,6 +331,33 @@ async def test_a_step_that_ends_while_it_is_given_up(database_url: str) -> None:
         await asyncio.gather(*(handle.cancel() for handle in handles))
         for handle in handles:
             assert await handle.result(timeout=10) in ("completed", "receipt of cancelled")
+    await nothing_is_left(database_url)
+
+
+async def test_an_outcome_of_a_step_that_was_given_up_counts_for_nothing(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was on its way when the turn that gave the step up was committed."""
+
+    @workflow.defn(task_queue="cancel")
+    async def moves_on() -> str:
+        try:
+            async with asyncio.timeout(0.02):
+                await hang("first")
+        except TimeoutError:
+            await hang("moved on")
+        return "never"
+
+    async with worker(database_url, moves_on) as client:
+        handle = await client.start_workflow(moves_on)
+        await until(lambda: "moved on" in calls)
+        event = Event("step", "hang", (0, 2), "success", 200, None)
+        (await client._functions())._turns._deliver(handle.workflow_id, str(handle.run_id), event)
+        await asyncio.sleep(0.1)
+        await handle.cancel()
+        with pytest.raises(errors.WorkflowCancelledError):
+            await handle.result(timeout=5)
+    assert not [record for record in caplog.records if record.name == "hotmesh.engine"]
     await nothing_is_left(database_url)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from hotmesh.durable import Client, RetryPolicy, Worker, WorkflowStatus, activity, errors, workflow
 from hotmesh.errors import ConfigError, PayloadError
+from hotmesh.mesh import HotMesh
 
 pytestmark = pytest.mark.anyio
 
@@ -283,6 +284,16 @@ async def test_a_workflow_is_paused_before_there_is_a_host_and_resumed_by_the_me
 # -- terminate ------------------------------------------------------------------------------------------------
 
 
+async def test_an_end_is_heard_of_where_it_comes_about_whoever_has_started_it(database_url: str) -> None:
+    async with worker(database_url) as here:
+        mesh = await HotMesh.init("durable", connection=database_url, namespace="durable")
+        for n in range(12):
+            started = await Client(mesh=mesh).start_workflow(sleeper, 0.01, id=f"{n}")
+            async with asyncio.timeout(3):
+                await here.get_workflow_handle(started.workflow_id).result()
+        await mesh.stop()
+
+
 @pytest.mark.row("CX-11", "CX-13", "CX-14", "CX-15", "CX-24")
 async def test_terminating(database_url: str) -> None:
     """CX-11 (with a step), CX-13, CX-14, CX-15, CX-24."""
@@ -310,6 +321,26 @@ async def test_terminating(database_url: str) -> None:
             await done.terminate()
         assert (await done.describe()).status is WorkflowStatus.COMPLETED
     await nothing_is_left(database_url)
+
+
+async def test_a_message_for_a_workflow_that_has_ended_is_taken_away(database_url: str) -> None:
+    """CX-24: also one that was on its way when the workflow ended."""
+    async with worker(database_url) as client:
+        handle = await client.start_workflow(lone, "over")
+        assert await handle.result(timeout=10) == "over"
+        connection = await asyncpg.connect(database_url)
+        for kind in ("interrupt", "cancel", "pause", "resume"):
+            await connection.execute(
+                "insert into durable.engine_stream (app_id, job_id, generation, message_id, kind, activity_id, dimension, status,"
+                " code, data, visible_at, created_at) select app_id, job_id, generation, $1, $1, '', '{}', 'success', 200, '{}',"
+                " now(), now() from durable.job",
+                kind,
+            )
+        await until_counted(connection, "engine_stream", 0)
+        assert await connection.fetchval("select count(*) from durable.worker_stream") == 0
+        await connection.close()
+        assert (await handle.describe()).status is WorkflowStatus.COMPLETED
+        assert await client.get_workflow_handle(handle.workflow_id).result(timeout=10) == "over"
 
 
 async def test_what_comes_too_late_changes_nothing(database_url: str) -> None:

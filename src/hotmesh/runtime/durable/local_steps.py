@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from typing import Any, Final
 
@@ -127,16 +127,6 @@ class LocalSteps:
     def runs(self, generation: str, but: Collection[int] = ()) -> bool:
         """Whether a step of the job is here, but for those at these positions."""
         return any(position not in but for position in self._of.get(generation, ()))
-
-    def without_stale(self, generation: str, events: Sequence[Event]) -> Sequence[Event]:
-        """The events without outcomes of steps that were given up, or taken over, since they were told."""
-        if all(event.kind != "step" or self._is_current(generation, event) for event in events):
-            return events
-        return [event for event in events if event.kind != "step" or self._is_current(generation, event)]
-
-    def _is_current(self, generation: str, event: Event) -> bool:
-        step = self._steps.get((generation, event.dimension[1]))
-        return step is not None and step.event is not None
 
     def start(self, job: Job, position: int, name: str, call: StepCall) -> None:
         """Run a step whose turn is committed; one that is here already goes on."""

@@ -168,7 +168,7 @@ class Turns:
         limits: Limits,
     ) -> Step:
         """The step that events cause."""
-        recorded = record(job, self.steps.without_stale(job.generation, events), now)
+        recorded = record(job, events, now)
         if not job.live:
             return build.late(job, recorded, now)
         if recorded.interrupt is not None:

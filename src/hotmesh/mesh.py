@@ -450,7 +450,7 @@ class HotMesh(Face):
 
         `enrich_inputs` adds `activities`: each pass of a worker with its input, output, times and error. Work that was
         answered is not kept, so its input is worked out again from what is recorded by now. `allow` and `block` choose
-        among the four members. Raises JobNotFoundError.
+        among the four members. Durable functions cannot be exported yet. Raises JobNotFoundError, ConfigError.
         """
         checked_text(job_id, "job_id")
         return await self._member.reader.export(job_id, enrich_inputs=enrich_inputs, allow=allow, block=block)

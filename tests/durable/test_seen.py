@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from harness import connected, eventually
-from hotmesh import DBA, HotMesh
-from hotmesh.durable import Client, Worker, WorkflowStatus, activity, workflow
+from hotmesh import DBA, ConfigError, HotMesh
+from hotmesh.durable import Client, Worker, WorkflowHandle, WorkflowStatus, activity, errors, workflow
+from hotmesh.observe.doctor.findings import examine
+from hotmesh.observe.doctor.reading import read
 from hotmesh.observe.explain.model import Explanation
+from hotmesh.observe.observer import observing
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +135,115 @@ async def test_operations_are_in_the_timeline_and_go_with_their_workflow(databas
                 for table in ("operation", "timer", "wait")
             }
             assert rows == {"operation": 0, "timer": 0, "wait": 0}
+
+
+@workflow.defn(task_queue="seen")
+async def fails() -> None:
+    raise errors.FatalError("no stock")
+
+
+@workflow.defn(task_queue="seen")
+async def quick(name: str) -> str:
+    return await note(name)
+
+
+async def test_one_whose_processes_died_again_and_again_is_found_and_brought_back(database_url: str) -> None:
+    async with await Client.connect(database_url) as client:
+        handle = await client.start_workflow(quick, "x", id="suspended")
+        mesh = client._own
+        assert mesh is not None
+        async with connected(database_url) as connection:
+            # As if a process had held it, and died of it.
+            tenure = await connection.fetchval(
+                "insert into durable.tenure (app_id, member, until, lapsed) values ('durable', 'dead', now(), true) "
+                "returning tenure"
+            )
+            await connection.execute("delete from durable.worker_stream")
+            await connection.execute("update durable.job set held = true, tenure = $1", tenure)
+            assert (
+                await connection.fetchval("select durable.hand_over_tenure('durable', $1, 9, 0)", tenure) == 1
+            )
+            await connection.execute("update durable.job set updated_at = now() - interval '2 minutes'")
+        told = await explained(mesh, "suspended")
+        assert told.unaccounted == 1
+        assert "dead" in str(told)
+        found = await found_by_doctor(database_url)
+        assert "suspended" in found["stuck-job"]
+        assert "dead-letters" in found
+
+        [letter] = await mesh.list_dead_letters()
+        assert letter.topic == "seen"
+        assert "have died" in letter.reason
+        await mesh.requeue(letter.id)
+        assert not await mesh.list_dead_letters()
+        assert reasons(await explained(mesh, "suspended")) == {"": ["work"]}
+        assert (await handle.describe()).recoveries == 0
+        async with Worker(database_url, task_queue="seen", workflows=[quick]):
+            assert await handle.result(timeout=20) == "x"
+
+
+async def test_what_cannot_be_exported_yet_says_where_it_is_shown(database_url: str) -> None:
+    async with await Client.connect(database_url) as client:
+        await client.start_workflow(quick, "x", id="q")
+        mesh = client._own
+        assert mesh is not None
+        with pytest.raises(ConfigError, match=r"durable function quick.*hotmesh timeline q --app durable"):
+            await mesh.export("q")
+
+
+async def found_by_doctor(database_url: str) -> dict[str, str]:
+    async with observing(database_url, "durable") as observer:
+        return {one.code: one.what for one in examine(await read(observer, "durable"))}
+
+
+async def test_what_runs_or_is_paused_is_not_called_stuck_and_what_is_parked_is_named(
+    database_url: str,
+) -> None:
+    release.clear()
+    async with Worker(database_url, task_queue="seen", workflows=ALL) as worker:
+        client = await Client.connect(database_url)
+        await client.start_workflow(hangs, id="hangs")
+        resting = await client.start_workflow(waits, "never", id="rests")
+        await resting.pause()
+        await client.start_workflow(waits, "other", id="changed")
+
+        async def all_wait() -> bool:
+            return "other" in reasons(await explained(worker.mesh, "changed"))
+
+        await eventually(all_wait)
+        async with connected(database_url) as connection:
+            await connection.execute("delete from durable.timer; delete from durable.wait")
+            await connection.execute("update durable.job set updated_at = now() - interval '2 minutes'")
+            await connection.execute(
+                """update durable.job set open = '{"parked":{"reason":"changed","message":"x"}}' where job_id = 'changed'"""
+            )
+        found = await found_by_doctor(database_url)
+        assert "1 job runs" in found["stuck-job"]
+        assert "changed" in found["stuck-job"]
+        assert found["parked"].endswith(": changed")
+        release.set()
+
+
+async def test_how_a_workflow_has_ended_is_its_state(database_url: str) -> None:
+    async with Worker(database_url, task_queue="seen", workflows=[*ALL, fails, quick]):
+        client = await Client.connect(database_url)
+        handles: dict[str, WorkflowHandle[Any]] = {
+            "good": await client.start_workflow(quick, "x", id="good", retention="1 hour"),
+            "bad": await client.start_workflow(fails, id="bad", retention="1 hour"),
+            "stopped": await client.start_workflow(sleeps, 3600, id="stopped", retention="1 hour"),
+            "cancelled": await client.start_workflow(sleeps, 3600, id="cancelled", retention="1 hour"),
+        }
+        await handles["stopped"].terminate("enough")
+        await handles["cancelled"].cancel()
+        for handle in handles.values():
+            with suppress(errors.WorkflowFailedError):
+                await handle.result(timeout=20)
+        async with connected(database_url) as connection:
+            found = await connection.fetch("select job_id, state from durable.job_status")
+        shown: dict[str, str] = {row["job_id"]: row["state"] for row in found}
+        assert shown == {
+            "good": "complete",
+            "bad": "failed",
+            "stopped": "interrupted",
+            "cancelled": "interrupted",
+        }

@@ -26,6 +26,7 @@ from hotmesh.observe.doctor.facts import (
     AppState,
     Facts,
     Holder,
+    ParkedJob,
     Server,
     Snapshot,
     StuckJob,
@@ -95,6 +96,7 @@ def app(**given: Any) -> Facts:
         (app(holders=(Holder("w-1", 2, 25, False),)), "dead-member", "warning", "w-1 is gone"),
         (app(holders=(Holder("w-1", 1, 25, False),)), "dead-member", "warning", "holds 1 piece of work for 25 s"),
         (app(stuck=(StuckJob("j1", "a", 99),)), "stuck-job", "error", "1 job runs, and nothing is waiting that could let it go on"),
+        (app(parked=(ParkedJob("j1", "order"),)), "parked", "error", "1 workflow is parked, because of its code: j1"),
         (app(dead_letters=1), "dead-letters", "warning", "1 dead letter: "),
         (app(dead_letters=100_000), "dead-letters", "warning", "100,000 or more dead letters"),
         (app(dead_letters=2), "dead-letters", "warning", "2 dead letters"),
@@ -141,6 +143,7 @@ COMMANDS = (
     app(paused=("engines",)),
     app(expired_jobs=20_000),
     app(stuck=(StuckJob("j 1", "a", 99),)),
+    app(parked=(ParkedJob("j 1", "order"),)),
     app(topics=(TopicState("pay", 3, 0, 20),)),
     app(due_events=5, oldest_event=40),
 )

@@ -37,12 +37,17 @@ async def export(
 ) -> dict[str, Any]:
     """The members of a job's document that are allowed and not blocked, `activities` only with `enrich_inputs`.
 
-    Raises JobNotFoundError, ConfigError, VersionNotFoundError.
+    Raises JobNotFoundError, VersionNotFoundError; ConfigError, also for a durable function, which has no activities.
     """
     wanted = _parts(allow, block)
     whole = await whole_job(observer, app_id, job_id)
     if whole is None:
         raise await not_found(observer, app_id, job_id)
+    if whole.job.queue is not None:
+        raise ConfigError(
+            f"job {job_id} is the durable function {whole.job.topic}, of which no document can be made yet: "
+            f"its operations are in the view job_timeline, and in `hotmesh timeline {job_id} --app {app_id}`"
+        )
     plan = await plan_of(whole.job.version)
     found: dict[str, Any] = {}
     if "dependencies" in wanted:

@@ -82,6 +82,14 @@ class StuckJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedJob:
+    """A durable function that does not go on, because of its code."""
+
+    job_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppState:
     """An app. `retention_late`: seconds for which nobody has taken the turn of retention; None: nobody ever did."""
 
@@ -101,6 +109,7 @@ class AppState:
     topics: tuple[TopicState, ...] = ()
     holders: tuple[Holder, ...] = ()
     stuck: tuple[StuckJob, ...] = ()
+    parked: tuple[ParkedJob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

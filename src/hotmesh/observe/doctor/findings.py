@@ -19,7 +19,7 @@ OLDEST_POSTGRES: Final = 140000
 MINUTE: Final = 60.0
 
 MOST_STUCK: Final = 20
-"""Stuck jobs that are looked for."""
+"""Stuck jobs, and parked ones, that are looked for."""
 
 SUSPICIOUS: Final = 5_000
 """Transactions that have begun since a snapshot was taken whose age in time is not shown."""
@@ -293,6 +293,21 @@ def stuck_jobs(app: AppState) -> Iterator[Finding]:
         )
 
 
+def parked_jobs(app: AppState) -> Iterator[Finding]:
+    if app.parked:
+        first = app.parked[0]
+        some = ", ".join(job.job_id for job in app.parked[:5])
+        jobs = _number(len(app.parked), "workflow", most=MOST_STUCK)
+        yield Finding(
+            "parked",
+            "error",
+            f"{jobs} {'is' if len(app.parked) == 1 else 'are'} parked, because of {'its' if len(app.parked) == 1 else 'their'} code: {some}",
+            f"`hotmesh explain {shlex.quote(first.job_id)} --app {app.app_id}` says what of {first.name} does not fit; "
+            "it goes on by itself once a worker runs code that does",
+            app.app_id,
+        )
+
+
 def given_up(app: AppState) -> Iterator[Finding]:
     if app.dead_letters:
         yield Finding(
@@ -385,6 +400,7 @@ CHECKS: Final[tuple[Callable[[Facts], Iterator[Finding]], ...]] = (
             topics_without_workers,
             dead_members,
             stuck_jobs,
+            parked_jobs,
             given_up,
             consumers_paused,
             retention_off,

@@ -11,6 +11,7 @@ from hotmesh.observe.doctor.facts import (
     AppState,
     Facts,
     Holder,
+    ParkedJob,
     Server,
     Snapshot,
     StuckJob,
@@ -101,6 +102,10 @@ async def _app(reader: _Reader, app_id: str) -> AppState | None:
         topics=tuple(TopicState(**topic) for topic in await reader.rows("doctor_topics", app_id)),
         holders=tuple(Holder(**holder) for holder in await reader.rows("doctor_holders", app_id)),
         stuck=tuple(stuck),
+        parked=tuple(
+            ParkedJob(job["job_id"], job["topic"])
+            for job in await reader.rows("doctor_parked", app_id, MOST_STUCK)
+        ),
     )
 
 

@@ -24,10 +24,13 @@ create function mesh.error_words(p_error json) returns text language sql immutab
 $$;
 comment on function mesh.error_words is 'What an error is and says: its type, if it has one, and its message.';
 
--- A part of the queries as well, for which it is inlined.
-create function mesh.job_state(p_status integer, p_error json) returns text language sql immutable as $$
+-- A part of the queries as well, for which it is inlined. A durable function (p_queue) that has ended otherwise than by
+-- returning is below 0, whatever ended it: that is in its error. Where that is encoded, nothing more is known.
+create function mesh.job_state(p_status integer, p_error json, p_queue text default null) returns text language sql immutable as $$
     select case when p_status > 0 then 'running'
                 when p_status = -1 then 'pending'
+                when p_status < 0 and p_queue is not null and mesh.error_field(p_error, 'code') <> '410'
+                 and coalesce(mesh.error_field(p_error, 'type'), '') not in ('CancelledFailure', 'CancelledError') then 'failed'
                 when p_status < 0 then 'interrupted'
                 when p_error is not null then 'failed'
                 else 'complete' end
@@ -42,7 +45,7 @@ $$;
 create view mesh.job_status as
 select j.app_id, j.job_id, j.topic, j.version,
        case when j.expires_at <= mesh.clock() then 'expired'
-            else mesh.job_state(j.status, j.error) end as state,
+            else mesh.job_state(j.status, j.error, j.queue) end as state,
        greatest(j.status, 0) as open_obligations,
        mesh.error_field(j.error, 'code') as error_code, mesh.error_words(j.error) as error_message,
        nullif(mesh.error_field(j.error, 'activity'), j.error::text) as error_activity,
@@ -56,7 +59,7 @@ select j.app_id, j.job_id, j.topic, j.version,
 comment on view mesh.job_status is
     'One row for each job: its state in a word, how long it took or has been taking, its error.';
 comment on column mesh.job_status.state is
-    'running, pending, complete, failed (complete with an error), interrupted (or given up), expired (gone)';
+    'running, pending, complete, failed (complete with an error), interrupted (or given up, or cancelled), expired (gone)';
 comment on column mesh.job_status.duration is 'From its creation to its end, or until now.';
 comment on column mesh.job_status.idle is 'Since its last step; null once it has ended.';
 

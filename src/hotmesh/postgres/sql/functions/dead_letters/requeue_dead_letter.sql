@@ -1,5 +1,6 @@
 -- requeue_dead_letter: put what was given up back where it came from, and bring back the job that ended by it.
--- Three kinds of dead letter:
+-- Four kinds of dead letter:
+--   a turn      of a durable function, whose processes died of it: queued again for its hosts, and counted from the beginning.
 --   work        its activity was answered with the error. The answer is still queued: it is withdrawn. It has been
 --               handled, and no transition took it: p_reopen, the activity is opened again, and the job with it.
 --   a job       that an engine could not go on with: its status, its former error and all that was open are restored.
@@ -47,6 +48,19 @@ begin
         insert into mesh.broadcast (app_id, topic, facet, query, data, created_at)
         select p_app, b.topic, b.facet, mesh.show_nul(b.query), mesh.show_nul(b.data), v_now
           from json_populate_record(null::mesh.broadcast, v_message) as b;
+
+    elsif v_letter.stream = 'worker' and v_letter.activity_id = '' and v_job.queue is not null then
+        if v_job.status <= 0 or v_job.expires_at <= v_now then
+            return 'ended';
+        end if;
+        delete from mesh.engine_stream as s
+         where s.generation = v_letter.generation and s.kind = 'answer'
+           and s.message_id = 'answer::' || v_letter.dimension::text;
+        update mesh.job as j set recoveries = 0, updated_at = v_now where j.app_id = p_app and j.job_id = v_job.job_id;
+        insert into mesh.worker_stream (
+            app_id, topic, generation, activity_id, dimension, job_id, data, workflow_name, visible_at, created_at)
+        values (p_app, v_job.queue, v_job.generation, '', v_letter.dimension, v_job.job_id, '{}', v_job.topic, v_now, v_now)
+        on conflict on constraint worker_stream_pk do nothing;
 
     elsif v_letter.stream = 'worker' then
         delete from mesh.engine_stream as s

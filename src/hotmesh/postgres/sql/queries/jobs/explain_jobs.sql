@@ -1,7 +1,7 @@
 -- explain_jobs: all that keeps jobs ($2, of app $1) from being complete, one row for each; of each kind at most $3 and
 -- the oldest first, as JSON. `number` counts work, messages and children in full. `topics` says of each topic and name with
 -- work who holds such, or other work of it; `gone`, which members of the app have died.
-select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error) as state, j.status, j.error, j.open, j.cancelled,
+select j.job_id, j.version, j.topic, mesh.job_state(j.status, j.error, j.queue) as state, j.status, j.error, j.open, j.cancelled,
        j.created_at, j.updated_at, j.ended_at, j.expires_at, mesh.clock() as now, j.queue, j.recoveries,
        case when j.held then coalesce((select t.member from mesh.tenure as t where t.tenure = j.tenure), '') end as holder,
        (select count(*) from mesh.obligations(j.generation) as o where o.kind in ('work', 'message', 'child')) as number,

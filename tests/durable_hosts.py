@@ -18,9 +18,16 @@ import ledger
 
 @asynccontextmanager
 async def host(
-    url: str, path: Path, *, hang: tuple[str, ...] = (), die: tuple[str, ...] = (), lease: float = 30.0
+    url: str,
+    path: Path,
+    *,
+    hang: tuple[str, ...] = (),
+    die: tuple[str, ...] = (),
+    lease: float = 30.0,
+    workflows: bool = True,
 ) -> AsyncIterator[Any]:
-    order = {"url": url, "ledger": str(path), "hang": hang, "die": die, "lease": lease}
+    order: dict[str, Any] = {"url": url, "ledger": str(path), "hang": hang, "die": die, "lease": lease}
+    order["workflows"] = workflows
     program = Path(__file__).parent / "durable" / "host.py"
     environment = os.environ | {"PYTHONPATH": str(program.parent.parent)}
     process = await asyncio.create_subprocess_exec(

@@ -90,11 +90,21 @@ class Collects:
         self.numbers.append(number)
 
 
+@workflow.defn(task_queue="crash")
+async def queued(length: int) -> int:
+    number = 0
+    for place in range(length):
+        number = await workflow.execute_activity(f"a{place}", f"a{place}", number)
+    return number
+
+
 async def main() -> None:
+    activities = {f"a{place}": work for place in range(4)}
     async with Worker(
         ORDER["url"],
         task_queue="crash",
-        workflows=[chain, fan, careful, receives, conditions, Collects],
+        workflows=[chain, fan, careful, receives, conditions, Collects, queued] if ORDER["workflows"] else [],
+        activities=activities,
         settings={"lease": ORDER["lease"]},
     ):
         print("ready", flush=True)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from hotmesh.durable.context import ActivityContext, get_context
+from hotmesh.durable.context import ActivityContext, get_context, heartbeat
 from hotmesh.durable.decorators import activity_defn as defn
 from hotmesh.durable.decorators import activity_step as step
 
-__all__ = ["ActivityContext", "defn", "get_context", "step"]
+__all__ = ["ActivityContext", "defn", "get_context", "heartbeat", "step"]

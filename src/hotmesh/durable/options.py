@@ -169,6 +169,8 @@ class ActivityOptions(Options):
     """If the workflow gives it up while it runs: `try_cancel`, `wait_completed` (for its end, too), `abandon`."""
     summary: str | None = None
     """A few words that tools show beside its name."""
+    throw_on_error: bool | None = None
+    """False: a failure is not raised, but returned as a dict with `message`, `code`, `type`, `stack`."""
 
     def check(self, place: str) -> None:
         one, every = self.start_to_close_timeout, self.schedule_to_close_timeout
@@ -323,6 +325,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "start_to_close_timeout": _duration,
     "summary": checked_text,
     "task_queue": _queue,
+    "throw_on_error": checked_flag,
     "workflow_name": _name,
 }
 """How each option is checked, whatever it is an option of."""

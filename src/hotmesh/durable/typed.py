@@ -97,6 +97,23 @@ class ActivityKeywords(TypedDict, total=False):
     headers: Mapping[str, Any] | None
     cancellation_type: CancellationType
     summary: str | None
+    throw_on_error: bool | None
+
+
+class CallKeywords(TypedDict, total=False):
+    """Those of a call of an activity: of `ActivityOptions`, as they are written."""
+
+    task_queue: str | None
+    retry: Retry | None
+    start_to_close_timeout: Duration | None
+    schedule_to_start_timeout: Duration | None
+    schedule_to_close_timeout: Duration | None
+    heartbeat_timeout: Duration | None
+    retry_on_timeout: bool | None
+    headers: Mapping[str, Any] | None
+    cancellation_type: CancellationType
+    summary: str | None
+    throw_on_error: bool | None
 
 
 class StepKeywords(TypedDict, total=False):
@@ -156,4 +173,5 @@ class WorkerKeywords(MeshKeywords, total=False):
     retry: Retry | None
     converter: Converter
     max_concurrent_workflow_tasks: int | None
+    max_concurrent_activities: int
     graceful_shutdown_timeout: Duration | None

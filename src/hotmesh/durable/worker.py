@@ -8,6 +8,7 @@ from typing import Any, Final, Self, Unpack
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.core.duration import Duration
+from hotmesh.durable.activities import HostedActivity
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import activities_by_name, workflows_by_name
 from hotmesh.durable.meshes import DEFAULT_NAMESPACE, checked_options, share, start_mesh
@@ -21,6 +22,7 @@ from hotmesh.replay import guard, patch
 
 _OWN: Final = (
     "task_queue", "workflows", "activities", "namespace", "mesh", "retry", "converter", "max_concurrent_workflow_tasks",
+    "max_concurrent_activities",
     "graceful_shutdown_timeout",
 )  # fmt: skip
 
@@ -46,6 +48,7 @@ class Worker:
         retry: RetryPolicy | Mapping[str, Any] | None = None,
         converter: Converter = DEFAULT_CONVERTER,
         max_concurrent_workflow_tasks: int | None = None,
+        max_concurrent_activities: int = 100,
         graceful_shutdown_timeout: Duration | None = None,
         **options: Unpack[MeshKeywords],
     ) -> None:
@@ -65,9 +68,15 @@ class Worker:
             name: Hosted(definition, converter, policy)
             for name, definition in workflows_by_name(workflows).items()
         }
-        self._activities = activities_by_name(activities)
-        if not self._hosted:
-            raise ConfigError("a Worker needs workflows: workflows=[function, ...]")
+        self._activities = {
+            name: HostedActivity(definition, converter)
+            for name, definition in activities_by_name(activities).items()
+        }
+        self._most_activities = checked_limit(max_concurrent_activities, "max_concurrent_activities")
+        if not self._hosted and not self._activities:
+            raise ConfigError(
+                "a Worker needs workflows=[function, ...], or activities=[function, ...], or both"
+            )
         for hosted in self._hosted.values():
             hosted.definition.signature(converter)  # what cannot be stored is said here
 
@@ -102,7 +111,10 @@ class Worker:
                 raise ConfigError(
                     "a Worker needs an engine in its process, and this instance has engine=False"
                 )
-            await functions.host(self.task_queue, self._hosted, self._most)
+            if self._hosted:
+                await functions.host(self.task_queue, self._hosted, self._most)
+            if self._activities:
+                await functions.host_activities(self.task_queue, self._activities, self._most_activities)
         except BaseException:
             if mesh is not self._given:
                 await mesh.stop(0)
@@ -130,3 +142,10 @@ class Worker:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+
+def checked_limit(value: Any, name: str) -> int:
+    """How many of something may run at once. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} of a Worker must be an integer of at least 1, not {value!r}")
+    return value

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from hotmesh.durable.activities import execute_activity, proxy_activities, start_activity
 from hotmesh.durable.calls import (
     in_workflow,
     info,
@@ -53,6 +54,7 @@ __all__ = [
     "cancellation_scope",
     "condition",
     "defn",
+    "execute_activity",
     "in_workflow",
     "info",
     "is_cancellation",
@@ -61,6 +63,7 @@ __all__ = [
     "local_activity",
     "logger",
     "now",
+    "proxy_activities",
     "random",
     "random_generator",
     "recv",
@@ -70,6 +73,7 @@ __all__ = [
     "signal_workflow",
     "sleep",
     "sleep_until",
+    "start_activity",
     "step",
     "uuid4",
     "wait_condition",

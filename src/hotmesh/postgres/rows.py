@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from hotmesh.core.codec import CLEAR, Payload
+from hotmesh.core.durable.activities import GONE
 from hotmesh.core.state.job import (
     ActivityRecord,
     Event,
@@ -188,6 +189,8 @@ def events_from(text: str, payload: Payload = CLEAR) -> list[DueEvent]:
         if due.kind == "timer":
             receipt: TimerReceipt | MessageReceipt = TimerReceipt(due.activity_id, due.dimension)
             data: Json = {"timestamp": int(due.at.timestamp() * 1000)}
+            if due.work_attempt is None and len(due.dimension) == 3:
+                due.work_attempt = GONE
         else:
             receipt = MessageReceipt(due.message_id)
             data = payload.reveal(due.data)

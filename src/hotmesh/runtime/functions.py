@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from hotmesh.core.durable.activities import activity_topic
 from hotmesh.core.durable.build import KEEP
 from hotmesh.core.durable.state import BY_ID
 from hotmesh.core.state.job import Job, StartRequest
@@ -23,6 +24,7 @@ from hotmesh.runtime import ids
 from hotmesh.runtime.calls.messages_for_jobs import JobMessages
 from hotmesh.runtime.calls.outbox import Outbox
 from hotmesh.runtime.definitions.plans import Plans
+from hotmesh.runtime.durable.activities import ActivityCall
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
 from hotmesh.runtime.durable.turns import Turns
@@ -32,7 +34,9 @@ from hotmesh.runtime.results.function_results import Results
 from hotmesh.runtime.results.waiting import Callers
 from hotmesh.runtime.telemetry.events import Events
 from hotmesh.runtime.wake import EVENTS
+from hotmesh.runtime.work.served import ActivityWorker, Share
 from hotmesh.runtime.work.worker import Worker
+from hotmesh.runtime.work.workers import Workers
 
 logger = logging.getLogger("hotmesh.durable")
 
@@ -46,6 +50,7 @@ class Home(Protocol):
     messages: JobMessages
     outbox: Outbox
     events: Events | None
+    workers: Workers
 
     options: Options
 
@@ -111,6 +116,20 @@ class Functions:
         for name, function in functions.items():
             self._turns.hosted[queue, name] = function
             self._member.add_worker(Worker(queue, _take_turn, workflow_name=name, max_concurrency=most))
+
+    async def host_activities(self, queue: str, functions: Mapping[str, ActivityCall], most: int) -> None:
+        """Run these activities, by name, for a queue: `most` at once, all together. Raises ConfigError as `host` does."""
+        await self.prepare()
+        topic = activity_topic(queue)
+        for name in functions:
+            if self._member.workers.serves(topic, name):
+                raise ConfigError(f"activity {name} of queue {queue} is run by this instance already")
+        activities = self._turns.activities
+        share, threads = Share(most, activities), activities.threads(most)
+        for name, function in functions.items():
+            callback = activities.callback(function, threads)
+            worker = ActivityWorker(topic, callback, workflow_name=name, max_concurrency=most, share=share)
+            self._member.add_worker(worker)
 
     async def _begin(self) -> None:
         async with self._lock:

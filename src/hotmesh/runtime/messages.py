@@ -131,6 +131,20 @@ class Response:
         self.stack = stack
 
 
+class Decided:
+    """An answer that is as it will be stored, whatever it is; or an error after which the work is tried again in `retry_after` seconds."""
+
+    __slots__ = ("code", "data", "retry_after", "status")
+
+    def __init__(
+        self, data: Any, status: str = "success", code: int = 200, retry_after: float | None = None
+    ) -> None:
+        self.data = data
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
 def answer_to(message: StreamData, result: Any) -> Response:
     """What a callback returned for a message, as a Response that is nobody else's. Raises PayloadError for what is none.
 

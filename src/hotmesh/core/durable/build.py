@@ -9,11 +9,24 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotmesh.core.durable.commands import Command, Completion, Release, Signal, Sleep, Wait
+from hotmesh.core.durable.activities import timers_of, work_of
+from hotmesh.core.durable.commands import Activity, Command, Completion, Release, Signal, Sleep, Wait
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
 from hotmesh.core.durable.record import Recorded
-from hotmesh.core.durable.state import BY_ID, EXECUTION, MAIN, OF_WORKFLOW, RUN, TIMEOUT, TURN, Parked, State
+from hotmesh.core.durable.state import (
+    BY_ID,
+    EXECUTION,
+    MAIN,
+    OF_WORKFLOW,
+    RUN,
+    TIMEOUT,
+    TO_CLOSE,
+    TO_START,
+    TURN,
+    Parked,
+    State,
+)
 from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.state import step as rows
 from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
@@ -294,6 +307,7 @@ def turn(
         (change,),
         operations=operations(job, seq, made.outcomes) if made.outcomes else (),
         consumed=recorded.consumed,
+        work=() if ended else tuple(made.work),
         timers=() if ended else tuple(timers),
         waits=() if ended else tuple(made.waits),
         # Also at the end a wait whose time is over must not have had its signal.
@@ -318,6 +332,7 @@ class _Made:
         self._goes_on = goes_on
         """Else the function has ended, is run again, or parked: what it has open is given up."""
         self.outcomes = recorded.completions
+        self.work: list[Work] = []
         self.timers: list[Timer] = []
         self.waits: list[rows.Wait] = []
         self.released: list[ActivityInstance] = []
@@ -331,6 +346,11 @@ class _Made:
         match command:
             case StepCommand():
                 pass
+            case Activity():
+                if self._goes_on:
+                    self.work.append(work_of(self._job, command))
+                    if command.options:
+                        self.timers += timers_of(self._job, command)
             case Sleep(position, seconds, name):
                 self.timers.append(_timer(self._job, name, (MAIN, position), seconds))
             case Wait():
@@ -381,6 +401,11 @@ class _Made:
             return  # one that is run again waits for the same: its rows stay, and its work item
         if command.of != "step":
             self.released.append(ActivityInstance(job.generation, command.name, where))
+        if command.of == "activity":
+            self.released += [
+                ActivityInstance(job.generation, command.name, (*where, mark))
+                for mark in (TO_START, TO_CLOSE)
+            ]
         if command.of == "wait":
             self.released.append(ActivityInstance(job.generation, command.name, (*where, TIMEOUT)))
             self.ends.append(EscalationEnd(job.generation, command.name, where, "cancelled"))

@@ -10,9 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotmesh.core.column import without_nul
+from hotmesh.core.durable.activities import overdue
 from hotmesh.core.durable.commands import Completion
 from hotmesh.core.durable.history import order
-from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TURN, Paused, State
+from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TO_CLOSE, TO_START, TURN, Paused, State
 from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd
 from hotmesh.core.values import UNDEFINED
@@ -73,6 +74,8 @@ class _Recorder:
             event.dimension[1] for event in events if event.kind == "signal" and len(event.dimension) == 2
         }
         """Waits that have a signal here: it comes before their time is over."""
+        self._answered = {event.dimension for event in events if event.kind == "answer"}
+        """Activities that have an answer here: it comes before their time is over."""
         self._interrupt: Mapping[str, Any] | None = None
         self._failed: str | None = None
         self._timed_out: str | None = None
@@ -121,7 +124,7 @@ class _Recorder:
                             event.data.get("message") if isinstance(event.data, dict) else event.data
                         )
                 elif len(event.dimension) == 2:
-                    self._outcome(event, "step")
+                    self._outcome(event, "activity" if event.kind == "answer" else "step")
 
     def _timer(self, event: Event) -> None:
         name, dimension = event.activity_id, event.dimension
@@ -137,6 +140,21 @@ class _Recorder:
             self._add(dimension[1], "wait", name, "failed", error={"type": "TimeoutError"})
             self._released.append(ActivityInstance(self._job.generation, name, where, awaited=True))
             self._ends.append(EscalationEnd(self._job.generation, name, where, "expired"))
+
+        elif len(dimension) == 3 and dimension[2] in (TO_START, TO_CLOSE):
+            self._limit(event)
+
+    def _limit(self, event: Event) -> None:
+        """The time of an activity is over, unless it has ended or, where that counts, begun."""
+        name, where = event.activity_id, event.dimension[:2]
+        error = None if where in self._answered else overdue(event)
+        if error is not None:
+            self._add(where[1], "activity", name, "failed", error=error, attempt=max(event.attempt, 1))
+            self._released += [
+                ActivityInstance(self._job.generation, name, address)
+                for address in (where, (*where, TO_START), (*where, TO_CLOSE))
+                if address != event.dimension
+            ]
 
     def _signal(self, event: Event) -> None:
         name, where = event.activity_id, event.dimension
@@ -156,13 +174,13 @@ class _Recorder:
 
     def _outcome(self, event: Event, kind: str) -> None:
         value = _value(event)
+        # Of work the attempts that have failed are counted, of a step all.
+        attempt = event.attempt + (kind == "activity")
         if event.status == "error":
             error = value if isinstance(value, dict) else {"message": str(value), "code": event.code}
-            self._add(
-                event.dimension[1], kind, event.activity_id, "failed", error=error, attempt=event.attempt
-            )
+            self._add(event.dimension[1], kind, event.activity_id, "failed", error=error, attempt=attempt)
         else:
-            self._add(event.dimension[1], kind, event.activity_id, "done", value, attempt=event.attempt)
+            self._add(event.dimension[1], kind, event.activity_id, "done", value, attempt=attempt)
 
     def _unasked(self, kind: str, name: str, event: Event) -> None:
         self._state = replace(self._state, events=self._state.events + 1)

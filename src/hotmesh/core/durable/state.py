@@ -27,6 +27,10 @@ MAIN: Final = 0
 TIMEOUT: Final = 1
 """Behind the address of a wait: the timer that ends it."""
 
+TO_START: Final = 2
+TO_CLOSE: Final = 3
+"""Behind the address of an activity: the timers until a worker has taken it, and until it has ended."""
+
 EXECUTION: Final = "$execution"
 RUN: Final = "$run"
 """The timers of the whole, and of one run of the function."""

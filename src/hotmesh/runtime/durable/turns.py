@@ -25,6 +25,7 @@ from hotmesh.core.advance.limits import Limits
 from hotmesh.core.durable import build
 from hotmesh.core.durable.build import Again, Outcome, Raised, Returned
 from hotmesh.core.durable.commands import (
+    Activity,
     Cancelled,
     Command,
     Completion,
@@ -47,6 +48,7 @@ from hotmesh.foreign_errors import words_of
 from hotmesh.replay import Strand
 from hotmesh.replay.loop import TurnBlocked
 from hotmesh.runtime.apart import UNSET
+from hotmesh.runtime.durable.activities import Activities
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
 from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
@@ -72,7 +74,7 @@ class Live:
 class _Run:
     """The code of one job, suspended."""
 
-    __slots__ = ("commands", "function", "outcome", "seq", "step", "steps", "strand", "tidy")
+    __slots__ = ("commands", "function", "outcome", "seq", "step", "steps", "strand", "tidy", "work")
 
     def __init__(self, function: HostedFunction, strand: Strand, seq: int, *, tidy: bool) -> None:
         self.function = function
@@ -86,6 +88,8 @@ class _Run:
         self.outcome: Outcome | None = None
         self.steps: set[int] = set()
         """Positions of steps without an outcome."""
+        self.work: set[int] = set()
+        """Positions of activities without an outcome."""
         self.tidy = tidy
         """The job never had a row beside its own."""
 
@@ -93,9 +97,12 @@ class _Run:
         """Keep account of the steps that have no outcome."""
         for completion in completions:
             self.steps.discard(completion.position)
+            self.work.discard(completion.position)
         for command in commands:
             if isinstance(command, StepCommand):
                 self.steps.add(command.position)
+            elif isinstance(command, Activity):
+                self.work.add(command.position)
             elif isinstance(command, Release):
                 self.steps.discard(command.position)
 
@@ -120,6 +127,7 @@ class Turns:
         self.hosted: dict[tuple[str, str], HostedFunction] = {}
         """By queue and name."""
         self.steps = LocalSteps(deliver, most_steps, cleaning_up)
+        self.activities = Activities(app_id)
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self.taken = TakenSignals()
 
@@ -245,6 +253,8 @@ class Turns:
             self.steps.recorded(job.generation, operation.position)
         run = self._runs.get(job.generation)
         if change.ended:
+            if change.dropped:
+                self.activities.drop(job.generation)
             self.gone(job.generation)
             return
         if run is None or run.step is not step:
@@ -262,8 +272,11 @@ class Turns:
         for command in commands:
             if isinstance(command, StepCommand):
                 self.steps.start(job, command.position, command.name, command.call)
-            elif isinstance(command, Release) and command.of == "step":
-                self.steps.cancel(job.generation, command.position)
+            elif isinstance(command, Release):
+                if command.of == "step":
+                    self.steps.cancel(job.generation, command.position)
+                elif command.of == "activity" and not command.wait:
+                    self.activities.cancel(job.generation, command.name, command.position)
         self._runs.move_to_end(job.generation)
         self._evict()
 
@@ -287,6 +300,7 @@ class Turns:
     def close(self) -> None:
         """Let go of everything; what is held is for others."""
         self.steps.close()
+        self.activities.close()
         for generation in list(self._runs):
             self.forget(generation)
 
@@ -348,7 +362,15 @@ class Turns:
             # Of one that is parked, steps may run on that were asked for before.
             held = isinstance(run.outcome, Parked) and self.steps.runs(job.generation)
         step = build.turn(
-            job, recorded, commands, run.outcome, now, begins=begins, held=held, tidy=run.tidy, search=search
+            job,
+            recorded,
+            commands,
+            run.outcome,
+            now,
+            begins=begins,
+            held=held,
+            tidy=run.tidy and not run.work,
+            search=search,
         )
         if step.timers or step.waits:
             run.tidy = False

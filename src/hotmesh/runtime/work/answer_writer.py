@@ -257,6 +257,9 @@ class AnswerWriter:
         if not postponed:
             return
         topics = {work.topic for work, delay, _ in postponed if delay <= 0}
+        for work, *_ in postponed:
+            # Before it is written: it may be claimed here again before this hears that it is.
+            self._leases.release(work.key)
         await self._work.postpone(
             connection,
             self._member,
@@ -267,8 +270,6 @@ class AnswerWriter:
             work_hint(topics) if topics else None,
         )
         del self._postponed[: len(postponed)]
-        for work, *_ in postponed:
-            self._leases.release(work.key)
         self._served.given_back([work for work, *_ in postponed])
 
     async def _write_buried(self, connection: Any) -> None:

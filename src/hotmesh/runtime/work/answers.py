@@ -13,7 +13,7 @@ from hotmesh.errors import CodecError, PayloadError, in_short
 from hotmesh.foreign_errors import LONGEST_WORDS
 from hotmesh.postgres.database import Database
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.messages import Response
+from hotmesh.runtime.messages import Decided, Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics, add
 from hotmesh.runtime.tracebacks import loggable
@@ -44,12 +44,19 @@ class Answers:
         """Answers go to the stream all the same."""
 
     def answer(
-        self, served: ServedWorker, work: HeldWork, response: Response, error: BaseException | None = None
+        self,
+        served: ServedWorker,
+        work: HeldWork,
+        response: Response | Decided,
+        error: BaseException | None = None,
     ) -> None:
         """The callback is done: what it returned is its answer, what it raised (`error`) is one unless it is tried again.
 
         What was returned is stored as it is: it has been normalised.
         """
+        if isinstance(response, Decided):
+            self._decided(served, work, response)
+            return
         data = response.data
         if error is not None:
             # Its words are the users', too, and may be as long as they like.
@@ -72,6 +79,14 @@ class Answers:
             _log_failure(data, error, work, most_attempts(served.retry, work, code), delay)
         else:
             self._answer(served, work, status, code, data)
+
+    def _decided(self, served: ServedWorker, work: HeldWork, decided: Decided) -> None:
+        """The answer of an activity, whose judge has said what becomes of it, and has told of it."""
+        if decided.retry_after is None:
+            self._answer(served, work, decided.status, decided.code, decided.data)
+        else:
+            add(self._metrics.retries, work.topic)
+            self._writer.postpone(work, decided.retry_after, in_short(decided.data))
 
     def _answer(self, served: ServedWorker, work: HeldWork, status: str, code: int, data: Any) -> None:
         served.counts[code] = served.counts.get(code, 0) + 1

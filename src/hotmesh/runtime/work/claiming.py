@@ -58,6 +58,7 @@ class Claims:
         self._link = work.database.link("claims")
         self.behind: Callable[[], bool] = _never
         """Whether many answers still wait for their commits."""
+        self._turn = 0
         self.failures = 0
         """Claims that have failed in a row."""
         self.busy = False
@@ -99,7 +100,7 @@ class Claims:
             # Whatever was announced or not: the next look says whether there is work, and where there is no
             # slot for it now, it is claimed as soon as there is one.
             for served in self._served.workers.values():
-                served.backlog = served.backlog or served.used >= served.most
+                served.backlog = served.backlog or served.free <= 0
 
     async def run_once(self) -> int:
         """Claim what there are free slots for; how much was claimed."""
@@ -115,7 +116,7 @@ class Claims:
         wanted = [
             selector
             for selector, served in self._served.workers.items()
-            if served.backlog and served.used < served.most
+            if served.backlog and served.free > 0
         ]
         if not wanted:
             return 0
@@ -166,10 +167,23 @@ class Claims:
     def _hold_slots(self, selectors: Sequence[WorkSelector]) -> dict[WorkSelector, int]:
         """Hold all slots that are free; how many, by selector."""
         limits: dict[WorkSelector, int] = {}
+        shared = sum(self._served.workers[selector].share is not None for selector in selectors)
+        if shared > 1:
+            # Each has its turn to be the first, for the last slot.
+            self._turn = (self._turn + 1) % len(selectors)
+            selectors = [*selectors[self._turn :], *selectors[: self._turn]]
         for selector in selectors:
             served = self._served.workers[selector]
-            limits[selector] = served.most - served.used
-            served.used = served.most
+            free = max(served.free, 0)
+            if served.share is not None:
+                free = -(-free // shared)
+                shared -= 1
+                if not free:
+                    # The others have all of them for now: it looks again once they have what there is.
+                    self._served.wake.set()
+                    continue
+            limits[selector] = free
+            served.used += free
             served.backlog = False
         return limits
 
@@ -231,7 +245,7 @@ class Claims:
     async def _next_due(self) -> float | None:
         """Seconds until hidden work (a retry, a lapsing lease) becomes visible to a topic with free slots."""
         names = self._served.names
-        free = [served for served in self._served.workers.values() if served.used < served.most]
+        free = [served for served in self._served.workers.values() if served.free > 0]
         selectors = [served.selector for served in free]
         plain = [self._wanted(selector) for selector in selectors if selector[0] not in names]
         named = [self._wanted(selector) for selector in selectors if selector[0] in names]

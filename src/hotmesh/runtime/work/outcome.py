@@ -30,8 +30,8 @@ LONGEST_TYPE: Final = 200
 """Characters of the name of an exception's type that are kept."""
 
 
-def message_from(work: HeldWork, app_id: str) -> StreamData:
-    """What a callback receives. The guid is that of the request: the same at every delivery."""
+def message_from(work: HeldWork, app_id: str, *, bare: bool = False) -> StreamData:
+    """What a callback receives. The guid is that of the request: the same at every delivery. `bare`: without the data."""
     metadata: dict[str, Any] = {
         "guid": f"{work.generation}:{work.activity_id}:{'.'.join(map(str, work.dimension))}",
         "jid": work.job_id,
@@ -48,7 +48,7 @@ def message_from(work: HeldWork, app_id: str) -> StreamData:
     if work.attempt:
         metadata["try"] = work.attempt
     # A copy, of all containers in it: what came with a step of this process is also the job's own.
-    return StreamData(metadata, to_builtins(work.data))
+    return StreamData(metadata, None if bare else to_builtins(work.data))
 
 
 def error_object(response: Response, data: Any, work: HeldWork, policy: RetryPolicy | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 from hotmesh.interrupts import is_interrupt
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import UNSET, Apart, log_left
-from hotmesh.runtime.messages import Response
+from hotmesh.runtime.messages import Decided, Response
 from hotmesh.runtime.settings import Settings
 from hotmesh.runtime.telemetry.metrics import Metrics
 from hotmesh.runtime.work.answer_writer import AnswerWriter, note_lost
@@ -34,8 +34,10 @@ from hotmesh.runtime.work.worker import converted
 
 logger = logging.getLogger("hotmesh.worker")
 
-Reason = Literal["timeout", "stopping", "too long"]
-"""Why a callback was cut off."""
+Reason = Literal[
+    "timeout", "stopping", "too long", "cancelled", "start_to_close", "schedule_to_close", "heartbeat"
+]
+"""Why a callback was cut off; the later ones are those of activities."""
 
 
 class _Run(Apart):
@@ -58,6 +60,8 @@ class _Run(Apart):
         if self.reason is None:
             self.reason = reason
         self.cut_off()
+        if self.served.share is not None:
+            self.served.share.judge.cut_off(self.work)
 
     def on_end(self) -> None:
         self.callbacks.ended(self)
@@ -169,14 +173,16 @@ class Callbacks:
             self._served.open_next(served, served.pace)
         run = _Run(self, served, work, self._settings.cleaning_up)
         self._running.add(run)
+        if served.share is not None:
+            served.share.judge.begin(work, run.cut_off_for)
         run.start(served.name, context, self._call, served, work)
         if served.timeout is not None:
             loop = asyncio.get_running_loop()
             run.timer = loop.call_later(served.timeout, run.cut_off_for, "timeout", context=context)
 
-    async def _call(self, served: ServedWorker, work: HeldWork) -> Response:
+    async def _call(self, served: ServedWorker, work: HeldWork) -> Response | Decided:
         """What the callback returns, as it will be stored: all code of users runs in here."""
-        message = message_from(work, self._app_id)
+        message = message_from(work, self._app_id, bare=served.share is not None)
         result = await served.callback(message)
         if served.threads is not None:
             response: Response = result  # it was converted in its thread
@@ -225,6 +231,8 @@ class Callbacks:
             run.timer.cancel()
         held = self._leases.finish(work)
         response = self._response(run)
+        if served.share is not None:
+            served.share.judge.end(work)
         outcome = "cut off" if response is None else response.status
         self._metrics.callbacks[work.topic].add(outcome, time.monotonic() - run.since)
         if response is None:
@@ -234,11 +242,16 @@ class Callbacks:
         else:
             self._answers.answer(served, work, response, run.error)
 
-    def _response(self, run: _Run) -> Response | None:
+    def _response(self, run: _Run) -> Response | Decided | None:
         """What a callback has returned or raised; None if it was cut off, or the whole program was."""
         if run.value is not UNSET:
-            response: Response = run.value
+            response: Response | Decided = run.value
             return response
+        share = run.served.share
+        if share is not None:
+            error = run.error or asyncio.CancelledError()
+            reason = "stopping" if run.interrupted else run.reason
+            return share.judge.decide(run.work, reason, error)
         if run.reason is not None or run.interrupted or run.error is None:
             return None
         return raised(run.error)
@@ -252,6 +265,8 @@ class Callbacks:
         elif run.reason == "timeout" and served.timeout is not None:
             response, error = timed_out(served.worker, served.timeout, run.error)
             self._answers.answer(served, work, response, error)
+        elif run.reason == "cancelled":
+            self._leases.release(work.key)  # its row is gone
         else:
             self._leases.release(work.key)
             logger.error(
@@ -318,6 +333,9 @@ class Callbacks:
                 for run in list(self._running):
                     if run.since < limit:
                         run.cut_off_for("too long")
+                    elif run.served.share is not None and run.work.key in self._leases.lost:
+                        # The workflow has given it up, or others have it: nothing that it does counts any more.
+                        run.cut_off_for("cancelled")
         finally:
             hurried = self._served.stopping
             self._served.stopping = True

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from hotmesh.core.state.retry import RetryPolicy
 from hotmesh.core.state.step import Work
 from hotmesh.errors import ConfigError
 from hotmesh.postgres.rows import HeldWork
-from hotmesh.runtime.messages import StreamData
+from hotmesh.runtime.messages import Decided, StreamData
 from hotmesh.runtime.pace import Pace
 from hotmesh.runtime.service import Flag
 from hotmesh.runtime.threads import Threads
@@ -24,6 +24,47 @@ from hotmesh.runtime.work.worker import Worker
 
 WorkSelector = tuple[str, str | None]
 """A topic and the workflow name that a worker takes of it; None: every name that no other worker here takes."""
+
+
+class Judge(Protocol):
+    """Says what is particular about the work of some workers: its limits, and what becomes of its attempts."""
+
+    def begin(self, work: HeldWork, cut_off: Callable[[Any], None]) -> None:
+        """An attempt is about to run; `cut_off` ends it, for a reason."""
+        ...
+
+    def end(self, work: HeldWork) -> None:
+        """It is over, or left."""
+        ...
+
+    def cut_off(self, work: HeldWork) -> None:
+        """It was cut off by somebody else."""
+        ...
+
+    def decide(self, work: HeldWork, reason: str | None, error: BaseException) -> Decided | None:
+        """What becomes of one that has raised, or was cut off for this reason; None: it says nothing about that."""
+        ...
+
+
+@dataclass(slots=True)
+class Share:
+    """Slots that several workers have together."""
+
+    most: int
+    judge: Judge
+    members: list[ServedWorker] = field(default_factory=list)
+
+    @property
+    def free(self) -> int:
+        """Slots that none of them uses."""
+        return self.most - sum(member.used for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityWorker(Worker):
+    """One for an activity: with others it has the slots of `share` together, whose judge says what becomes of its work."""
+
+    share: Share | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +95,8 @@ class ServedWorker:
     """Callbacks that run, and those that were given up and still go on."""
     kept: int = 0
     """Slots of callbacks that were given up and still go on."""
+    share: Share | None = None
+    """With others, of an activity."""
     threads: Threads | None = None
     """In which it runs, if it is a plain function."""
     name: str = field(init=False)
@@ -61,6 +104,12 @@ class ServedWorker:
 
     def __post_init__(self) -> None:
         self.name = f"worker {self.worker.topic}"
+
+    @property
+    def free(self) -> int:
+        """Slots that work may take now."""
+        own = self.most - self.used
+        return own if self.share is None else min(own, self.share.free)
 
     @property
     def selector(self) -> WorkSelector:
@@ -173,10 +222,11 @@ class Served:
             self._announce(served)
 
     def _announce(self, served: ServedWorker) -> None:
-        if served.overflow and served.used < served.most:
-            self.slot_free()
-        elif served.backlog and not self.stopping:
-            self.wake.set()
+        for one in (served,) if served.share is None else served.share.members:
+            if one.overflow and one.free > 0:
+                self.slot_free()
+            elif one.backlog and not self.stopping:
+                self.wake.set()
         if self.stopping:
             self.ended.set()
 

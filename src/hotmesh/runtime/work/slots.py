@@ -75,7 +75,7 @@ class Slots:
         served = self._find(work.topic, work.workflow_name)
         if served is None or self._served.stopping or self._served.closed or served.overflow:
             return False
-        if served.used >= served.most:
+        if served.free <= 0:
             return False
         served.used += 1
         return True
@@ -113,7 +113,7 @@ class Slots:
     def can_take(self) -> bool:
         """Whether there are free slots for work that overflowed."""
         return not (self._served.stopping or self._served.closed) and any(
-            served.overflow and served.used < served.most for served in self._served.workers.values()
+            served.overflow and served.free > 0 for served in self._served.workers.values()
         )
 
     def offer_overflow(self) -> list[HeldWork]:
@@ -125,7 +125,7 @@ class Slots:
         if self._served.stopping or self._served.closed:
             return found
         for served in self._served.workers.values():
-            while served.overflow and served.used < served.most:
+            while served.overflow and served.free > 0:
                 served.used += 1
                 found.append(served.overflow.popleft())
         return found

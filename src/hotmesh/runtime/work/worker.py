@@ -19,7 +19,7 @@ from hotmesh.postgres.connect.source import ConnectionSource
 from hotmesh.postgres.logins.credentials import Credentials, login_of
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.runtime.apart import called
-from hotmesh.runtime.messages import AsyncCallback, Response, StreamData, answer_to
+from hotmesh.runtime.messages import AsyncCallback, Decided, Response, StreamData, answer_to
 from hotmesh.runtime.threads import Threads
 
 Callback = Callable[[StreamData], Any]
@@ -164,7 +164,7 @@ def as_coroutine(worker: Worker, threads: Threads | None, max_payload: int) -> A
         return worker.callback
     callback, topic = worker.callback, worker.topic
 
-    async def converted_later(message: StreamData, result: Awaitable[Any]) -> Response:
+    async def converted_later(message: StreamData, result: Awaitable[Any]) -> Response | Decided:
         return converted(topic, message, await result, max_payload)
 
     @wraps(callback, updated=())
@@ -177,8 +177,10 @@ def as_coroutine(worker: Worker, threads: Threads | None, max_payload: int) -> A
     return partial(called, convert, threads=threads)
 
 
-def converted(topic: str, message: StreamData, result: Any, max_payload: int) -> Response:
+def converted(topic: str, message: StreamData, result: Any, max_payload: int) -> Response | Decided:
     """What a callback has returned, as it will be stored. Raises PayloadError."""
+    if type(result) is Decided:
+        return result
     response = answer_to(message, result)
     response.data = normalise(response.data, limit=max_payload, what=f"the result of worker {topic}")
     return response

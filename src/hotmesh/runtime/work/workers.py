@@ -28,7 +28,7 @@ from hotmesh.runtime.work.claiming import Claims
 from hotmesh.runtime.work.lease import LeaseKeeper
 from hotmesh.runtime.work.lost_reservations import LostReservations
 from hotmesh.runtime.work.running import Callbacks
-from hotmesh.runtime.work.served import Served, ServedWorker
+from hotmesh.runtime.work.served import ActivityWorker, Served, ServedWorker
 from hotmesh.runtime.work.slots import Slots
 from hotmesh.runtime.work.worker import Worker, as_coroutine, is_asynchronous, retry_policy
 
@@ -115,9 +115,13 @@ class Workers:
         if self._telemetry is not None:
             callback = self._telemetry.traced(callback)
         timeout = None if worker.timeout is None else seconds(worker.timeout, name="timeout")
-        return ServedWorker(
-            worker, callback, retry_policy(worker.retry), timeout, most, most, threads=threads
+        share = worker.share if isinstance(worker, ActivityWorker) else None
+        served = ServedWorker(
+            worker, callback, retry_policy(worker.retry), timeout, most, most, share=share, threads=threads
         )
+        if share is not None:
+            share.members.append(served)
+        return served
 
     def deliver_to(
         self, deliver: Deliver | None, slot_free: Callable[[], None], behind: Callable[[], bool]

@@ -1,7 +1,7 @@
 -- history: what is recorded of durable functions, closed and open, one page of it, in the order of its key.
 -- p_strand, p_position: those after this one of the first generation (others follow in their order); for the first page null.
--- What is open is a row of its own kind, a timer, a wait, a signal for it; it comes with the first page. A step that runs in a process has none.
--- Reads    mesh.operation, mesh.timer, mesh.wait, mesh.engine_stream, by their keys.
+-- What is open is a row of its own kind, a timer, a wait, work, a message for one of these; it comes with the first page. A step that runs in a process has none.
+-- Reads    mesh.operation, mesh.timer, mesh.wait, mesh.worker_stream, mesh.engine_stream, by their keys.
 -- Returns  the rows. status `open`: it has no outcome yet.
 create or replace function mesh.history(
     p_generations uuid[], p_after uuid, p_strand integer, p_position integer, p_most integer
@@ -31,11 +31,17 @@ begin
           from mesh.wait as w
          where w.generation = any (p_generations) and cardinality(w.dimension) = 2
          union all
-        -- A wait that a signal was handed over to: the message stands for it, until that is recorded.
-        select m.generation, m.dimension[1], m.dimension[2], null, 'wait', m.activity_id, 'open', null, null, null,
+        -- A wait that a signal was handed over to, an activity that was answered: the message stands for it, until that is recorded.
+        select m.generation, m.dimension[1], m.dimension[2], null,
+               case when m.kind = 'signal' then 'wait' else 'activity' end, m.activity_id, 'open', null, null, null,
                m.created_at, null
           from mesh.engine_stream as m
-         where m.generation = any (p_generations) and m.kind = 'signal' and cardinality(m.dimension) = 2;
+         where m.generation = any (p_generations) and m.kind in ('signal', 'answer') and cardinality(m.dimension) = 2
+         union all
+        select s.generation, s.dimension[1], s.dimension[2], null, 'activity', s.activity_id, 'open', null, null, null,
+               s.created_at, null
+          from mesh.worker_stream as s
+         where s.generation = any (p_generations) and cardinality(s.dimension) = 2;
     end if;
 end
 $$;

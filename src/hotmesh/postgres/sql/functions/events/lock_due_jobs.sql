@@ -99,7 +99,12 @@ begin
                  union all
                 select t.due_at, '', json_build_object(
                            'kind', 'timer', 'message_id', '', 'activity_id', t.activity_id, 'dimension', t.dimension,
-                           'status', 'success', 'code', 200, 'data', null, 'attempt', t.attempt, 'at', t.set_at)
+                           'status', 'success', 'code', 200, 'data', null, 'attempt', t.attempt, 'at', t.set_at,
+                           -- Of one that limits an activity: how often that was taken; null: it is gone.
+                           'work_attempt', case when j.queue is not null and cardinality(t.dimension) = 3 then (
+                              select w.attempt + w.delivery from mesh.worker_stream as w
+                               where w.generation = t.generation and w.activity_id = t.activity_id
+                                 and w.dimension = t.dimension[1:2]) end)
                   from mesh.timer as t
                  where t.generation = j.generation and (t.due_at <= v_now) is true
                  order by 1, 2 limit 500) as e) as d

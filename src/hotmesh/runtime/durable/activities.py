@@ -1,0 +1,294 @@
+"""Activities of queues in this process: the attempts that run for held work, and what becomes of each.
+
+The work itself is claimed, held, run and answered like any other (`runtime.work`). What is particular about an activity stands
+here: its limits, which the call says and not the worker; whether a failure is final, by the policy of the call; being
+given up while it runs; and what its code may know of itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
+from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy
+from hotmesh.core.values import Json
+from hotmesh.durable_errors import TIMEOUT_CODE
+from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime.messages import Decided, StreamData
+from hotmesh.runtime.threads import Threads
+
+logger = logging.getLogger("hotmesh.durable")
+
+CutOff = Callable[[Any], None]
+"""Ends the attempt, for a reason."""
+
+
+class ActivityCall(Protocol):
+    """A function that this process runs as an activity."""
+
+    async def run(self, attempt: Attempt, threads: Threads) -> Json:
+        """Run it once; what it returned, as it is stored."""
+        ...
+
+
+class Attempt:
+    """One attempt of one activity. All but `heartbeat` and `cancelled` belongs to the event loop."""
+
+    __slots__ = (
+        "_cancelled",
+        "_cut_off",
+        "_loop",
+        "_pulse",
+        "_timer",
+        "cancelled",
+        "deadline",
+        "details",
+        "limit",
+        "namespace",
+        "options",
+        "started_at",
+        "work",
+    )
+
+    def __init__(self, work: HeldWork, namespace: str, cut_off: CutOff) -> None:
+        data: Any = work.data
+        self.work = work
+        self.namespace = namespace
+        self.options: Mapping[str, Any] = data.get("options") or {}
+        self.started_at = datetime.now(UTC)
+        self.cancelled = False
+        """The workflow has given it up, its time is over, or the process stops."""
+        self.details: Any = None
+        """Of its last heartbeat."""
+        self._cut_off = cut_off
+        self._loop = asyncio.get_running_loop()
+        self._cancelled: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self.limit = self._limit()
+        """Seconds for this attempt, and the option by which they end."""
+        self.deadline = None if self.limit is None else self.started_at + timedelta(seconds=self.limit[0])
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return self.work.attempt + 1
+
+    @property
+    def args(self) -> Any:
+        """The stored arguments."""
+        data: Any = self.work.data
+        return data.get("args")
+
+    @property
+    def workflow_name(self) -> str:
+        """Of the workflow that asked for it."""
+        data: Any = self.work.data
+        return str(data.get("workflow", ""))
+
+    @property
+    def key(self) -> str:
+        """The same for all attempts, and no other call's."""
+        return _key(*self.work.key)
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When the workflow asked for it."""
+        return self.work.created_at or self.started_at
+
+    @property
+    def left(self) -> float | None:
+        """Seconds for this and all further attempts."""
+        every: float | None = self.options.get("schedule_to_close")
+        if every is None:
+            return None
+        return max(every - (datetime.now(UTC) - self.scheduled_at).total_seconds(), 0.0)
+
+    def _limit(self) -> tuple[float, str] | None:
+        one, every = self.options.get("start_to_close"), self.left
+        if every is not None and (one is None or every < one):
+            return every, "schedule_to_close"
+        return None if one is None else (one, "start_to_close")
+
+    def begin(self) -> None:
+        """Its time runs."""
+        if self.limit is not None:
+            self._timer = self._loop.call_later(self.limit[0], self._end_by, self.limit[1])
+        self._beat()
+
+    def end(self) -> None:
+        """It is over."""
+        for timer in (self._timer, self._pulse):
+            if timer is not None:
+                timer.cancel()
+
+    def heartbeat(self, details: tuple[Any, ...]) -> None:
+        """Its code is alive. From any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._beaten, details)
+        except RuntimeError:
+            return  # the event loop is closed, and the process ends
+
+    def _beaten(self, details: tuple[Any, ...]) -> None:
+        if details:
+            self.details = list(details)
+        self._beat()
+
+    def _beat(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        seconds = self.options.get("heartbeat")
+        if seconds is not None and not self.cancelled:
+            self._pulse = self._loop.call_later(seconds, self._end_by, "heartbeat")
+
+    def _end_by(self, option: str) -> None:
+        self.cancel(option)
+
+    def cancel(self, reason: str) -> None:
+        """Have it end."""
+        self._cut_off(reason)
+        self.hears()
+
+    def hears(self) -> None:
+        """It has been cut off: its code may look, or waits, for that."""
+        self.cancelled = True
+        if self._cancelled is not None:
+            self._cancelled.set()
+
+    async def wait_cancelled(self) -> None:
+        """Wait until it is to end."""
+        if self._cancelled is None:
+            self._cancelled = asyncio.Event()
+            if self.cancelled:
+                self._cancelled.set()
+        await self._cancelled.wait()
+
+
+class Activities:
+    """The attempts of one process. What `runtime.work` asks of it is `Judge`."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._running: dict[str, Attempt] = {}
+        self._threads: list[Threads] = []
+
+    def callback(self, function: ActivityCall, threads: Threads) -> Callable[[StreamData], Any]:
+        """What a worker calls for work of this function."""
+
+        async def run(message: StreamData) -> Decided:
+            attempt = self._running[message.idempotency_key]
+            return Decided(await function.run(attempt, threads))
+
+        return run
+
+    def threads(self, most: int) -> Threads:
+        """Threads for plain functions, closed with this."""
+        found = Threads(most, "activities")
+        self._threads.append(found)
+        return found
+
+    def close(self) -> None:
+        for threads in self._threads:
+            threads.close()
+
+    def cancel(self, generation: str, name: str, position: int) -> None:
+        """The workflow has given an activity up."""
+        attempt = self._running.get(_key(generation, name, (0, position)))
+        if attempt is not None:
+            attempt.cancel("cancelled")
+
+    def drop(self, generation: str) -> None:
+        """The workflow has ended."""
+        for attempt in list(self._running.values()):
+            if attempt.work.generation == generation:
+                attempt.cancel("cancelled")
+
+    # -- a judge, for the work -------------------------------------------------------------------------------
+
+    def begin(self, work: HeldWork, cut_off: CutOff) -> None:
+        attempt = Attempt(work, self._namespace, cut_off)
+        self._running[_key(*work.key)] = attempt
+        attempt.begin()
+
+    def end(self, work: HeldWork) -> None:
+        attempt = self._running.pop(_key(*work.key), None)
+        if attempt is not None:
+            attempt.end()
+
+    def cut_off(self, work: HeldWork) -> None:
+        attempt = self._running.get(_key(*work.key))
+        if attempt is not None:
+            attempt.hears()
+
+    def decide(self, work: HeldWork, reason: str | None, error: BaseException) -> Decided | None:
+        """What a failed attempt comes to; None: nothing, its work is not held any more, or somebody else runs it again."""
+        attempt = self._running[_key(*work.key)]
+        name = work.workflow_name
+        if reason in _TOOK_TOO_LONG:
+            seconds = attempt.limit[0] if attempt.limit is not None and reason != "heartbeat" else 0.0
+            stored = _timed_out(name, attempt, reason, seconds)
+        elif reason is not None:
+            return None
+        else:
+            stored = failure_of(error)
+        policy = policy_of(attempt.options)
+        if reason == "heartbeat":
+            policy = replace(policy, retry_on_timeout=True)
+        found = retry_after(stored, policy, attempt.number, random.random())  # noqa: S311 - no secret
+        if reason == "schedule_to_close":
+            found = "timeout"
+        left = attempt.left
+        if isinstance(found, float) and left is not None and found >= left:
+            found = "timeout"
+        facts = {"job_id": work.job_id, "activity": name, "attempt": attempt.number}
+        if isinstance(found, float):
+            logger.warning(
+                "activity %s of workflow %s failed, attempt %s, next in %s s: %s",
+                name,
+                work.job_id,
+                attempt.number,
+                f"{found:g}",
+                stored["message"],
+                extra=facts,
+            )
+            return Decided(stored, "error", int(stored["code"]), found)
+        logger.error(
+            "activity %s of workflow %s failed, attempt %s, the last: %s",
+            name,
+            work.job_id,
+            attempt.number,
+            stored["message"],
+            extra=facts,
+        )
+        return Decided(stored | {"ended": found}, "error", int(stored["code"]))
+
+
+_TOOK_TOO_LONG: Final = frozenset({"start_to_close", "schedule_to_close", "heartbeat"})
+
+
+def _timed_out(name: str, attempt: Attempt, reason: str | None, seconds: float) -> dict[str, Any]:
+    if reason == "heartbeat":
+        words = f"activity {name} has sent no heartbeat for {attempt.options['heartbeat']:g} s"
+    elif reason == "schedule_to_close":
+        every = attempt.options["schedule_to_close"]
+        words = f"activity {name} had not ended when its schedule_to_close_timeout, {every:g} s, was over"
+    else:
+        words = f"activity {name} took longer than its start_to_close_timeout, {seconds:g} s"
+    found = simple_failure(words, type="DurableTimeoutError", code=TIMEOUT_CODE)
+    return found | {"timeout": reason}
+
+
+def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
+    """When the activity of a row is tried again. A missing heartbeat always is, as long as attempts are left."""
+    stored = options.get("retry")
+    return DEFAULT_RETRY if stored is None else RetryPolicy.from_json(stored)
+
+
+def _key(generation: str, name: str, dimension: tuple[int, ...]) -> str:
+    return f"{generation}:{name}:{'.'.join(map(str, dimension))}"

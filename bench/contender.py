@@ -51,6 +51,11 @@ class Contender:
     database: str
     processes: tuple[Process, ...]
 
+    @property
+    def product(self) -> str:
+        """The label, but the same for all ways to drive DBOS."""
+        return "DBOS" if self.label.startswith("DBOS") else self.label
+
 
 class RunningProcess:
     """A started process of a contender."""

@@ -21,6 +21,7 @@ FILL_TIMEOUT = 1800
 TEMPLATE_JOBS = 1_000
 
 _DEPLOY = Process("side_hotmesh.py", ("deploy",))
+_HOST = Process("side_durable.py", ("host",))
 
 
 async def prepare(
@@ -33,9 +34,9 @@ async def prepare(
             Contender("deploy", database, (scenarios.dbos("threads"),)), cluster.dsn(database)
         ):
             return
-    async with started(
-        Contender("deploy", database, (replace(_DEPLOY, checkout=checkout),)), cluster.dsn(database)
-    ) as [mesh]:
+    functions = database in {scenarios.FUNCTIONS, scenarios.FUNCTIONS_BEFORE}
+    deploys = replace(_HOST if functions else _DEPLOY, checkout=checkout)
+    async with started(Contender("deploy", database, (deploys,)), cluster.dsn(database)) as [mesh]:
         if database == scenarios.OPEN:
             jobs = int(scenarios.OPEN_JOBS * scale)
             await mesh.ask({"do": "fill", "flow": "open", "jobs": jobs}, FILL_TIMEOUT)

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from protocol import WIDE
+
 APP = "bench"
 STEP = "bench.step"  # the topic that the worker serves
 GO = "bench.go"  # the topic of the signals
@@ -13,7 +15,14 @@ NOBODY = "bench.nobody"  # a topic without a worker
 FAN = 50
 
 # The number of activities of each flow, and whether they follow each other or start together.
-SHAPES = {"one": (1, "row"), "five": (5, "row"), "fan": (FAN, "fan"), "kept": (1, "row"), "open": (1, "row")}
+SHAPES = {
+    "one": (1, "row"),
+    "five": (5, "row"),
+    "fan": (FAN, "fan"),
+    "wide": (WIDE, "fan"),
+    "kept": (1, "row"),
+    "open": (1, "row"),
+}
 
 
 def document() -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PAYLOAD = {"n": 1}
 ANSWER = {"ok": True}
+WIDE = 20  # steps that the flow `wide` starts together
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,16 @@ class Figures:
     def add(self, contender: Contender, measurement: Measurement) -> None:
         self.rounds[contender].append(measurement)
 
-    def ratio(self) -> Ratio | None:
-        """The subject against the best of the others: the fastest, or when alone the quickest."""
+    def ratios(self) -> list[Ratio]:
+        """The subject against each of the others; of two ways to drive the same, the better one."""
         subject, *others = self.scenario.contenders
-        if not others:
-            return None
+        ways: dict[str, list[Contender]] = {}
+        for other in others:
+            ways.setdefault(other.product, []).append(other)
+        return [self._ratio(subject, found) for found in ways.values()]
+
+    def _ratio(self, subject: Contender, others: Sequence[Contender]) -> Ratio:
+        """To the best of them: the fastest, or when alone the quickest."""
         if self.scenario.one_at_a_time:
             best = min(others, key=lambda other: self._median(other, "p50_ms"))
         else:
@@ -84,12 +89,12 @@ class Figures:
         )
 
     def as_json(self) -> dict[str, Any]:
-        ratio = self.ratio()
+        ratios = [dataclasses.asdict(ratio) for ratio in self.ratios()]
         return {
             "name": self.scenario.name,
             "title": self.scenario.title,
             "concurrency": self.scenario.concurrency,
-            "ratio": dataclasses.asdict(ratio) if ratio else None,
+            "ratios": ratios,
             "contenders": [
                 {"label": contender.label, "rounds": [dataclasses.asdict(measured) for measured in rounds]}
                 for contender, rounds in self.rounds.items()
@@ -136,7 +141,7 @@ def markdown_of_figures(all_figures: Sequence[Figures]) -> str:
         "CPU ms per flow: application + Postgres",
     ]
     parts = [table(heads, rows)]
-    if ratios := [ratio for figures in all_figures if (ratio := figures.ratio())]:
+    if ratios := [ratio for figures in all_figures for ratio in figures.ratios()]:
         rows = [
             [
                 ratio.scenario,

@@ -17,7 +17,7 @@ from cluster import open_cluster
 from measure import Meter
 from memory import MemoryCurve, markdown_of_memory, measure_memory
 from report import Figures, machine, markdown_of_figures, markdown_of_pairs, now, say, write_results
-from scenarios import BEFORE, DBOS, DBOS_WAYS, Scenario, all_scenarios
+from scenarios import BEFORE, DBOS, DBOS_WAYS, FUNCTIONS_BEFORE, Scenario, all_scenarios
 
 if TYPE_CHECKING:
     from cluster import Cluster
@@ -63,7 +63,7 @@ async def _compare(cluster: Cluster, scenarios: list[Scenario], options: argpars
     databases = dict.fromkeys(each.database for scenario in scenarios for each in scenario.contenders)
     for database in databases:
         say(f"preparing {database}")
-        checkout = options.against if database == BEFORE else None
+        checkout = options.against if database in {BEFORE, FUNCTIONS_BEFORE} else None
         await fixtures.prepare(cluster, database, scale=options.scale, checkout=checkout)
 
     meter = Meter(cluster, options.seconds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from contender import Contender, Process
+from protocol import WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 OURS = Process("side_hotmesh.py", ("both",))
 ENGINE = Process("side_hotmesh.py", ("engine",))
 WORKER = Process("side_hotmesh.py", ("worker",), drives=False)
+DURABLE = Process("side_durable.py", ("both",))
+CLIENT = Process("side_durable.py", ("client",))
+HOST = Process("side_durable.py", ("host",), drives=False)
 BARE = Process("side_prototype.py")
 DBOS_WAYS = ("threads", "async")
 
@@ -25,6 +29,7 @@ SIGNALLED = 25_000  # flows that wait for signals, more than are sent
 DBOS = "bench_dbos"
 BEFORE = "bench_before"
 PROTOTYPE = "bench_prototype"
+FUNCTIONS, FUNCTIONS_BEFORE = "bench_durable", "bench_durable_before"
 PLAIN, EMPTY, OPEN, FINISHED = "bench_hotmesh", "bench_empty", "bench_open", "bench_finished"
 
 
@@ -61,6 +66,16 @@ def all_scenarios(
 
     ours_only = held if against is not None else (ours,)
 
+    durable = Contender("durable", FUNCTIONS, (_with_loop(DURABLE, uvloop=uvloop),))
+    if against is None:
+        beside = (durable, replace(ours, label="graph"), *others)
+    else:
+        beside = (
+            durable,
+            Contender("durable, before", FUNCTIONS_BEFORE, (replace(DURABLE, checkout=against),)),
+        )
+    durable_apart = Contender("durable, host apart", FUNCTIONS, (HOST, CLIENT))
+
     apart = Contender("hotmesh, worker apart", PLAIN, (WORKER, ENGINE))
     bare = Contender("prototype", PROTOTYPE, (_with_loop(BARE, uvloop=uvloop),))
     limit = (ours, bare)
@@ -74,6 +89,35 @@ def all_scenarios(
         Scenario("one-50", "one activity, 50 concurrent", "one", 50, held),
         Scenario("five-1", "five activities in a row, one at a time", "five", 1, held),
         Scenario("five-50", "five activities in a row, 50 concurrent", "five", 50, held),
+        Scenario("durable-one-1", "durable function, one step, one at a time", "one", 1, beside),
+        Scenario("durable-one-50", "durable function, one step, 50 concurrent", "one", 50, beside),
+        Scenario("durable-five-1", "durable function, five steps, one at a time", "five", 1, beside),
+        Scenario("durable-five-50", "durable function, five steps, 50 concurrent", "five", 50, beside),
+        Scenario(
+            "durable-fan-1", f"durable function, {WIDE} steps gathered, one at a time", "wide", 1, beside, 50
+        ),
+        Scenario(
+            "durable-fan-10",
+            f"durable function, {WIDE} steps gathered, 10 concurrent",
+            "wide",
+            10,
+            beside,
+            50,
+        ),
+        Scenario(
+            "durable-apart-1",
+            "durable function hosted in a second process, one at a time",
+            "one",
+            1,
+            (durable_apart, durable, apart),
+        ),
+        Scenario(
+            "durable-apart-50",
+            "durable function hosted in a second process, 50 concurrent",
+            "one",
+            50,
+            (durable_apart, durable, apart),
+        ),
         Scenario("limit-one-1", "one activity, one at a time, against the bare commit path", "one", 1, limit),
         Scenario(
             "limit-one-50", "one activity, 50 concurrent, against the bare commit path", "one", 50, limit

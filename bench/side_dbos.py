@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS, DBOSConfig
 
-from protocol import ANSWER, PAYLOAD, Side, Timing, drive_tasks, drive_threads, load_of, timing_answer
+from protocol import ANSWER, PAYLOAD, WIDE, Side, Timing, drive_tasks, drive_threads, load_of, timing_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,14 @@ def five(payload: dict[str, Any]) -> dict[str, Any]:
     return charge(payload)
 
 
+@DBOS.workflow()
+def wide(payload: dict[str, Any]) -> dict[str, Any]:
+    """Steps of a workflow that is not a coroutine follow each other."""
+    for _ in range(WIDE - 1):
+        charge(payload)
+    return charge(payload)
+
+
 @DBOS.step()
 async def charge_async(_payload: dict[str, Any]) -> dict[str, Any]:
     return dict(ANSWER)
@@ -56,8 +64,14 @@ async def five_async(payload: dict[str, Any]) -> dict[str, Any]:
     return await charge_async(payload)
 
 
-FLOWS: dict[str, Callable[..., Any]] = {"one": one, "five": five}
-FLOWS_ASYNC: dict[str, Callable[..., Any]] = {"one": one_async, "five": five_async}
+@DBOS.workflow()
+async def wide_async(payload: dict[str, Any]) -> dict[str, Any]:
+    found = await asyncio.gather(*(charge_async(payload) for _ in range(WIDE)))
+    return found[-1]
+
+
+FLOWS: dict[str, Callable[..., Any]] = {"one": one, "five": five, "wide": wide}
+FLOWS_ASYNC: dict[str, Callable[..., Any]] = {"one": one_async, "five": five_async, "wide": wide_async}
 
 
 def _check(result: object) -> None:

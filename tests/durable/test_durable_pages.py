@@ -13,6 +13,7 @@ import pytest
 
 from hotmesh import durable
 from hotmesh.durable import Client, Worker, WorkflowHandle, activity, workflow
+from hotmesh.durable.work_items import Escalations
 
 DOCS = Path(__file__).parents[2] / "docs" / "durable"
 PAGES = sorted(
@@ -47,7 +48,7 @@ def test_the_reference_names_all_that_there_is() -> None:
         *(name for name in durable.__all__ if name not in ("activity", "errors", "workflow")),
         *(
             name
-            for made in (Client, Worker, WorkflowHandle)
+            for made in (Client, Worker, WorkflowHandle, Escalations)
             for name in vars(made)
             if not name.startswith("_")
         ),

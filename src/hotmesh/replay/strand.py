@@ -13,11 +13,10 @@ Calls of a workflow find it by `running_strand()`, take a position with `reserve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime
 from hashlib import blake2b
-from inspect import isawaitable
 from random import Random
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -41,7 +40,7 @@ from hotmesh.replay.loop import Loop, Tell
 from hotmesh.replay.refusals import explained
 from hotmesh.replay.tasks import Future, Operation, Task
 from hotmesh.replay.timers import Timer
-from hotmesh.replay.unasked import Unasked, waiting_for
+from hotmesh.replay.unasked import Unasked, hand_to, waiting_for
 
 T = TypeVar("T")
 
@@ -298,26 +297,7 @@ class Strand(Loop):
         if handler is None:
             self._unasked.keep(completion)
             return
-        try:
-            found = self._context.copy().run(handler, completion)
-            if isawaitable(found):
-                task = self._handled(found, completion)
-                self.task_of(task, f"{completion.kind} {completion.name}", self._context.copy())
-        except BaseException as error:  # noqa: BLE001 - theirs, of any kind
-            self._failed(completion, error)
-
-    async def _handled(self, found: Awaitable[Any], completion: Completion) -> None:
-        """The task of a handler. What it raises is told at once, and ends nobody else."""
-        try:
-            await found
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - theirs, of any kind
-            self._failed(completion, error)
-
-    def _failed(self, completion: Completion, error: BaseException) -> None:
-        self.blocked_by(error)
-        self.tell(f"the handler of {completion.kind} {completion.name!r} failed", error)
+        hand_to(handler, completion, self, self._context)
 
     def _settle(self) -> None:
         """Run until every task waits, and no condition has become true."""

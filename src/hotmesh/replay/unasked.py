@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context
+from inspect import isawaitable
 from typing import Any
 
 from hotmesh.core.durable.commands import Completion, Wait
+from hotmesh.replay.loop import Loop
 from hotmesh.replay.tasks import Operation
 
 Handler = Callable[[Completion], Any]
@@ -44,6 +48,30 @@ class Unasked:
     def clear(self) -> None:
         self._handlers.clear()
         self._kept.clear()
+
+
+def hand_to(handler: Handler, completion: Completion, strand: Loop, context: Context) -> None:
+    """Call a handler; what is to be awaited becomes a task. What it raises is told at once, and ends nobody else."""
+    what = f"{completion.kind} {completion.name}"
+
+    def failed(error: BaseException) -> None:
+        strand.blocked_by(error)
+        strand.tell(f"the handler of {completion.kind} {completion.name!r} failed", error)
+
+    async def handled(found: Awaitable[Any]) -> None:
+        try:
+            await found
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - theirs, of any kind
+            failed(error)
+
+    try:
+        found = context.copy().run(handler, completion)
+        if isawaitable(found):
+            strand.task_of(handled(found), what, context.copy())
+    except BaseException as error:  # noqa: BLE001 - theirs, of any kind
+        failed(error)
 
 
 def waiting_for(signal: str, operations: Iterable[Any]) -> Operation[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,11 @@ from hotmesh.observe.observer import observing
 pytestmark = pytest.mark.anyio
 
 release = asyncio.Event()
+
+
+@pytest.fixture(autouse=True)
+def of_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "release", asyncio.Event())
 
 
 @activity.step
@@ -60,7 +66,6 @@ def reasons(told: Explanation) -> dict[str, list[str]]:
 
 
 async def test_what_a_workflow_waits_for_is_explained(database_url: str) -> None:
-    release.clear()
     async with Worker(database_url, task_queue="seen", workflows=ALL) as worker:
         client = await Client.connect(database_url)
         await client.start_workflow(waits, "approve", id="waits")
@@ -199,7 +204,6 @@ async def found_by_doctor(database_url: str) -> dict[str, str]:
 async def test_what_runs_or_is_paused_is_not_called_stuck_and_what_is_parked_is_named(
     database_url: str,
 ) -> None:
-    release.clear()
     async with Worker(database_url, task_queue="seen", workflows=ALL) as worker:
         client = await Client.connect(database_url)
         await client.start_workflow(hangs, id="hangs")
@@ -247,3 +251,32 @@ async def test_how_a_workflow_has_ended_is_its_state(database_url: str) -> None:
             "stopped": "interrupted",
             "cancelled": "interrupted",
         }
+
+
+async def test_what_durable_functions_do_is_counted(database_url: str) -> None:
+    async with Worker(database_url, task_queue="seen", workflows=[*ALL, fails, quick]) as worker:
+        client = await Client.connect(database_url)
+        assert await client.execute_workflow(quick, "x", id="one") == "x"
+        assert await client.execute_workflow(sleeps, 0.01, id="two") is not None
+        with suppress(errors.WorkflowFailedError):
+            await client.execute_workflow(fails, id="three")
+        stopped = await client.start_workflow(hangs, id="four")
+        with suppress(errors.WorkflowFailedError):
+            await stopped.terminate("enough")
+            await stopped.result(timeout=20)
+        await client.start_workflow(hangs, id="five")
+
+        async def runs() -> bool:
+            return bool((await worker.mesh.metrics())["local_steps_running"] == 1)
+
+        await eventually(runs)
+        found = await worker.mesh.metrics()
+        release.set()
+    assert found["operations_ended"]["step"]["note"] == {"done": 1}
+    assert found["operations_ended"]["sleep"][""] == {"done": 1}
+    assert found["workflow_turns"]["quick"] == 2
+    assert found["flows_ended"]["fails"] == {"failed": 1}
+    assert found["flows_ended"]["hangs"] == {"interrupted": 1}
+    assert found["workflows_in_memory"] == 1
+    assert found["workflows_parked"] == {}
+    assert found["workflow_replays"] == 0

@@ -53,7 +53,13 @@ class MetricsSnapshot:
         for link in list(self._database.links):
             lost[(link.name,)] = link.reconnects
         text = "Connections to Postgres made again."
-        return [*self._metrics.families(), Family("reconnects", "counter", text, ("connection",), lost)]
+        found = self._metrics.families()
+        if self._engine is not None:
+            text_of_replays = "How often the code of a durable function was run again from its beginning."
+            found.append(
+                Family("workflow_replays", "counter", text_of_replays, (), {(): self._engine.turns.replays})
+            )
+        return [*found, Family("reconnects", "counter", text, ("connection",), lost)]
 
     def _measured(self) -> list[Family]:
         running: dict[Label, Value] = {
@@ -66,9 +72,20 @@ class MetricsSnapshot:
         if self._engine is not None:
             rates[self._member, ""] = self._engine.pace.rate
             jobs, size, waiting = self._engine.load
+            turns = self._engine.turns
+            suspended, steps = len(turns.suspended), turns.steps.running
             found += [
                 gauge("jobs_in_memory", "Jobs that this process keeps in memory.", (), {(): jobs}),
                 gauge("memory_bytes", "About how many bytes of them.", (), {(): size}),
+                gauge(
+                    "workflows_in_memory",
+                    "Durable functions whose code this process keeps suspended.",
+                    (),
+                    {(): suspended},
+                ),
+                gauge(
+                    "local_steps_running", "Steps of durable functions that run here now.", (), {(): steps}
+                ),
                 gauge("steps_waiting", "Steps that wait for the next commit.", (), {(): waiting}),
             ]
         text = 'Least time between two messages of a worker, or of the engine (topic ""); -1: paused.'

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Sized
 from datetime import datetime
 from typing import Any, Final
 
@@ -129,7 +129,11 @@ class Turns:
         self.steps = LocalSteps(deliver, most_steps, cleaning_up)
         self.activities = Activities(app_id)
         self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self.suspended: Sized = self._runs
+        """Those whose code is in memory."""
         self.taken = TakenSignals()
+        self.replays = 0
+        """How often code was run again from its beginning."""
 
     # -- a program, for the engine -----------------------------------------------------------------------
 
@@ -321,6 +325,7 @@ class Turns:
             return None
         history = job.history
         strand = function.strand(job, history.recorded, history.opened)
+        self.replays += 1
         run = self._runs[job.generation] = _Run(function, strand, job.seq, tidy=False)
         return run
 

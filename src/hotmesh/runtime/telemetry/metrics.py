@@ -14,12 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from hotmesh.core.durable.failure import CANCELLED
+from hotmesh.core.state.job import Job
 from hotmesh.core.state.step import Step
+from hotmesh.enums import Code
 from hotmesh.observe.queues import QueueDepth
 
 DURATION_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
 )  # fmt: skip
+INTERRUPTED_CODE: Final = Code.INTERRUPTED
+CANCELS: Final = (CANCELLED, "CancelledError")
 STEP_COUNT_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 Label = tuple[str, ...]
@@ -124,7 +129,7 @@ class Metrics:
 
     __slots__ = (
         "activities", "callbacks", "commit_seconds", "commit_steps", "dead_letters", "events", "flows", "flows_started",
-        "lost_leases", "refused", "retries",
+        "lost_leases", "operations", "parked", "refused", "retries", "turns",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -139,6 +144,9 @@ class Metrics:
         self.retries: dict[str, int] = {}
         self.lost_leases: dict[str, int] = {}
         self.dead_letters: dict[str, int] = {}
+        self.turns: dict[str, int] = {}
+        self.parked: dict[str, int] = {}
+        self.operations: dict[Label, int] = {}
 
     # -- what happened -----------------------------------------------------------------------------------
 
@@ -151,7 +159,7 @@ class Metrics:
             if change.ended:
                 job = change.job
                 outcome = "completed" if job.error is None else "failed"
-                if job.status:
+                if job.status and not _has_failed(job):
                     outcome = "interrupted"
                 self.flows[job.topic].add(outcome, (job.updated_at - job.created_at).total_seconds())
         for item in step.records:
@@ -160,6 +168,16 @@ class Metrics:
                 seconds = (record.ended_at - record.started_at).total_seconds()
                 self.activities[record.type].add("done" if record.error is None else "failed", seconds)
         self.events += len(step.consumed)
+        if step.operations:
+            operations = self.operations
+            for one in step.operations:
+                # What waits has the names that users' data give it.
+                label = (one.kind, one.name if one.kind == "step" else "", one.status)
+                operations[label] = operations.get(label, 0) + 1
+        if step.jobs and (job := step.jobs[0].job).queue is not None:
+            add(self.turns, job.topic)
+            if job.open is not None and "parked" in job.open:
+                add(self.parked, job.topic)
 
     def committed(self, steps: int, seconds: float, refused: Iterable[tuple[str, str]]) -> None:
         """A batch has been answered; `refused`: the reasons of those of its steps that were not written."""
@@ -202,10 +220,34 @@ class Metrics:
             _counter(
                 "events_handled", "Answers, signals, timers and results applied.", (), {(): self.events}
             ),
+            _counter("workflow_turns", "Steps of durable functions, by name.", ("workflow",), self.turns),
+            _counter(
+                "workflows_parked",
+                "Turns after which a durable function is parked, by name.",
+                ("workflow",),
+                self.parked,
+            ),
+            _operations(self.operations),
             _histogram("commit_seconds", "How long commits took.", (), {(): self.commit_seconds}),
             _histogram("commit_steps", "Steps in one commit.", (), {(): self.commit_steps}),
             _counter("steps_refused", "Steps computed again, by reason.", ("reason",), self.refused),
         ]
+
+
+def _has_failed(job: Job) -> bool:
+    """Whether a job that has no status 0 is a durable function that failed; one that was ended or cancelled did not."""
+    error = job.error
+    return (
+        job.queue is not None
+        and isinstance(error, dict)
+        and error.get("code") != INTERRUPTED_CODE
+        and error.get("type") not in CANCELS
+    )
+
+
+def _operations(counts: dict[Label, int]) -> Family:
+    text = "What durable functions asked for, or was sent to them, by kind and outcome; steps by name."
+    return Family("operations_ended", "counter", text, ("kind", "name", "outcome"), dict(counts))
 
 
 def as_dict(families: Iterable[Family]) -> dict[str, Any]:

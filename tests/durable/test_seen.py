@@ -280,3 +280,31 @@ async def test_what_durable_functions_do_is_counted(database_url: str) -> None:
     assert found["workflows_in_memory"] == 1
     assert found["workflows_parked"] == {}
     assert found["workflow_replays"] == 0
+
+
+async def test_of_twenty_starts_of_one_id_one_begins_it(database_url: str) -> None:
+    """MG-12, MG-13: one handle; the others are told which id is in use."""
+    async with Worker(database_url, task_queue="seen", workflows=ALL):
+        client = await Client.connect(database_url)
+        found = await asyncio.gather(
+            *(client.start_workflow(waits, "x", id="only") for _ in range(20)), return_exceptions=True
+        )
+        [handle] = [one for one in found if isinstance(one, WorkflowHandle)]
+        refused = [one for one in found if isinstance(one, errors.WorkflowAlreadyStartedError)]
+        assert len(refused) == 19
+        assert all("only" in str(one) for one in refused)
+        await client.signal("x", 7)
+        assert await handle.result(timeout=20) == 7
+
+
+async def test_ten_callers_are_told_one_result_before_during_and_after(database_url: str) -> None:
+    """CB-21, CB-22: also twice."""
+    async with Worker(database_url, task_queue="seen", workflows=ALL):
+        client = await Client.connect(database_url)
+        handle = await client.start_workflow(waits, "y", id="shared", retention="1 hour")
+        callers = [asyncio.ensure_future(handle.result(timeout=20)) for _ in range(10)]
+        await asyncio.sleep(0)
+        await client.signal("y", 5)
+        assert await asyncio.gather(*callers) == [5] * 10
+        assert await handle.result() == 5
+        assert await handle.result() == 5

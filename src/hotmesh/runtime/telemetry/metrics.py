@@ -24,6 +24,7 @@ DURATION_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0,
 )  # fmt: skip
 INTERRUPTED_CODE: Final = Code.INTERRUPTED
+NAMED: Final = ("step", "activity")
 CANCELS: Final = (CANCELLED, "CancelledError")
 STEP_COUNT_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
@@ -172,7 +173,7 @@ class Metrics:
             operations = self.operations
             for one in step.operations:
                 # What waits has the names that users' data give it.
-                label = (one.kind, one.name if one.kind == "step" else "", one.status)
+                label = (one.kind, one.name if one.kind in NAMED else "", one.status)
                 operations[label] = operations.get(label, 0) + 1
         if step.jobs and (job := step.jobs[0].job).queue is not None:
             add(self.turns, job.topic)
@@ -246,7 +247,7 @@ def _has_failed(job: Job) -> bool:
 
 
 def _operations(counts: dict[Label, int]) -> Family:
-    text = "What durable functions asked for, or was sent to them, by kind and outcome; steps by name."
+    text = "What durable functions asked for, or was sent to them, by kind and outcome; steps and activities by name."
     return Family("operations_ended", "counter", text, ("kind", "name", "outcome"), dict(counts))
 
 

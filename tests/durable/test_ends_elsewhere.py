@@ -44,9 +44,8 @@ async def unfinished(url: str) -> int:
     return int(found)
 
 
-@pytest.mark.row("CX-17", "CX-18")
 async def test_terminating_what_another_process_runs(database_url: str, path: Path) -> None:
-    """CX-17, CX-18 (of steps): its step is cancelled there, nothing is left, and nothing of it comes back."""
+    """Its step is cancelled there, nothing is left, and nothing of it comes back."""
     client = await Client.connect(database_url)
     async with host(database_url, path, hang=("s1",)):
         handle = await client.start_workflow("chain", 3, task_queue="crash")
@@ -65,9 +64,8 @@ async def test_terminating_what_another_process_runs(database_url: str, path: Pa
     await client.close()
 
 
-@pytest.mark.row("CX-19")
 async def test_terminating_what_stands_still_or_is_dead(database_url: str, path: Path) -> None:
-    """CX-19 (of steps): at once, without the process that holds it; what that one comes with later counts for nothing."""
+    """At once, without the process that holds it; what that one comes with later counts for nothing."""
     client = await Client.connect(database_url)
     async with host(database_url, path, hang=("s1",)) as first:
         handle = await client.start_workflow("chain", 3, task_queue="crash")

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -73,7 +74,12 @@ async def failing() -> None:
     raise ValueError("again and again")
 
 
-ALL = [holds, lone, sleeper, failing]
+@workflow.defn(task_queue="life")
+async def begins() -> str:
+    return workflow.now().isoformat()
+
+
+ALL = [begins, holds, lone, sleeper, failing]
 
 
 @asynccontextmanager
@@ -114,7 +120,9 @@ async def test_a_start_that_is_delayed(database_url: str) -> None:
         assert await handle.result(timeout=10) >= 0.1
         assert time.monotonic() - began >= 0.4
         # Its clock begins with its first turn.
-        assert await handle.result() < 0.3
+        clock = await client.start_workflow(begins, start_delay=0.1)
+        began_at = datetime.fromisoformat(await clock.result(timeout=10))
+        assert began_at - (await clock.describe()).started_at >= timedelta(seconds=0.1)
         sooner = await client.start_workflow(lone, "sooner", start_delay="1 day")
         await sooner.resume()
         assert await sooner.result(timeout=5) == "sooner"

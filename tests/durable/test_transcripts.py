@@ -41,8 +41,11 @@ def alike(line: str) -> str:
     )
 
 
-RECORDED = {"order.py": 1, "remind.py": 2}
+RECORDED = {"order.py": 1, "remind.py": 2, "ask.py": 1}
 """Program → how many results it has to have recorded before it is killed; a person is slow enough by nature."""
+
+OF_THE_DEAD = ("1 workflows handed over", "engines die one after the other", "work given back of a member")
+"""Lines of the log about processes that were killed, which the pages leave out, and say so."""
 
 
 class Terminal:
@@ -116,7 +119,6 @@ class Terminal:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_terminal_shows_what_the_page_says(page: Path, database_url: str, tmp_path: Path) -> None:
     terminal = Terminal(database_url, tmp_path)
-    handed_over = "1 workflows handed over whose process has died or stood still"
     try:
         for language, block in blocks(page.read_text(encoding="utf-8")):
             if language == "python":
@@ -126,7 +128,7 @@ def test_the_terminal_shows_what_the_page_says(page: Path, database_url: str, tm
                 continue
             for command, expected in commands(block):
                 printed = terminal.run(command, expected)
-                assert [line for line in printed if line != handed_over] == expected, command
+                assert [line for line in printed if not line.startswith(OF_THE_DEAD)] == expected, command
     finally:
         terminal.close()
 

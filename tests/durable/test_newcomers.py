@@ -145,7 +145,10 @@ TOLD: dict[Callable[..., Any], tuple[str, ...]] = {
         "`label` without the brackets",
     ),
     gives_an_object: ("argument parcel of label", "a value of type object at parcel.box[1]", "a dataclass"),
-    calls_an_activity: ("call activity ship directly", "`await workflow.step(ship, …)`"),
+    calls_an_activity: (
+        "call activity ship directly",
+        "`await workflow.step(ship, …)`, or `workflow.execute_activity`",
+    ),
     calls_a_blocking_activity: ("call activity weigh directly", "`await workflow.step(weigh, …)`"),
     misspells: ("workflow.step has no option retries", "did you mean retry?"),
     names_an_argument: ("no option amount", "the arguments of charge are given by position"),

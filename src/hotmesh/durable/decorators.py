@@ -125,7 +125,7 @@ def activity_defn(given: Any = None, /, **options: Any) -> Any:
             if running_strand() is not None:
                 raise NotAllowedInWorkflowError(
                     f"to call activity {definition.name} directly",
-                    f"Write `await workflow.step({function.__name__}, …)`.",
+                    f"Write `await workflow.step({function.__name__}, …)`, or `workflow.execute_activity` for another process.",
                     "it would run as a part of the workflow, and nothing of it be recorded",
                 )
             return function(*args, **kwargs)

@@ -103,6 +103,7 @@ async def hang(name: str) -> None:
 ALL = [again, patient, hopeless, lone, unstorable, timed, impatient]
 
 
+@pytest.mark.live
 @pytest.mark.row("RT-06", "RT-07", "RT-28")
 async def test_a_function_that_fails_is_run_again_and_its_steps_are_not(database_url: str) -> None:
     async with Worker(database_url, task_queue="turns", workflows=ALL):
@@ -111,6 +112,7 @@ async def test_a_function_that_fails_is_run_again_and_its_steps_are_not(database
     assert calls == {"before": 1, "again": 3, "after": 1}
 
 
+@pytest.mark.live
 @pytest.mark.row("RT-08")
 async def test_attempts_that_are_used_up(database_url: str) -> None:
     async with Worker(database_url, task_queue="turns", workflows=ALL):

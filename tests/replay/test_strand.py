@@ -117,6 +117,45 @@ def test_another_operation_than_recorded_is_refused_side_by_side() -> None:
     two.close()
 
 
+def test_an_outcome_of_something_else_is_never_taken_for_ones_own() -> None:
+    """A step that runs here still, of a turn that the code does otherwise when it is replayed."""
+
+    async def main() -> None:
+        await step("b")
+
+    one = strand_of(main)
+    one.turn()
+    with pytest.raises(NonDeterminismError, match=r"(?s)history\): step 'a'.*code\): +step 'b'"):
+        one.turn([done(1, "a")])
+    one.close()
+
+
+def test_code_that_waits_for_what_was_given_up_is_told_so() -> None:
+    """Else it would wait for ever, and nobody would know."""
+
+    async def gives_up() -> None:
+        left = step("a")
+        await step("b")
+        left.cancel()
+        await step("c")
+
+    async def waits() -> None:
+        left = step("a")
+        await step("b")
+        await left
+
+    given_up = Completion(1, "step", "a", "released", START, 3)
+    recorded = [given_up, done(2, "b")]
+    one = strand_of(gives_up, recorded=recorded)
+    assert one.turn() == [Step(3, "c")]
+    one.close()
+    two = strand_of(waits, recorded=recorded)
+    with pytest.raises(NonDeterminismError, match="given up") as caught:
+        two.turn()
+    assert caught.value.position == 1
+    two.close()
+
+
 def test_code_that_swallows_everything_cannot_get_past_a_difference() -> None:
     went: list[int] = []
     unending = len(closing.UNENDING)

@@ -29,13 +29,18 @@ class Ledger:
         self.commands: dict[int, Command] = {}
         """New in this turn, in the order they were asked for; those that release are below 0."""
         self.differs: NonDeterminismError | None = None
+        self.asked: dict[int, tuple[str, str]] | None = None
+        """Kind and name of all that was asked for, by position, where somebody wants to compare it."""
         self._closed: set[int] = set()
+        self._released: set[int] = set()
+        """Given up according to the history, and not yet by the code."""
         delivered = []
         for record in recorded:
             if record.position > 0:
                 self.expected[record.position] = (record.kind, record.name)
                 self._closed.add(record.position)
                 if record.status == "released":
+                    self._released.add(record.position)
                     continue
                 if record.kind in AT_ONCE:
                     self.answers[record.position] = record
@@ -55,6 +60,8 @@ class Ledger:
         """Note what the code asks for; False if it is not what is recorded at this position (`differs` says how)."""
         position = command.position
         expected = self.expected.pop(position, None)
+        if self.asked is not None:
+            self.asked[position] = command.kind, command.name
         if expected is not None:
             if expected != (command.kind, command.name):
                 self.differ(position, _told(*expected), _told(command.kind, command.name))
@@ -66,6 +73,7 @@ class Ledger:
     def give_up(self, command: Asked, told: bool) -> None:
         """What was only asked for in this turn vanishes; what is out there is released."""
         position = command.position
+        self._released.discard(position)
         self.commands.pop(-position, None)
         if self.commands.pop(position, None) is None and position in self.rows:
             if told:
@@ -87,6 +95,15 @@ class Ledger:
         self.commands.pop(completion.position, None)
         self.commands.pop(-completion.position, None)
 
+    def fits(self, command: Asked, completion: Completion) -> bool:
+        """Whether an outcome is that of what was asked for at its position; else `differs` says how it is not."""
+        if completion.name == command.name and completion.kind == command.kind:
+            return True
+        self.differ(
+            command.position, _told(completion.kind, completion.name), _told(command.kind, command.name)
+        )
+        return False
+
     def differ(self, position: int, expected: str, actual: str) -> None:
         if self.differs is None:
             self.differs = NonDeterminismError(position, expected, actual)
@@ -102,6 +119,9 @@ class Ledger:
                 _told(answer.kind, answer.name),
                 f"nothing: {blocked} after operation {self.position}",
             )
+            return
+        for position in sorted(self._released):
+            self.differ(position, "it was given up", "it is still waited for, and no outcome will come")
             return
 
     def take(self) -> list[Command]:

@@ -271,8 +271,11 @@ class Strand(Loop):
         operation = self._open.pop(position, None)
         ledger = self._ledger
         if operation is not None:
-            ledger.settled(completion)
-            operation.settle(completion)
+            if ledger.fits(operation.command, completion):
+                ledger.settled(completion)
+                operation.settle(completion)
+            else:
+                self.halted = True
         elif position in ledger.expected or position > ledger.position:
             ledger.answers[position] = completion
         else:  # it was given up
@@ -356,6 +359,14 @@ class Strand(Loop):
         if self._ledger.expected:
             self._ledger.look_for_leftovers("the function ended")
         self._ledger.commands[_LAST] = ended
+
+
+def asked_by(strand: Strand) -> dict[int, tuple[str, str]]:
+    """What a strand asks for from here on: kind and name, by position; this very mapping grows."""
+    ledger = strand._ledger
+    if ledger.asked is None:
+        ledger.asked = {}
+    return ledger.asked
 
 
 _LAST: Final = 1 << 62

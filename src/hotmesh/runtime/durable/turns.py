@@ -11,6 +11,7 @@ history is read, and the code run from its beginning: it comes to the same, or t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections import OrderedDict
@@ -51,6 +52,7 @@ from hotmesh.runtime.apart import UNSET
 from hotmesh.runtime.durable.activities import Activities
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
+from hotmesh.runtime.durable.replay_check import ReplayCheck, ReplayDifferenceError
 from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
 from hotmesh.runtime.durable.tenure import Tenures
 from hotmesh.runtime.tracebacks import loggable
@@ -59,6 +61,10 @@ logger = logging.getLogger("hotmesh.durable")
 
 FOREIGN_PAUSE: Final = 1.0
 """Seconds after which it is looked again whether another process still holds a job."""
+
+
+REPLAYED_AT_ONCE: Final = 1_000
+"""Recorded outcomes that are delivered before other things have a turn."""
 
 
 class Live:
@@ -134,6 +140,9 @@ class Turns:
         self.taken = TakenSignals()
         self.replays = 0
         """How often code was run again from its beginning."""
+        self._check = ReplayCheck()
+        self.watched: Callable[..., Any] = _unwatched
+        """Runs code of users: the id of the job, a function, its arguments. Raises what a guard makes of one that blocks."""
 
     # -- a program, for the engine -----------------------------------------------------------------------
 
@@ -166,6 +175,7 @@ class Turns:
         if function is None or not self._takes(*where) or not self._may_hold:
             return build.start_elsewhere(job, request.search)
         run = _Run(function, function.strand(job), job.seq, tidy=True)
+        self._check.watch(run.strand)
         self._runs[job.generation] = run
         return self._turn(run, job, build.NO_EVENTS, now, taken=taken, begins=True, search=request.search)
 
@@ -247,6 +257,22 @@ class Turns:
     def _may_hold(self) -> bool:
         return self.tenures is not None and self.tenures.number >= 0
 
+    async def prepare(self, job: Job) -> None:
+        """Replay a long history in pieces, between which other things go on; what is left is for the turn.
+
+        Nothing is decided by it: what does not fit, or blocks, comes to light in the turn, which is watched.
+        """
+        run = self._run_of(job)
+        while run is not None and self._runs.get(job.generation) is run and run.step is None:
+            try:
+                more = self.watched(job.job_id, run.strand.replay, REPLAYED_AT_ONCE)
+            except Exception:  # noqa: BLE001 - cut off
+                self.forget(job.generation)
+                return
+            if not more:
+                return
+            await asyncio.sleep(0)
+
     # -- what becomes of steps ---------------------------------------------------------------------------
 
     def committed(self, step: Step) -> None:
@@ -271,6 +297,7 @@ class Turns:
         self.taken.forget(job.generation)
         commands, run.commands = run.commands, ()
         if run.outcome is not None:
+            self._check.forget(job.generation)
             self.forget(job.generation)
             return
         for command in commands:
@@ -281,6 +308,9 @@ class Turns:
                     self.steps.cancel(job.generation, command.position)
                 elif command.of == "activity" and not command.wait:
                     self.activities.cancel(job.generation, command.name, command.position)
+        if self._check.every and self._check.is_due(job.generation, run.strand):
+            self.forget(job.generation)
+            return
         self._runs.move_to_end(job.generation)
         self._evict()
 
@@ -293,6 +323,7 @@ class Turns:
     def gone(self, generation: str) -> None:
         """The job has ended, or is for others: nothing of it counts here any more."""
         self.forget(generation)
+        self._check.forget(generation)
         self.taken.forget(generation)
         self.steps.drop(generation)
 
@@ -327,6 +358,7 @@ class Turns:
         strand = function.strand(job, history.recorded, history.opened)
         self.replays += 1
         run = self._runs[job.generation] = _Run(function, strand, job.seq, tidy=False)
+        self._check.watch(strand)
         return run
 
     def _turn(
@@ -346,6 +378,7 @@ class Turns:
             run.outcome = _parked(job, "failed", recorded.failed_turn)
         else:
             try:
+                self._check.compare(job.generation, run.strand)
                 commands = run.strand.turn(self._live(job, recorded.completions))
                 in_use = {*taken, *self.taken.of(job.generation)}
                 if in_use:
@@ -353,7 +386,7 @@ class Turns:
             except NonDeterminismError as error:
                 run.outcome = (
                     _parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
-                    if run.function.parks
+                    if run.function.parks and not isinstance(error, ReplayDifferenceError)
                     else Raised(failure_of(error))
                 )
             except TurnBlocked:
@@ -454,6 +487,15 @@ class Turns:
 def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:
     """The error of a workflow that was cancelled."""
     return {**stored, "message": strand.cancel_reason or stored.get("message") or "Workflow cancelled"}
+
+
+def is_long(job: Job) -> bool:
+    """Whether its history was read, and is not replayed at once."""
+    return job.history is not None and len(job.history.recorded) > REPLAYED_AT_ONCE
+
+
+def _unwatched(_: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _parked(

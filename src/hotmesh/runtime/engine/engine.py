@@ -83,6 +83,7 @@ class Engine:
             limits.kept_functions,
             settings.cleaning_up,
         )
+        turns.watched = watch.run
         surroundings.plans.durable = turns
         writer = CommitWriter(
             surroundings, slots, self._reply_channel, self._send_delay, limits, readonly=readonly, turns=turns

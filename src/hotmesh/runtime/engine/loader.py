@@ -15,7 +15,7 @@ from hotmesh.postgres.connect.failures import passing
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.durable import load_histories
 from hotmesh.runtime.definitions.program import Program
-from hotmesh.runtime.durable.turns import Turns
+from hotmesh.runtime.durable.turns import Turns, is_long
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.surroundings import Surroundings
@@ -166,6 +166,7 @@ class JobLoader:
                 [(jobs[cached.generation], cached.events) for cached in wanted if cached.generation in jobs],
                 histories=self._turns,
             )
+        long: list[tuple[CachedJob, Job]] = []
         for cached in wanted:
             job = loaded.get(cached.generation)
             if job is None or not job.live:
@@ -180,6 +181,13 @@ class JobLoader:
                 if not cached.events:
                     self._drop(cached)
                     continue
+                if is_long(job):
+                    long.append((cached, job))
+                    continue
+            cached.job = job
+            self._on_loaded(cached)
+        for cached, job in long:
+            await self._turns.prepare(job)
             cached.job = job
             self._on_loaded(cached)
 

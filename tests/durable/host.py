@@ -1,6 +1,8 @@
 """A process that hosts workflows: `python host.py '<order as JSON>'`. It serves until it is killed.
 
-What its steps do in the world is an appended line each, in a file outside of the database.
+What its steps do in the world is an appended line each, in a file outside of the database. With `strikes` it is
+one process after the other, each of which starts a workflow and is killed at the n-th commit of it: before it is sent, while
+it is executed, or after. The signals that they died of are printed.
 """
 
 from __future__ import annotations
@@ -9,8 +11,11 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 
-from hotmesh.durable import Worker, activity, workflow
+from hotmesh.durable import Client, Worker, activity, workflow
+from hotmesh.postgres import commits
+from interception import database_of, intercept
 from ledger import Ledger
 
 ORDER = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
@@ -19,7 +24,13 @@ ORDER = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
 async def work(name: str, number: int) -> int:
     context = activity.get_context()
     ledger = Ledger(ORDER["ledger"])
-    ledger.append(step=name, number=number, key=context.idempotency_key, process=os.getpid())
+    ledger.append(
+        step=name,
+        number=number,
+        key=context.idempotency_key,
+        process=os.getpid(),
+        workflow=context.workflow_id,
+    )
     if name in ORDER["hang"]:
         try:
             await asyncio.sleep(3600)
@@ -98,18 +109,72 @@ async def queued(length: int) -> int:
     return number
 
 
-async def main() -> None:
-    activities = {f"a{place}": work for place in range(4)}
+MIXED = [1, 2, 3, 4]
+
+
+@workflow.defn(task_queue="crash")
+async def mixed() -> list[int]:
+    """A step, two at once, a timer, a step."""
+    first = await workflow.step(work, "a", 0, name="a")
+    both = await asyncio.gather(
+        workflow.step(work, "b", first, name="b"), workflow.step(work, "c", 2, name="c")
+    )
+    await asyncio.sleep(0.02)
+    return [first, *both, await workflow.step(work, "d", both[1], name="d")]
+
+
+def strike(worker: Worker, name: str, number: int, moment: str) -> None:
+    """Die at the n-th commit of the workflow that this process starts."""
+    left = number
+
+    async def commit(connection: Any, batch: Any, *rest: Any, **options: Any) -> Any:
+        nonlocal left
+        arguments = connection, batch, *rest
+        # Those of the jobs of processes that died before it do not count.
+        left -= name in repr(batch.arguments("", "", 0, 0, 0, None))
+        if left:
+            return await honest(*arguments, **options)
+        if moment != "before":
+            committing = asyncio.ensure_future(honest(*arguments, **options))
+            await (committing if moment == "after" else asyncio.sleep(0))
+        os.kill(os.getpid(), 9)
+        raise AssertionError("dead")
+
+    honest = intercept(database_of(worker.mesh), commits.commit, commit)
+
+
+async def main(blow: Any = None) -> None:
     async with Worker(
         ORDER["url"],
         task_queue="crash",
-        workflows=[chain, fan, careful, receives, conditions, Collects, queued] if ORDER["workflows"] else [],
-        activities=activities,
+        workflows=[chain, fan, mixed, careful, receives, conditions, Collects, queued]
+        if ORDER["workflows"]
+        else [],
+        activities={f"a{place}": work for place in range(4)},
         settings={"lease": ORDER["lease"]},
-    ):
+    ) as worker:
+        if blow is not None:
+            strike(worker, *blow)
+            client = await Client.connect(ORDER["url"])
+            await client.start_workflow(mixed, id=blow[0])
+            await asyncio.sleep(20)
+            return
         print("ready", flush=True)
         await asyncio.Event().wait()
 
 
+def die_one_by_one() -> None:
+    for blow in ORDER["strikes"]:
+        process = os.fork()
+        if not process:
+            asyncio.run(main(blow))
+            os._exit(0)
+        _, status = os.waitpid(process, 0)
+        print(os.WTERMSIG(status), flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    if "strikes" in ORDER:
+        die_one_by_one()
+    else:
+        asyncio.run(main())

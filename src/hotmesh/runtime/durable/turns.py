@@ -11,12 +11,12 @@ history is read, and the code run from its beginning: it comes to the same, or t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence, Sized
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -52,6 +52,7 @@ from hotmesh.runtime.apart import UNSET
 from hotmesh.runtime.durable.activities import Activities
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
+from hotmesh.runtime.durable.pieces import in_pieces, unwatched
 from hotmesh.runtime.durable.replay_check import ReplayCheck, ReplayDifferenceError
 from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
 from hotmesh.runtime.durable.tenure import Tenures
@@ -61,10 +62,6 @@ logger = logging.getLogger("hotmesh.durable")
 
 FOREIGN_PAUSE: Final = 1.0
 """Seconds after which it is looked again whether another process still holds a job."""
-
-
-REPLAYED_AT_ONCE: Final = 1_000
-"""Recorded outcomes that are delivered before other things have a turn."""
 
 
 class Live:
@@ -141,7 +138,7 @@ class Turns:
         self.replays = 0
         """How often code was run again from its beginning."""
         self._check = ReplayCheck()
-        self.watched: Callable[..., Any] = _unwatched
+        self.watched: Callable[..., Any] = unwatched
         """Runs code of users: the id of the job, a function, its arguments. Raises what a guard makes of one that blocks."""
 
     # -- a program, for the engine -----------------------------------------------------------------------
@@ -258,20 +255,14 @@ class Turns:
         return self.tenures is not None and self.tenures.number >= 0
 
     async def prepare(self, job: Job) -> None:
-        """Replay a long history in pieces, between which other things go on; what is left is for the turn.
-
-        Nothing is decided by it: what does not fit, or blocks, comes to light in the turn, which is watched.
-        """
+        """Replay a long history in pieces, between which other things go on; what is left is for the turn."""
         run = self._run_of(job)
-        while run is not None and self._runs.get(job.generation) is run and run.step is None:
-            try:
-                more = self.watched(job.job_id, run.strand.replay, REPLAYED_AT_ONCE)
-            except Exception:  # noqa: BLE001 - cut off
+        if run is not None:
+            replay = partial(self.watched, job.job_id, run.strand.replay)
+            if not await in_pieces(
+                replay, lambda: self._runs.get(job.generation) is run and run.step is None
+            ):
                 self.forget(job.generation)
-                return
-            if not more:
-                return
-            await asyncio.sleep(0)
 
     # -- what becomes of steps ---------------------------------------------------------------------------
 
@@ -487,15 +478,6 @@ class Turns:
 def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:
     """The error of a workflow that was cancelled."""
     return {**stored, "message": strand.cancel_reason or stored.get("message") or "Workflow cancelled"}
-
-
-def is_long(job: Job) -> bool:
-    """Whether its history was read, and is not replayed at once."""
-    return job.history is not None and len(job.history.recorded) > REPLAYED_AT_ONCE
-
-
-def _unwatched(_: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
 
 
 def _parked(

@@ -15,7 +15,8 @@ from hotmesh.postgres.connect.failures import passing
 from hotmesh.postgres.database import Connection
 from hotmesh.postgres.durable import load_histories
 from hotmesh.runtime.definitions.program import Program
-from hotmesh.runtime.durable.turns import Turns, is_long
+from hotmesh.runtime.durable.pieces import is_long
+from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.engine.job_cache import CachedJob, JobCache
 from hotmesh.runtime.service import Flag, forever
 from hotmesh.runtime.surroundings import Surroundings

@@ -17,7 +17,7 @@ from hotmesh.durable import Client
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.row("WL-02", "WA-09")
+@pytest.mark.row("WL-02")
 async def test_a_process_that_is_killed_in_a_step_is_replaced_within_five_seconds(
     database_url: str, tmp_path: Path
 ) -> None:

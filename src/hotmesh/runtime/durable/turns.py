@@ -52,6 +52,7 @@ from hotmesh.runtime.apart import UNSET
 from hotmesh.runtime.durable.activities import Activities
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
+from hotmesh.runtime.durable.parking import BLOCKED, parked
 from hotmesh.runtime.durable.pieces import in_pieces, unwatched
 from hotmesh.runtime.durable.replay_check import ReplayCheck, ReplayDifferenceError
 from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
@@ -366,7 +367,7 @@ class Turns:
         commands: Sequence[Command] = ()
         run.outcome = None
         if recorded.failed_turn is not None:
-            run.outcome = _parked(job, "failed", recorded.failed_turn)
+            run.outcome = parked(job, "failed", recorded.failed_turn)
         else:
             try:
                 self._check.compare(job.generation, run.strand)
@@ -376,12 +377,12 @@ class Turns:
                     recorded, commands = without_taken(run.strand, job, recorded, commands, in_use, now)
             except NonDeterminismError as error:
                 run.outcome = (
-                    _parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
+                    parked(job, "changed", words_of(error), error.position, error.expected, error.actual)
                     if run.function.parks and not isinstance(error, ReplayDifferenceError)
                     else Raised(failure_of(error))
                 )
             except TurnBlocked:
-                run.outcome = _parked(job, "blocked", _BLOCKED)
+                run.outcome = parked(job, "blocked", BLOCKED)
         if commands and isinstance(commands[-1], Finish | Fail | Cancelled):
             run.outcome = self._ended(run, job, commands[-1], afresh=bool(recorded.completions) or begins)
             commands = commands[:-1]
@@ -478,32 +479,3 @@ class Turns:
 def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:
     """The error of a workflow that was cancelled."""
     return {**stored, "message": strand.cancel_reason or stored.get("message") or "Workflow cancelled"}
-
-
-def _parked(
-    job: Job,
-    reason: str,
-    message: str,
-    position: int | None = None,
-    expected: str | None = None,
-    actual: str | None = None,
-) -> Parked:
-    """Why a job does not go on, after what it was parked for before."""
-    before = State.of(job.open).parked
-    attempts = 1 if before is None or before.reason != reason else before.attempts + 1
-    found = Parked(reason, message, attempts, position, expected, actual)
-    logger.error(
-        "workflow %s %s is parked, and tried again in %s s: %s",
-        job.topic,
-        job.job_id,
-        f"{found.delay:g}",
-        message,
-        extra={"event": "workflow-parked", "job_id": job.job_id, "reason": reason},
-    )
-    return found
-
-
-_BLOCKED: Final = (
-    "a turn of it did not come to an end: something in the workflow blocks, as time.sleep() or a long computation does; "
-    "let a step do that"
-)

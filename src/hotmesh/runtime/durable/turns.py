@@ -170,7 +170,7 @@ class Turns:
             return build.start_later(job, request.search, request.delay)
         where = (job.queue or "", job.topic)
         function = self.hosted.get(where)
-        if function is None or not self._takes(*where) or not self._may_hold:
+        if function is None or not self._takes(*where) or self.tenure < 0:
             return build.start_elsewhere(job, request.search)
         run = _Run(function, function.strand(job), job.seq, tidy=True)
         self._check.watch(run.strand)
@@ -250,10 +250,6 @@ class Turns:
     def own_tenures(self) -> Collection[int]:
         """All that jobs may name which this process holds."""
         return () if self.tenures is None else self.tenures.mine
-
-    @property
-    def _may_hold(self) -> bool:
-        return self.tenures is not None and self.tenures.number >= 0
 
     async def prepare(self, job: Job) -> None:
         """Replay a long history in pieces, between which other things go on; what is left is for the turn."""

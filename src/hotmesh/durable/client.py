@@ -226,11 +226,12 @@ class Client:
         if given.start_delay:
             settings["start_delay"] = given.start_delay
         payload: Any = msgspec.json.decode(signature.pack(args))
+        generation, default_id = ids.of_a_job()
         request = StartRequest(
             topic=given.workflow_name or name,
             data=payload,
-            generation=ids.generation(),
-            default_id=ids.guid(),
+            generation=generation,
+            default_id=default_id,
             job_id=given.id,
             entity=given.entity,
             search={f"_{key}": value for key, value in given.search.items()} if given.search else None,

@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Final, Literal, Self, get_args
+from typing import Any, ClassVar, Final, Literal, Self, cast, get_args
 
 from hotmesh.core.arguments import checked_flag, checked_mapping, checked_text
 from hotmesh.core.durable.retry import RetryPolicy
@@ -43,6 +43,11 @@ class Options:
 
         `function`: what is called with them, whose arguments somebody may have given by name.
         """
+        if not given:
+            found = _UNSAID.get(cls)
+            if found is None:
+                found = _UNSAID[cls] = cls()
+            return cast("Self", found)
         place = where or cls.where
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         for name in given:
@@ -65,6 +70,10 @@ class Options:
             for field in fields(self)  # type: ignore[arg-type]
             if (value := getattr(self, field.name)) != field.default
         }
+
+
+_UNSAID: Final[dict[type[Options], Options]] = {}
+"""By class, that where nothing is given, as for most calls. Options never change, so that one is enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

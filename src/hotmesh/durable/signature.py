@@ -24,6 +24,7 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder()
+_list_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 logger = logging.getLogger("hotmesh.durable")
 
@@ -123,7 +124,7 @@ class Signature:
         """The arguments of a payload. Raises PayloadError if they do not fit the function as it is now."""
         if payload[:1] in (b"[", "["):
             try:
-                count = len(msgspec.json.decode(payload, type=list[msgspec.Raw]))
+                count = len(_list_decoder.decode(payload))
                 if self._least <= count <= self._most:
                     return self._tuple(count).decode(payload), {}
             except (PayloadError, ValueError):

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from hotmesh.core.durable.commands import Completion, Opened, Step
 from hotmesh.core.durable.failure import activity_error
@@ -55,26 +56,30 @@ class WorkflowStrand(Strand):
         recorded: Iterable[Completion],
         opened: Iterable[Opened],
     ) -> None:
-        settings = job.settings or {}
         self.hosted: Final = hosted
         self.policy: Final = hosted.policy(job)
-        self.info: Final = WorkflowInfo(
+        self._job: Final = job if job.history is None else replace(job, history=None)
+        super().__init__(
+            self._called,
+            seed=f"{job.generation}:0".encode(),
+            started_at=job.created_at + timedelta(seconds=(job.settings or {}).get("start_delay", 0)),
+            recorded=recorded,
+            opened=opened,
+            tell=self._log,
+        )
+
+    @cached_property
+    def info(self) -> WorkflowInfo:
+        """What the workflow knows of itself. Most never ask."""
+        job = self._job
+        return WorkflowInfo(
             job.job_id,
             job.generation,
             job.topic,
             job.queue or "",
             job.app_id,
             (job.open or {}).get("attempt", 0) + 1,
-            settings.get("memo", {}),
-        )
-        self._input = job.input
-        super().__init__(
-            self._called,
-            seed=f"{job.generation}:0".encode(),
-            started_at=job.created_at + timedelta(seconds=settings.get("start_delay", 0)),
-            recorded=recorded,
-            opened=opened,
-            tell=self._log,
+            (job.settings or {}).get("memo", {}),
         )
 
     def call_step(
@@ -97,7 +102,7 @@ class WorkflowStrand(Strand):
 
     def _called(self) -> Coroutine[Any, Any, Any]:
         definition = self.hosted.definition
-        args, kwargs = definition.signature(self.hosted.converter).unpack(dumps(self._input))
+        args, kwargs = definition.signature(self.hosted.converter).unpack(dumps(self._job.input))
         instance = definition.instance()
         for name, handler in definition.signals.items():
             self.handle("signal", name, partial(self._handle, handler, instance))

@@ -34,6 +34,11 @@ class Ledger:
         self._closed: set[int] = set()
         self._released: set[int] = set()
         """Given up according to the history, and not yet by the code."""
+        if recorded or opened:
+            self._read(recorded, opened)
+
+    def _read(self, recorded: Iterable[Completion], opened: Iterable[Opened]) -> None:
+        """What was there before."""
         delivered = []
         for record in recorded:
             if record.position > 0:

@@ -134,7 +134,8 @@ class Strand(Loop):
             closing.close(self)
             for ends in (self._open, self._conditions, self._unasked):
                 ends.clear()
-            self._task = self._main = None
+            # With these the last cycles go, so that nothing is left to the garbage collector.
+            self._task = self._main = self._tell = None
 
     @property
     def over(self) -> bool:

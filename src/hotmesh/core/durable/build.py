@@ -269,7 +269,9 @@ def turn(
     elif isinstance(outcome, Raised):
         status, error = status + INTERRUPTED, {**outcome.error, "job_id": job.job_id}
         data = {"done": True, "$error": outcome.error}
-    new = replace(recorded.state, attempt=0, parked=None)
+    new = recorded.state
+    if new.attempt or new.parked is not None:
+        new = replace(new, attempt=0, parked=None)
     timers = made.timers
     if isinstance(outcome, Again):
         timers = [_timer(job, TURN, (MAIN,), outcome.delay)]

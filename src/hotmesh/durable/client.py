@@ -76,6 +76,7 @@ class Client:
         self._options = checked_options(options, "Client", _OWN)
         self._given = mesh
         self._own: HotMesh | None = None
+        self._met: tuple[asyncio.AbstractEventLoop, HotMesh] | None = None
         self._converter = converter
         self._retry = RetryPolicy.read(retry)
         self._retention = _retention(default_retention, "default_retention")
@@ -184,7 +185,7 @@ class Client:
         _refuse_in_workflow()
         mesh = self._given or self._own
         if mesh is None or mesh.stopped:
-            mesh = shared(self._connection, self.namespace)
+            mesh = self._shared()
         if mesh is None:
             async with self._lock:
                 if self._own is None or self._own.stopped:
@@ -194,6 +195,15 @@ class Client:
         if functions is None:
             raise ConfigError("a Client needs an engine in its process, and this instance has engine=False")
         return functions
+
+    def _shared(self) -> HotMesh | None:
+        """That of a worker; looked for again once it has stopped, or on another event loop."""
+        loop, met = asyncio.get_running_loop(), self._met
+        if met is not None and met[0] is loop and not met[1].stopped:
+            return met[1]
+        mesh = shared(self._connection, self.namespace)
+        self._met = None if mesh is None else (loop, mesh)
+        return mesh
 
     def _request(
         self, workflow: Any, args: tuple[Any, ...], options: Mapping[str, Any]

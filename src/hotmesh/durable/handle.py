@@ -249,7 +249,8 @@ class WorkflowHandle(Generic[R]):
         if generation is None:
             generation = (await self._load()).generation
         ended = functions.results.expect(generation, self.workflow_id)
-        pause = FIRST_LOOK
+        # Who has started it is told of its end, and looks only in case that is lost.
+        pause = LONGEST_LOOK if self.was_started else FIRST_LOOK
         try:
             while not ended.done():
                 if functions.is_here(generation):

@@ -253,6 +253,7 @@ async def test_how_a_workflow_has_ended_is_its_state(database_url: str) -> None:
         }
 
 
+@pytest.mark.live
 async def test_what_durable_functions_do_is_counted(database_url: str) -> None:
     async with Worker(database_url, task_queue="seen", workflows=[*ALL, fails, quick]) as worker:
         client = await Client.connect(database_url)

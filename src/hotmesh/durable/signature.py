@@ -165,7 +165,7 @@ class Signature:
         if kind not in _JSON and what not in self._told:
             self._told.add(what)
             logger.warning(
-                "%s of %s is a %s, and comes back as plain JSON: annotate it, as in `%s %s`, to have what was given",
+                "%s of %s is a %s, and comes back as plain JSON: annotate it, as in %s %s, to have what was given",
                 what,
                 self.name,
                 kind.__name__,

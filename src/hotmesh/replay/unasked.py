@@ -61,7 +61,7 @@ def hand_to(handler: Handler, completion: Completion, strand: Loop, context: Con
     async def handled(found: Awaitable[Any]) -> None:
         try:
             await found
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # given up; its coroutine is dropped
             raise
         except BaseException as error:  # noqa: BLE001 - theirs, of any kind
             failed(error)

@@ -251,7 +251,7 @@ async def test_what_goes_wrong_is_logged_with_its_traceback_and_told_by_what_it_
             await client.execute_workflow(fails_in_a_group)
     without, failed = [record for record in caplog.records if record.name == "hotmesh.durable"]
     assert without.getMessage().startswith(
-        "result of pack is a Parcel, and comes back as plain JSON: annotate it, as in `-> Parcel`"
+        "result of pack is a Parcel, and comes back as plain JSON: annotate it, as in -> Parcel"
     )
     assert failed.getMessage().partition("(event")[0].strip().endswith("(1 sub-exception): KeyError: 'lamp'")
     assert failed.exc_info is not None

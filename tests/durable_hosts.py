@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 
 import ledger
+from harness import connected, eventually
 
 
 @asynccontextmanager
@@ -55,3 +56,13 @@ async def left(url: str) -> dict[str, int]:
     found = {table: await connection.fetchval(f"select count(*) from durable.{table}") for table in tables}
     await connection.close()
     return found
+
+
+async def waiting(url: str, count: int) -> None:
+    """Until so many waits are registered."""
+
+    async def found() -> bool:
+        async with connected(url) as connection:
+            return bool(await connection.fetchval("select count(*) from durable.wait") == count)
+
+    await eventually(found)

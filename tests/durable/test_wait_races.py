@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from durable_hosts import waiting
 from harness import connected, eventually
 from hotmesh.durable import Client, Worker, activity, errors, workflow
 from hotmesh.durable.work_items import EscalationEntry
@@ -35,14 +36,6 @@ ALL = [both, timed]
 async def hosted(url: str) -> AsyncIterator[Client]:
     async with Worker(url, task_queue="races", workflows=ALL):
         yield await Client.connect(url)
-
-
-async def waiting(url: str, count: int) -> None:
-    async def found() -> bool:
-        async with connected(url) as connection:
-            return bool(await connection.fetchval("select count(*) from durable.wait") == count)
-
-    await eventually(found)
 
 
 async def hand_over(connection: Any, signal_id: str, data: str, later: float = 0.0) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from durable_hosts import waiting
 from harness import connected, eventually
 from hotmesh.durable import Client, Worker, WorkflowStatus, activity, errors, workflow
 
@@ -114,16 +115,6 @@ ALL = [naps, waits_for, decides, two, tries, receives, receives_late, Basket, se
 async def hosted(url: str) -> AsyncIterator[Client]:
     async with Worker(url, task_queue="waits", workflows=ALL):
         yield await Client.connect(url)
-
-
-async def waiting(url: str, count: int) -> None:
-    """Until so many waits are registered."""
-
-    async def found() -> bool:
-        async with connected(url) as connection:
-            return bool(await connection.fetchval("select count(*) from durable.wait") == count)
-
-    await eventually(found)
 
 
 async def open_rows(url: str) -> dict[str, int]:

@@ -83,23 +83,6 @@ class StartKeywords(TypedDict, total=False):
     start_delay: Duration
 
 
-class ActivityKeywords(TypedDict, total=False):
-    """Those of `ActivityOptions`, as they are written."""
-
-    name: str | None
-    task_queue: str | None
-    retry: Retry | None
-    start_to_close_timeout: Duration | None
-    schedule_to_start_timeout: Duration | None
-    schedule_to_close_timeout: Duration | None
-    heartbeat_timeout: Duration | None
-    retry_on_timeout: bool | None
-    headers: Mapping[str, Any] | None
-    cancellation_type: CancellationType
-    summary: str | None
-    throw_on_error: bool | None
-
-
 class CallKeywords(TypedDict, total=False):
     """Those of a call of an activity: of `ActivityOptions`, as they are written."""
 
@@ -114,6 +97,16 @@ class CallKeywords(TypedDict, total=False):
     cancellation_type: CancellationType
     summary: str | None
     throw_on_error: bool | None
+
+
+class NameKeyword(TypedDict, total=False):
+    """The option that a definition has, and a call has not."""
+
+    name: str | None
+
+
+class ActivityKeywords(NameKeyword, CallKeywords, total=False):
+    """Those of `ActivityOptions`, as they are written."""
 
 
 class StepKeywords(TypedDict, total=False):

@@ -76,7 +76,8 @@ class Client:
         self._options = checked_options(options, "Client", _OWN)
         self._given = mesh
         self._own: HotMesh | None = None
-        self._met: tuple[asyncio.AbstractEventLoop, HotMesh] | None = None
+        self._met: tuple[asyncio.AbstractEventLoop, HotMesh, Functions] | None = None
+        """What was used last; looked for again once it has stopped, or on another event loop."""
         self._converter = converter
         self._retry = RetryPolicy.read(retry)
         self._retention = _retention(default_retention, "default_retention")
@@ -182,10 +183,13 @@ class Client:
     # -- inside ------------------------------------------------------------------------------------------
 
     async def _functions(self) -> Functions:
+        loop, met = asyncio.get_running_loop(), self._met
+        if met is not None and met[0] is loop and not met[1].stopped:
+            return met[2]
         _refuse_in_workflow()
         mesh = self._given or self._own
         if mesh is None or mesh.stopped:
-            mesh = self._shared()
+            mesh = shared(self._connection, self.namespace)
         if mesh is None:
             async with self._lock:
                 if self._own is None or self._own.stopped:
@@ -194,23 +198,15 @@ class Client:
         functions = mesh._member.functions
         if functions is None:
             raise ConfigError("a Client needs an engine in its process, and this instance has engine=False")
+        self._met = loop, mesh, functions
         return functions
-
-    def _shared(self) -> HotMesh | None:
-        """That of a worker; looked for again once it has stopped, or on another event loop."""
-        loop, met = asyncio.get_running_loop(), self._met
-        if met is not None and met[0] is loop and not met[1].stopped:
-            return met[1]
-        mesh = shared(self._connection, self.namespace)
-        self._met = None if mesh is None else (loop, mesh)
-        return mesh
 
     def _request(
         self, workflow: Any, args: tuple[Any, ...], options: Mapping[str, Any]
     ) -> tuple[StartRequest, Signature, StartOptions]:
         _refuse_in_workflow()
         given = StartOptions.read(options, function=workflow)
-        limits = {name: getattr(given, name) for name in _LIMITS}
+        own = None
         retry, queue, retention = given.retry, given.task_queue, given.retention
         if isinstance(workflow, str):
             name, signature = workflow, Signature.untyped(workflow, self._converter)
@@ -221,13 +217,16 @@ class Client:
             own = definition.options
             queue = queue or own.task_queue or given.entity or own.entity
             retry, retention = retry or own.retry, own.retention if retention is None else retention
-            limits = {name: getattr(given, name) or getattr(own, name) for name in _LIMITS}
         queue = queue or given.entity
         if queue is None:
             raise ConfigError(
                 f"workflow {name} has no queue to run on: give start_workflow a task_queue=, or its @workflow.defn"
             )
-        settings: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+        settings: dict[str, Any] = {}
+        for name_of_limit in _LIMITS:
+            limit = getattr(given, name_of_limit) or (own and getattr(own, name_of_limit))
+            if limit is not None:
+                settings[name_of_limit] = limit
         retry = retry or self._retry
         if retry is not None:
             settings["retry"] = retry.to_json()
@@ -235,7 +234,7 @@ class Client:
             settings["memo"] = normalise(given.memo, limit=MOST_MEMO, what="memo of start_workflow")
         if given.start_delay:
             settings["start_delay"] = given.start_delay
-        payload: Any = msgspec.json.decode(signature.pack(args))
+        payload: Any = msgspec.Raw(signature.pack(args))
         generation, default_id = ids.of_a_job()
         request = StartRequest(
             topic=given.workflow_name or name,

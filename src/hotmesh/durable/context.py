@@ -104,7 +104,13 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-_CONTEXT: Final[ContextVar[ActivityContext | None]] = ContextVar("hotmesh_activity", default=None)
+_CONTEXT: Final[ContextVar[ActivityContext | StepInfo | None]] = ContextVar("hotmesh_activity", default=None)
+"""Of a step its facts: most never ask."""
+
+
+def begin_step(info: StepInfo) -> None:
+    """From here on the code of this task, whose context is its own, is that of a step."""
+    _CONTEXT.set(info)
 
 
 @contextmanager
@@ -120,6 +126,9 @@ def inside(context: ActivityContext) -> Iterator[None]:
 def get_context() -> ActivityContext:
     """That of the activity or step whose code is running. Raises RuntimeError elsewhere."""
     found = _CONTEXT.get()
+    if isinstance(found, StepInfo):
+        found = ActivityContext.of(found)
+        _CONTEXT.set(found)
     if found is None:
         raise RuntimeError(
             "activity.get_context() is for code of an activity or a step, while a workflow runs it"

@@ -28,7 +28,7 @@ RUN: Final = "__hotmesh_run__"
 SIGNAL: Final = "__hotmesh_signal__"
 """Attributes by which decorators mark what they have read."""
 
-_Signatures = dict[int, tuple[Converter, Signature]]
+_Signatures = dict[Converter, Signature]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,11 +45,10 @@ class Definition(Generic[P, R]):
 
     def signature(self, converter: Converter = DEFAULT_CONVERTER) -> Signature:
         """Its parameters and result for this converter, compiled once. Raises ConfigError for what cannot be stored."""
-        found = self.signatures.get(id(converter))
+        found = self.signatures.get(converter)
         if found is None:
-            made = self._compiled(converter)
-            found = self.signatures[id(converter)] = (converter, made)
-        return found[1]
+            found = self.signatures[converter] = self._compiled(converter)
+        return found
 
     def _compiled(self, converter: Converter) -> Signature:
         try:

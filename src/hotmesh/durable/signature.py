@@ -124,7 +124,9 @@ class Signature:
         """The arguments of a payload. Raises PayloadError if they do not fit the function as it is now."""
         if payload[:1] in (b"[", "["):
             try:
-                count = len(_list_decoder.decode(payload))
+                count = self._most
+                if self._least != count:
+                    count = len(_list_decoder.decode(payload))
                 if self._least <= count <= self._most:
                     return self._tuple(count).decode(payload), {}
             except (PayloadError, ValueError):

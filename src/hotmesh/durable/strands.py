@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy, nearest_polic
 from hotmesh.core.state.job import Job
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps
-from hotmesh.durable.context import ActivityContext, inside
+from hotmesh.durable.context import begin_step
 from hotmesh.durable.convert import Converter
 from hotmesh.durable.definition import ActivityDefinition, SignalDefinition, WorkflowDefinition
 from hotmesh.durable.options import StepOptions
@@ -62,7 +62,7 @@ class WorkflowStrand(Strand):
         super().__init__(
             self._called,
             seed=f"{job.generation}:0".encode(),
-            started_at=job.created_at + timedelta(seconds=(job.settings or {}).get("start_delay", 0)),
+            started_at=_begins_at(job),
             recorded=recorded,
             opened=opened,
             tell=self._log,
@@ -102,7 +102,9 @@ class WorkflowStrand(Strand):
 
     def _called(self) -> Coroutine[Any, Any, Any]:
         definition = self.hosted.definition
-        args, kwargs = definition.signature(self.hosted.converter).unpack(dumps(self._job.input))
+        stored = self._job.input
+        payload = bytes(stored) if isinstance(stored, msgspec.Raw) else dumps(stored)
+        args, kwargs = definition.signature(self.hosted.converter).unpack(payload)
         instance = definition.instance()
         for name, handler in definition.signals.items():
             self.handle("signal", name, partial(self._handle, handler, instance))
@@ -126,6 +128,11 @@ class WorkflowStrand(Strand):
                 extra={"job_id": self.info.workflow_id},
                 exc_info=error,
             )
+
+
+def _begins_at(job: Job) -> datetime:
+    delay = job.settings.get("start_delay") if job.settings else None
+    return job.created_at + timedelta(seconds=delay) if delay else job.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +194,13 @@ class StepRun:
         """Run it once, with arguments that nobody else has."""
         copies, self._copies = self._copies, None
         args, kwargs = copies if copies is not None else self._signature.unpack(self._payload)
-        with inside(ActivityContext.of(info)):
-            if self._definition.is_async:
-                value = await self._definition.function(*args, **kwargs)
-            else:
-                value = await threads.run(_keywords(self._definition.function, kwargs), *args)
-                if inspect.isawaitable(value):
-                    value = await value
+        begin_step(info)
+        if self._definition.is_async:
+            value = await self._definition.function(*args, **kwargs)
+        else:
+            value = await threads.run(_keywords(self._definition.function, kwargs), *args)
+            if inspect.isawaitable(value):
+                value = await value
         if self._signature.bare_result:
             self._signature.look(value, "result", "->")
         payload, copy = self._shape.record(value)

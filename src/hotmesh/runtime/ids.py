@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import time
 from base64 import urlsafe_b64encode
+from os import urandom
+from time import time_ns
 
 
 def guid() -> str:
     """`H` and 22 url-safe random characters."""
-    return _guid(os.urandom(17))
+    return _guid(urandom(17))
 
 
 def generation() -> str:
     """A UUID of version 7: it starts with the time, so that the rows of one time lie together in the indexes."""
-    return _generation(os.urandom(10))
+    return _generation(urandom(10))
 
 
 def of_a_job() -> tuple[str, str]:
@@ -22,7 +22,7 @@ def of_a_job() -> tuple[str, str]:
 
     Chance is not kept for later: a process that is forked, or restored from an image, would have the same as others.
     """
-    chance = os.urandom(27)
+    chance = urandom(27)
     return _generation(chance[:10]), _guid(chance[10:])
 
 
@@ -31,7 +31,7 @@ def _guid(chance: bytes) -> str:
 
 
 def _generation(some: bytes) -> str:
-    moment = f"{time.time_ns() // 1_000_000:012x}"
+    moment = f"{time_ns() // 1_000_000:012x}"
     chance = some.hex()
     variant = "89ab"[int(chance[4], 16) & 3]
     return f"{moment[:8]}-{moment[8:]}-7{chance[1:4]}-{variant}{chance[5:8]}-{chance[8:20]}"
@@ -39,4 +39,4 @@ def _generation(some: bytes) -> str:
 
 def token() -> int:
     """Marks a commit, or a claim: who did it, where its answer is lost. 62 bits."""
-    return int.from_bytes(os.urandom(8)) >> 2
+    return int.from_bytes(urandom(8)) >> 2

@@ -49,7 +49,7 @@ NO_VERSION: Final = ""
 """Durable functions have no version of an app."""
 
 
-class Returned(Struct, frozen=True):
+class Returned(Struct, frozen=True, gc=False):
     """The function has returned this value, as it is stored."""
 
     value: Json
@@ -258,11 +258,17 @@ def turn(
     before = State.of(job.open)
     seq = job.seq if begins else job.seq + 1
     ended = isinstance(outcome, Returned | Raised)
-    made = _Made(job, seq, now, recorded, goes_on=outcome is None)
-    if before.retried and not begins:
-        made.released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
-    for command in commands:
-        made.add(command)
+    # Steps run in this process: they leave no row, and most turns ask for nothing else.
+    asked = [command for command in commands if type(command) is not StepCommand]
+    made = None
+    if asked:
+        made = _Made(job, seq, now, recorded.completions, goes_on=outcome is None)
+        for command in asked:
+            made.add(command)
+    outcomes = recorded.completions if made is None else made.outcomes
+    released = [] if made is None else made.released
+    if isinstance(outcome, Parked) or (before.retried and not begins):
+        released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
     status, error, data = job.status, job.error, job.data
     if isinstance(outcome, Returned):
         status, data = 0, {"done": True, "response": outcome.value}
@@ -272,15 +278,14 @@ def turn(
     new = recorded.state
     if new.attempt or new.parked is not None:
         new = replace(new, attempt=0, parked=None)
-    timers = made.timers
+    timers = [] if made is None else made.timers
     if isinstance(outcome, Again):
         timers = [_timer(job, TURN, (MAIN,), outcome.delay)]
         new = replace(new, attempt=outcome.attempt)
     elif isinstance(outcome, Parked):
         timers = [_timer(job, TURN, (MAIN,), outcome.delay)]
         new = replace(new, attempt=before.attempt, parked=outcome)
-        made.released.append(ActivityInstance(job.generation, TURN, (MAIN,)))
-    if begins:
+    if begins and job.settings:
         timers = [*timers, *limits_of(job)]
     after = replace(
         job,
@@ -305,35 +310,44 @@ def turn(
         held=held and not ended,
         search=search,
     )
-    return Step(
-        (change,),
-        operations=operations(job, seq, made.outcomes) if made.outcomes else (),
-        consumed=recorded.consumed,
-        work=() if ended else tuple(made.work),
-        timers=() if ended else tuple(timers),
-        waits=() if ended else tuple(made.waits),
+    recorded_released = recorded.released
+    if ended and recorded_released:
         # Also at the end a wait whose time is over must not have had its signal.
-        released=tuple(one for one in recorded.released if one.awaited)
-        if ended
-        else (*recorded.released, *made.released),
+        recorded_released = tuple(one for one in recorded_released if one.awaited)
+    step = Step(
+        (change,),
+        operations=operations(job, seq, outcomes) if outcomes else (),
+        consumed=recorded.consumed,
+        timers=() if ended else tuple(timers),
+        released=recorded_released if ended else (*recorded_released, *released),
+        escalation_ends=recorded.ends,
+        notices=(_notice(after, now),) if ended else (),
+    )
+    if made is None:
+        return step
+    return replace(
+        step,
+        work=() if ended else tuple(made.work),
+        waits=() if ended else tuple(made.waits),
         signals=tuple(made.signals),
         messages=tuple(made.messages),
         escalations=() if ended else tuple(made.escalations),
         escalation_ends=(*recorded.ends, *made.ends),
-        notices=(_notice(after, now),) if ended else (),
     )
 
 
 class _Made:
     """What the commands of a turn come to."""
 
-    def __init__(self, job: Job, seq: int, now: datetime, recorded: Recorded, *, goes_on: bool) -> None:
+    def __init__(
+        self, job: Job, seq: int, now: datetime, outcomes: list[Completion], *, goes_on: bool
+    ) -> None:
         self._job = job
         self._seq = seq
         self._now = now
         self._goes_on = goes_on
         """Else the function has ended, is run again, or parked: what it has open is given up."""
-        self.outcomes = recorded.completions
+        self.outcomes = outcomes
         self.work: list[Work] = []
         self.timers: list[Timer] = []
         self.waits: list[rows.Wait] = []
@@ -344,10 +358,8 @@ class _Made:
         self.ends: list[EscalationEnd] = []
 
     def add(self, command: Command) -> None:
-        """Perform a command. Steps run in this process: they leave no row."""
+        """Perform a command."""
         match command:
-            case StepCommand():
-                pass
             case Activity():
                 if self._goes_on:
                     self.work.append(work_of(self._job, command))

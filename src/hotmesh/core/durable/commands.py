@@ -22,7 +22,7 @@ AT_ONCE: Final = frozenset({"signal", "emit", "trace", "entity", "search", "patc
 """Kinds that are answered at the call: their records are looked up by position, and are no part of the order of delivery."""
 
 
-class Completion(Struct, frozen=True):
+class Completion(Struct, frozen=True, gc=False):
     """What became of the operation at `position`; below 0 it came unasked (`kind` cancel, signal …, `name` of the handler).
 
     `at` is the instant of the turn that recorded it, `seq` its place in the order of delivery. `value` and `error` are as
@@ -40,7 +40,7 @@ class Completion(Struct, frozen=True):
     attempt: int = 0
 
 
-class Opened(Struct, frozen=True):
+class Opened(Struct, frozen=True, gc=False):
     """An operation that was committed and has no outcome yet: there is a row (work, timer, wait, child) that will end it."""
 
     position: int
@@ -48,7 +48,7 @@ class Opened(Struct, frozen=True):
     name: str
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """Run a function in this process, after the commit. `call` is what the runtime calls; it never leaves memory.
 
     A step that was running when its process died is asked for again, at the same position.
@@ -62,7 +62,7 @@ class Step(Struct, frozen=True):
     options: Mapping[str, Any] = {}
 
 
-class Activity(Struct, frozen=True):
+class Activity(Struct, frozen=True, gc=False):
     """Run a function wherever its queue is served; None: the queue of the workflow."""
 
     kind: ClassVar[str] = "activity"
@@ -73,7 +73,7 @@ class Activity(Struct, frozen=True):
     options: Mapping[str, Any] = {}
 
 
-class Sleep(Struct, frozen=True):
+class Sleep(Struct, frozen=True, gc=False):
     """Be told after so many seconds, of the database's clock. Named `sleep`, or `timer` where asyncio asked for it."""
 
     kind: ClassVar[str] = "sleep"
@@ -82,7 +82,7 @@ class Sleep(Struct, frozen=True):
     name: str = "sleep"
 
 
-class Wait(Struct, frozen=True):
+class Wait(Struct, frozen=True, gc=False):
     """Be told of the signal `name`: of one sent to this workflow, or (`correlated`) of one sent to the id itself.
 
     `timeout` in seconds; `escalation` as it was given. Whichever of them comes first ends the operation.
@@ -97,7 +97,7 @@ class Wait(Struct, frozen=True):
     escalation: Mapping[str, Any] | None = None
 
 
-class Signal(Struct, frozen=True):
+class Signal(Struct, frozen=True, gc=False):
     """Send a signal: to the id `name`, or to that name of the workflow `job_id`. Counts with the turn, exactly once."""
 
     kind: ClassVar[str] = "signal"
@@ -108,7 +108,7 @@ class Signal(Struct, frozen=True):
     expire: float | None = None
 
 
-class Child(Struct, frozen=True):
+class Child(Struct, frozen=True, gc=False):
     """Start a workflow; `awaited`: its end ends the operation, else its start does."""
 
     kind: ClassVar[str] = "child"
@@ -121,7 +121,7 @@ class Child(Struct, frozen=True):
     options: Mapping[str, Any] = {}
 
 
-class Release(Struct, frozen=True):
+class Release(Struct, frozen=True, gc=False):
     """The operation at `position`, asked for in an earlier turn, is given up: its row goes, its running step is cancelled.
 
     `wait`: it is only asked to end, and its completion still counts.
@@ -134,7 +134,7 @@ class Release(Struct, frozen=True):
     wait: bool = False
 
 
-class Finish(Struct, frozen=True):
+class Finish(Struct, frozen=True, gc=False):
     """The function returned: the value itself, to be encoded. The last command of a turn, as are the next two."""
 
     kind: ClassVar[str] = "finish"

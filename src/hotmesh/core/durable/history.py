@@ -17,20 +17,24 @@ PER_STEP: Final = 65_536
 def operations(job: Job, seq: int, completions: list[Completion]) -> tuple[Operation, ...]:
     """The rows of what a step records, which makes the job's version `seq`; the completions carry their order."""
     return tuple(
-        Operation(
-            job.generation,
-            MAIN,
-            completion.position,
-            completion.seq,
-            completion.kind,
-            completion.name,
-            completion.status,
-            completion.at,
-            completion.value if completion.status == "done" and completion.value is not None else UNDEFINED,
-            completion.error,
-            completion.attempt if completion.attempt > 1 else None,
-        )
-        for completion in completions
+        [
+            Operation(
+                job.generation,
+                MAIN,
+                completion.position,
+                completion.seq,
+                completion.kind,
+                completion.name,
+                completion.status,
+                completion.at,
+                completion.value
+                if completion.status == "done" and completion.value is not None
+                else UNDEFINED,
+                completion.error,
+                completion.attempt if completion.attempt > 1 else None,
+            )
+            for completion in completions
+        ]
     )
 
 

@@ -22,7 +22,7 @@ CANCELLED_CODE: Final = 499
 """Of a signal that says that what was waited for will not come: its work item was cancelled."""
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """What events of a job come to."""
 
     completions: list[Completion]

@@ -194,4 +194,7 @@ NO_RETRY: Final = RetryPolicy(maximum_attempts=1)
 
 def nearest_policy(*policies: RetryPolicy | None) -> RetryPolicy:
     """The first that is given, nearest first; `DEFAULT_RETRY` if none is."""
-    return next((policy for policy in policies if policy is not None), DEFAULT_RETRY)
+    for policy in policies:
+        if policy is not None:
+            return policy
+    return DEFAULT_RETRY

@@ -70,7 +70,7 @@ class Parked(Struct, frozen=True, omit_defaults=True):
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """What is in `open`."""
 
     attempt: int = 0

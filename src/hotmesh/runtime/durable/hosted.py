@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from hotmesh.core.durable.commands import Completion, Opened
 from hotmesh.core.durable.retry import RetryPolicy
@@ -35,8 +36,7 @@ class HostedFunction(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StepInfo:
+class StepInfo(Struct, frozen=True, gc=False):
     """What one attempt of a step is told of itself."""
 
     job_id: str

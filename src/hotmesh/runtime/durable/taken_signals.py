@@ -21,13 +21,16 @@ class TakenSignals:
     def __init__(self) -> None:
         self._marks: dict[str, set[str]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
     def note(self, generation: str, mark: str) -> None:
         """A commit was refused for what is in other hands. That may be the id of a job as well: then it is nothing to us."""
         if mark.startswith(f"{BY_ID}:"):
             self._marks.setdefault(generation, set()).add(mark)
 
     def of(self, generation: str) -> Collection[str]:
-        return self._marks.get(generation, ()) if self._marks else ()
+        return self._marks.get(generation, ())
 
     def forget(self, generation: str) -> None:
         if self._marks:

@@ -368,8 +368,7 @@ class Turns:
             try:
                 self._check.compare(job.generation, run.strand)
                 commands = run.strand.turn(self._live(job, recorded.completions))
-                in_use = {*taken, *self.taken.of(job.generation)}
-                if in_use:
+                if in_use := {*taken, *self.taken.of(job.generation)} if taken or self.taken else ():
                     recorded, commands = without_taken(run.strand, job, recorded, commands, in_use, now)
             except NonDeterminismError as error:
                 run.outcome = (

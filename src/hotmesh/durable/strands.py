@@ -42,7 +42,7 @@ class WorkflowInfo:
     task_queue: str
     namespace: str
     attempt: int
-    """Which attempt of the function this is, from 1."""
+    """Which attempt of the function this is, from 1, since it last got on: it says nothing of the past, so nothing should depend on it."""
     memo: Mapping[str, Any]
 
 

@@ -28,6 +28,7 @@ from hotmesh.durable.cancellation import (
 from hotmesh.durable.decorators import workflow_defn as defn
 from hotmesh.durable.decorators import workflow_run as run
 from hotmesh.durable.escalations import Escalation
+from hotmesh.durable.patches import deprecate_patch, patched, version
 from hotmesh.durable.strands import WorkflowInfo
 from hotmesh.durable.waits import (
     SignalResult,
@@ -54,6 +55,7 @@ __all__ = [
     "cancellation_scope",
     "condition",
     "defn",
+    "deprecate_patch",
     "execute_activity",
     "in_workflow",
     "info",
@@ -63,6 +65,7 @@ __all__ = [
     "local_activity",
     "logger",
     "now",
+    "patched",
     "proxy_activities",
     "random",
     "random_generator",
@@ -76,6 +79,7 @@ __all__ = [
     "start_activity",
     "step",
     "uuid4",
+    "version",
     "wait_condition",
     "wait_for_signal",
     "wait_signal",

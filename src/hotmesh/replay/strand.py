@@ -81,6 +81,8 @@ class Strand(Loop):
         self._open: dict[int, Operation[Any] | Timer] = {}
         self._conditions: list[tuple[Callable[[], Any], Future[None], Context]] = []
         self._unasked = Unasked()
+        self.patches: dict[str, int] = {}
+        """Versions of changes of the code, as they were answered: see `patches`."""
         self._ledger = Ledger(recorded, opened)
 
     # A turn, as the runtime sees it

@@ -10,7 +10,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hotmesh.core.durable.activities import timers_of, work_of
-from hotmesh.core.durable.commands import Activity, Command, Completion, Release, Signal, Sleep, Wait
+from hotmesh.core.durable.commands import (
+    Activity,
+    Command,
+    Completion,
+    Patch,
+    Release,
+    Signal,
+    Sleep,
+    Wait,
+)
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
 from hotmesh.core.durable.record import Recorded
@@ -371,6 +380,8 @@ class _Made:
                 self._wait(command)
             case Signal():
                 self._signal(command)
+            case Patch(position, name, version):
+                self._outcome(position, command.kind, name, "done", version)
             case Release():
                 if not command.wait:
                     self._release(command)
@@ -427,9 +438,9 @@ class _Made:
             # A function that is run again asks for it anew; one that has ended, for nothing.
             self._outcome(command.position, command.of, command.name, "released")
 
-    def _outcome(self, position: int, kind: str, name: str, status: Any) -> None:
+    def _outcome(self, position: int, kind: str, name: str, status: Any, value: Any = None) -> None:
         seq = order(self._seq, len(self.outcomes))
-        self.outcomes = [*self.outcomes, Completion(position, kind, name, status, self._now, seq)]
+        self.outcomes = [*self.outcomes, Completion(position, kind, name, status, self._now, seq, value)]
 
 
 KEEP: Final = 600.0

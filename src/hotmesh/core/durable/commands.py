@@ -108,6 +108,15 @@ class Signal(Struct, frozen=True, gc=False):
     expire: float | None = None
 
 
+class Patch(Struct, frozen=True, gc=False):
+    """Note that a change of the code (`name`) holds for this workflow, with the version that it began with."""
+
+    kind: ClassVar[str] = "patch"
+    position: int
+    name: str
+    version: int = 1
+
+
 class Child(Struct, frozen=True, gc=False):
     """Start a workflow; `awaited`: its end ends the operation, else its start does."""
 
@@ -155,7 +164,7 @@ class Cancelled(Struct, frozen=True):
     error: BaseException
 
 
-Asked = Step | Activity | Sleep | Wait | Signal | Child
+Asked = Step | Activity | Sleep | Wait | Signal | Patch | Child
 """Commands that take a position."""
 
 Ended = Finish | Fail | Cancelled

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections import Counter
 
 import pytest
@@ -11,6 +13,7 @@ from harness import eventually, init_within
 from hotmesh.durable import Client, Worker, activity, workflow
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.loop_watch import LoopLimits, is_debugged
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +44,38 @@ async def behaves() -> str:
     return await note("other")
 
 
+@activity.step
+async def blocks_the_loop(seconds: float) -> str:
+    time.sleep(seconds)  # noqa: ASYNC251
+    return "slept"
+
+
+@workflow.defn(task_queue="blocking")
+async def steps_that_block(seconds: float) -> str:
+    return await blocks_the_loop(seconds)
+
+
+async def test_a_step_that_blocks_the_loop_is_told_with_its_place_once_for_all_instances(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = MemberLimits(loop=LoopLimits(tick=0.05, long=0.2))
+    async with (
+        init_within(limits, "durable", connection=database_url, namespace="durable") as mesh,
+        init_within(limits, "durable", connection=database_url, namespace="durable"),
+        Worker(mesh=mesh, task_queue="blocking", workflows=[steps_that_block]),
+    ):
+        client = await Client.connect(mesh=mesh)
+        assert await client.execute_workflow(steps_that_block, 0.6) == "slept"
+
+        def free() -> list[str]:
+            return [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "loop-free"]
+
+        await eventually(free)
+    told = [one for one in caplog.records if getattr(one, "event", "") == "loop-blocked"]
+    assert len(told) == 1
+    assert "in blocks_the_loop\n    time.sleep(seconds)" in told[0].getMessage()
+
+
 async def test_code_that_blocks_is_cut_off_and_tried_again(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,3 +104,9 @@ async def test_code_that_blocks_is_cut_off_and_tried_again(
         blocking[0] = False
         assert await stuck.result(timeout=20) == "besideafter"
     assert calls == {"before": 1, "beside": 1, "after": 1, "other": 1}
+
+
+def test_who_stands_in_a_debugger_is_not_hurried() -> None:
+    names: dict[str, object] = {"__name__": "pdb", "look": lambda: is_debugged(sys._getframe())}
+    assert eval("look()", names)
+    assert not is_debugged(sys._getframe())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hotmesh.runtime.durable.tenure import TenureLimits
 from hotmesh.runtime.engine.limits import EngineLimits
 from hotmesh.runtime.frontier import FrontierLimits
+from hotmesh.runtime.loop_watch import LoopLimits
 from hotmesh.runtime.members.activation import ActivationLimits
 from hotmesh.runtime.members.listener import ListenerLimits
 from hotmesh.runtime.results.subscribers import SubscriberLimits
@@ -28,6 +29,7 @@ class MemberLimits:
     trials: TrialLimits = field(default_factory=TrialLimits)
     tenure: TenureLimits = field(default_factory=TenureLimits)
     retention: RetentionLimits = field(default_factory=RetentionLimits)
+    loop: LoopLimits = field(default_factory=LoopLimits)
 
 
 DEFAULT_LIMITS = MemberLimits()

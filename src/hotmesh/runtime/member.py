@@ -37,6 +37,7 @@ from hotmesh.runtime.engine.ticket import STOPPED
 from hotmesh.runtime.functions import Functions
 from hotmesh.runtime.lifetime import Lifetime
 from hotmesh.runtime.limits import MemberLimits
+from hotmesh.runtime.loop_watch import LoopWatch
 from hotmesh.runtime.members.activation import ANSWER_DELAY
 from hotmesh.runtime.members.listener import Listener
 from hotmesh.runtime.members.outposts import Outposts, source_of
@@ -137,6 +138,7 @@ class Member:
                 self.database, guid, settings.retention, settings.retention_interval, limits.retention
             )
         )
+        self.loop_watch = LoopWatch(limits.loop)
         self.stalled_logins = StalledLogins(self.database, limits.stalled_logins)
         self.workers = Workers(
             self.work,
@@ -245,6 +247,7 @@ class Member:
         if not self.secured:
             tasks.start_soon(self.dispatcher.follow_definitions)
         tasks.start_soon(self.database.close_unused, name="close connections")
+        tasks.start_soon(self.loop_watch.run, name="watch the event loop")
         await self.outposts.start()
         for outpost in self.outposts.members:
             self.quorum.throttles.followed_by(outpost.quorum.throttles)

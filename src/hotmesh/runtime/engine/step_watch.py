@@ -20,6 +20,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from hotmesh.errors import MappingError
 from hotmesh.replay.loop import TurnBlocked
+from hotmesh.runtime.loop_watch import is_debugged
 
 logger = logging.getLogger("hotmesh.engine")
 
@@ -105,6 +106,10 @@ class StepWatch:
                 self._look()
 
     def _look(self) -> None:
+        if self._ticks + 1 in (self._long, self._longest):
+            frame = _current_frames().get(self._thread_id)
+            if frame is not None and is_debugged(frame):
+                return
         self._ticks += 1
         job_id = self._job
         if self._ticks == self._long and job_id is not None:

@@ -225,7 +225,7 @@ async def test_an_error_as_a_value(database_url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"start_to_close_timeout": 0.1, "retry_on_timeout": False}, "start_to_close"),
+        ({"start_to_close_timeout": 0.1}, "start_to_close"),
         ({"schedule_to_close_timeout": 0.1}, "schedule_to_close"),
         ({"heartbeat_timeout": 0.1, "retry": {"maximum_attempts": 1}}, "no heartbeat"),
     ],
@@ -244,36 +244,6 @@ async def test_an_attempt_that_takes_too_long_is_cut_off(
         assert (found.value.code, ended) == (596, ["cut"])
     assert calls["hangs"] == 1
     await nothing_is_left(database_url)
-
-
-async def test_an_attempt_that_took_too_long_is_followed_by_another_but_for_calls_of_a_proxy(
-    database_url: str,
-) -> None:
-    """RT-14: as an activity, as a step, and, where that is final by itself, by a proxy, which gives the error as a value."""
-    begun: Counter[str] = Counter()
-
-    @activity.defn(retry={"initial_interval": "10ms"})
-    async def slow_at_first(name: str) -> int:
-        begun[name] += 1
-        if begun[name] == 1:
-            await asyncio.sleep(60)
-        return begun[name]
-
-    @workflow.defn(task_queue="work")
-    async def all_ways() -> list[Any]:
-        proxy = workflow.proxy_activities(
-            activities=[slow_at_first], start_to_close_timeout=0.1, throw_on_error=False
-        )
-        told = await proxy.slow_at_first("proxy")
-        return [
-            await workflow.execute_activity(slow_at_first, "queue", start_to_close_timeout=0.1),
-            await workflow.step(slow_at_first, "step", start_to_close_timeout=0.1),
-            told["code"],
-        ]
-
-    async with worker(database_url, workflows=[all_ways], activities=[slow_at_first]) as client:
-        assert await asyncio.wait_for(client.execute_workflow(all_ways), 20) == [2, 2, 596]
-    assert begun == {"queue": 2, "step": 2, "proxy": 1}
 
 
 async def test_one_that_nobody_takes_in_time(database_url: str) -> None:
@@ -344,9 +314,7 @@ async def test_a_thread_is_alive_after_its_activity_ran_into_its_time(database_u
     async def twice() -> str:
         for _ in range(3):
             with suppress(errors.ActivityTimeoutError):
-                await workflow.execute_activity(
-                    late, 0.05, start_to_close_timeout=0.05, retry_on_timeout=False
-                )
+                await workflow.execute_activity(late, 0.05, start_to_close_timeout=0.05)
         return await workflow.execute_activity(late, 0)
 
     async with worker(

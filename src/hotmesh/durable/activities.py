@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
@@ -26,8 +26,6 @@ from hotmesh.errors import ConfigError
 from hotmesh.replay import Operation
 from hotmesh.runtime.durable.activities import Attempt
 from hotmesh.runtime.threads import Threads
-
-PROXY: Final = "proxy_activities"
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -132,9 +130,7 @@ def _ask(
         signature = definition.signature(converter)
         shape = signature.result if result_type is Any else converter.shape(result_type, f"result of {name}")
     payload: Any = msgspec.Raw(signature.pack(args, kwargs))
-    command = Activity(
-        strand.reserve(), name, options.task_queue, payload, _stored(strand, options, call == PROXY)
-    )
+    command = Activity(strand.reserve(), name, options.task_queue, payload, _stored(strand, options))
 
     def decode(completion: Completion) -> Any:
         if completion.status == "done":
@@ -154,8 +150,8 @@ def _ask(
     return strand.ask(command, decode, options.cancellation_type)
 
 
-def _stored(strand: WorkflowStrand, options: ActivityOptions, is_proxy: bool) -> dict[str, Any]:
-    """What of the options goes with the work. Calls of a proxy that take too long are final by themselves."""
+def _stored(strand: WorkflowStrand, options: ActivityOptions) -> dict[str, Any]:
+    """What of the options goes with the work."""
     found: dict[str, Any] = {}
     for name, key in _LIMITS:
         seconds = getattr(options, name)
@@ -166,11 +162,8 @@ def _stored(strand: WorkflowStrand, options: ActivityOptions, is_proxy: bool) ->
     if options.summary is not None:
         found["summary"] = options.summary
     policy = options.retry or strand.policy
-    again = options.retry_on_timeout
-    if again is None and is_proxy and options.start_to_close_timeout is not None:
-        again = policy.retry_on_timeout or False
-    if again is not None and again != policy.retry_on_timeout:
-        policy = replace(policy, retry_on_timeout=again)
+    if options.retry_on_timeout is not None and options.retry_on_timeout != policy.retry_on_timeout:
+        policy = replace(policy, retry_on_timeout=options.retry_on_timeout)
     if policy != DEFAULT_RETRY:
         found["retry"] = policy.to_json()
     return found
@@ -205,7 +198,7 @@ class ActivityProxy:
 
         def call(*args: Any, **kwargs: Any) -> Operation[Any]:
             options = self._options if definition is None else self._options.over(definition.options)
-            return _ask(PROXY, activity, args, kwargs, options)
+            return _ask("proxy_activities", activity, args, kwargs, options)
 
         call.__name__ = name
         return call

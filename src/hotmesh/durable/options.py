@@ -171,7 +171,7 @@ class ActivityOptions(Options):
     heartbeat_timeout: float | None = None
     """Seconds between two heartbeats."""
     retry_on_timeout: bool | None = None
-    """Whether an attempt that took too long is followed by another; None: what the retry policy says, else yes, but for proxies."""
+    """Whether an attempt that took too long is followed by another; None: what the retry policy says."""
     headers: Mapping[str, Any] | None = None
     """Plain JSON for the activity to see in its context."""
     cancellation_type: CancellationType = "try_cancel"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hotmesh.core.duration import LONGEST_TIME, Duration, seconds_with_unit
@@ -37,8 +37,8 @@ class RetryPolicy:
     """All attempts, with the first one. 1: it is never retried; 0 or None: without end."""
     non_retryable_errors: Collection[type[BaseException] | str] = ()
     """Classes, or their names: what is of such a class, or of one below it, is final. Kept as names."""
-    retry_on_timeout: bool | None = None
-    """Whether an attempt that took too long is followed by another one; None: as the call has it by itself."""
+    retry_on_timeout: bool = False
+    """Whether an attempt that took too long is followed by another one."""
     jitter: float = 0.1
     """The fraction by which a wait may be shorter or longer, from 0 to 1; 0 for exact times."""
     first_exponent: int = 0
@@ -52,7 +52,7 @@ class RetryPolicy:
         _set(self, "jitter", _number(self.jitter, "jitter", 0, 1))
         _set(self, "maximum_attempts", _attempts(self.maximum_attempts))
         _set(self, "non_retryable_errors", _error_names(self.non_retryable_errors))
-        if not isinstance(self.retry_on_timeout, bool | None):
+        if not isinstance(self.retry_on_timeout, bool):
             raise ConfigError(f"retry_on_timeout must be True or False, not {self.retry_on_timeout!r}")
         if self.first_exponent not in (0, 1) or isinstance(self.first_exponent, bool):
             raise ConfigError(f"first_exponent must be 0 or 1, not {self.first_exponent!r}")
@@ -92,10 +92,6 @@ class RetryPolicy:
         except OverflowError:
             wait = longest if initial else 0.0
         return max(0.0, min(wait, longest) * (1 + self.jitter * (2 * chance - 1)))
-
-    def of_attempts(self) -> RetryPolicy:
-        """For attempts with a time limit of their own: one that took too long is followed by another, unless that was denied."""
-        return self if self.retry_on_timeout is not None else replace(self, retry_on_timeout=True)
 
     def forbids(self, names: Sequence[str]) -> bool:
         """Whether an error of a class of one of these names, its own and those of its bases, is final."""

@@ -240,8 +240,6 @@ class Activities:
         policy = policy_of(attempt.options)
         if reason == "heartbeat":
             policy = replace(policy, retry_on_timeout=True)
-        elif reason == "start_to_close":
-            policy = policy.of_attempts()
         found = retry_after(stored, policy, attempt.number, random.random())  # noqa: S311 - no secret
         if reason == "schedule_to_close":
             found = "timeout"

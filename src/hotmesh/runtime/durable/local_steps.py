@@ -248,8 +248,7 @@ class LocalSteps:
             return  # the program ends: others will run it
         else:
             stored = failure_of(error)
-        policy = step.call.policy.of_attempts() if step.timed_out else step.call.policy
-        found = retry_after(stored, policy, step.attempt, random.random())  # noqa: S311 - no secret
+        found = retry_after(stored, step.call.policy, step.attempt, random.random())  # noqa: S311 - no secret
         overdue = (
             step.call.limit is not None
             and isinstance(found, float)

@@ -171,7 +171,8 @@ class ActivityOptions(Options):
     heartbeat_timeout: float | None = None
     """Seconds between two heartbeats."""
     retry_on_timeout: bool | None = None
-    """Whether an attempt that took too long is followed by another; None: what the retry policy says."""
+    """Whether an attempt that took too long is followed by another; None: what the retry policy says, else it is, but not of a
+    call by `proxy_activities`."""
     headers: Mapping[str, Any] | None = None
     """Plain JSON for the activity to see in its context."""
     cancellation_type: CancellationType = "try_cancel"

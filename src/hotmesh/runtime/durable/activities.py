@@ -11,12 +11,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
-from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy
+from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy, on_timeout
 from hotmesh.core.values import Json
 from hotmesh.durable_errors import TIMEOUT_CODE
 from hotmesh.postgres.rows import HeldWork
@@ -239,7 +238,9 @@ class Activities:
             stored = failure_of(error)
         policy = policy_of(attempt.options)
         if reason == "heartbeat":
-            policy = replace(policy, retry_on_timeout=True)
+            policy = on_timeout(policy, True)
+        elif reason == "start_to_close":
+            policy = on_timeout(policy, attempt.options.get("retry_on_timeout"))
         found = retry_after(stored, policy, attempt.number, random.random())  # noqa: S311 - no secret
         if reason == "schedule_to_close":
             found = "timeout"

@@ -18,9 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
+from hotmesh.core.durable.retry import on_timeout
 from hotmesh.core.state.job import Event, Job
 from hotmesh.durable_errors import TIMEOUT_CODE, told
 from hotmesh.interrupts import is_interrupt
@@ -51,6 +53,7 @@ class LocalStep:
         "retry",
         "running",
         "since",
+        "started_at",
         "steps",
         "timed_out",
     )
@@ -61,6 +64,7 @@ class LocalStep:
         self.call = call
         self.attempt = 0
         self.since = time.monotonic()
+        self.started_at = datetime.now(UTC)
         self.running: _Attempt | None = None
         self.retry: asyncio.TimerHandle | None = None
         self.cancelled = False
@@ -248,7 +252,8 @@ class LocalSteps:
             return  # the program ends: others will run it
         else:
             stored = failure_of(error)
-        found = retry_after(stored, step.call.policy, step.attempt, random.random())  # noqa: S311 - no secret
+        policy = on_timeout(step.call.policy) if step.timed_out else step.call.policy
+        found = retry_after(stored, policy, step.attempt, random.random())  # noqa: S311 - no secret
         overdue = (
             step.call.limit is not None
             and isinstance(found, float)
@@ -281,7 +286,9 @@ class LocalSteps:
 
     def _report(self, step: LocalStep, status: str, code: int, data: Any) -> None:
         info = step.info
-        step.event = Event("step", info.name, (0, info.position), status, code, data, attempt=step.attempt)
+        step.event = Event(
+            "step", info.name, (0, info.position), status, code, data, started_at=step.started_at, attempt=step.attempt
+        )  # fmt: skip
         self._deliver(info.job_id, info.generation, step.event)
 
     def _cancel(self, step: LocalStep) -> None:

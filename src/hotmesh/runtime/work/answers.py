@@ -103,15 +103,14 @@ class Answers:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
             self._writer.postpone(work, ENCODE_RETRY, str(error))
 
-    def bury(self, work: HeldWork) -> None:
-        """Give up work whose holders have died of it: nobody has answered it in many deliveries."""
+    def bury(self, work: HeldWork, kind: str | None = None) -> None:
+        """Give up work whose holders have died of it: nobody has answered it in many deliveries. `kind`: the type of its error."""
         add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         if work.beside is False:
             message += ", the last time with nothing beside it"
-        self._writer.bury(
-            work, message, {"message": f"{message} (dead letter {{dead_letter}})", "code": LOST}
-        )
+        told = {"message": f"{message} (dead letter {{dead_letter}})", "code": LOST}
+        self._writer.bury(work, message, told if kind is None else told | {"type": kind})
 
 
 def _log_failure(

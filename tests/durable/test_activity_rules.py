@@ -1,0 +1,142 @@
+"""Activities on queues: what ends an attempt, what is tried again, and what their rows say."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness import connected, eventually
+from hotmesh.durable import Client, RetryPolicy, Worker, activity, errors, workflow
+
+pytestmark = pytest.mark.anyio
+
+calls: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def clean() -> None:
+    calls.clear()
+
+
+@activity.defn
+async def slow_at_first(name: str) -> int:
+    """Hangs at its first attempt."""
+    calls[name] += 1
+    if activity.get_context().attempt == 1:
+        await asyncio.sleep(60)
+    return activity.get_context().attempt
+
+
+@activity.defn
+async def too_late(name: str) -> None:
+    calls[name] += 1
+    raise errors.DurableTimeoutError("its own")
+
+
+@activity.defn
+async def flaky(name: str) -> tuple[str, int]:
+    calls[name] += 1
+    if activity.get_context().attempt < 3:
+        raise ValueError("not yet")
+    return name, activity.get_context().attempt
+
+
+NOW: dict[str, Any] = {"initial_interval": 0, "maximum_attempts": 2}
+
+
+@workflow.defn(task_queue="work")
+async def timeouts() -> list[Any]:
+    ask: Any = workflow.execute_activity
+    limit: Any = {"start_to_close_timeout": 0.05}
+    acts = workflow.proxy_activities(activities=[slow_at_first], retry=NOW, **limit)
+    found: list[Any] = []
+    for operation in (
+        ask(slow_at_first, "by default", retry=NOW, **limit),
+        ask(slow_at_first, "not", retry=NOW, retry_on_timeout=False, **limit),
+        ask(slow_at_first, "not by policy", retry=NOW | {"retry_on_timeout": False}, **limit),
+        acts.slow_at_first("by proxy"),
+        ask(slow_at_first, "silent", retry=NOW, heartbeat_timeout=0.05),
+        ask(too_late, "its own", retry=NOW, **limit),
+        workflow.step(slow_at_first, "a step", retry=RetryPolicy(**NOW), **limit),
+    ):  # fmt: skip
+        try:
+            found.append(await operation)
+        except errors.ActivityTimeoutError as error:
+            found.append(error.retry_state)
+    return found
+
+
+@workflow.defn(task_queue="work")
+async def three_queues() -> list[Any]:
+    policies: Any = [
+        {"maximum_attempts": 4, "initial_interval": 0.05, "backoff_coefficient": 2, "jitter": 0},
+        {"maximum_attempts": 3, "initial_interval": 0, "backoff_coefficient": 10, "maximum_interval": 120},
+        {"maximum_attempts": 5, "initial_interval": 0, "backoff_coefficient": 1, "maximum_interval": 200},
+    ]
+    return await asyncio.gather(
+        *(
+            workflow.execute_activity(flaky, queue, task_queue=queue, retry=policy)
+            for queue, policy in zip(("payments", "mails", "labels"), policies, strict=True)
+        )
+    )
+
+
+ACTIVITIES = [slow_at_first, too_late, flaky]
+
+
+@asynccontextmanager
+async def worker(url: str, queue: str = "work", **options: Any) -> AsyncIterator[Client]:
+    options = {"activities": ACTIVITIES} | options
+    async with Worker(url, task_queue=queue, **options):
+        yield await Client.connect(url)
+
+
+async def test_an_attempt_that_took_too_long_is_tried_again_unless_somebody_says_otherwise(
+    database_url: str,
+) -> None:
+    """RT-10, RT-24: what the reference's proxy runs is not, nor what raises a timeout error itself; a missing heartbeat always is."""
+    async with worker(database_url, workflows=[timeouts]) as client:
+        found = await client.execute_workflow(timeouts, id="timeouts")
+        assert found == [2, "timeout", "timeout", "timeout", 2, "timeout", 2]
+        assert calls == {
+            "by default": 2, "not": 1, "not by policy": 1, "by proxy": 1, "silent": 2, "its own": 1, "a step": 2,
+        }  # fmt: skip
+        async with connected(database_url) as connection:
+            spans = await connection.fetch("select ended_at - started_at as took from durable.operation")
+        # Two of them took two attempts, and all are known to have begun before they ended.
+        assert all(row["took"].total_seconds() >= 0.04 for row in spans if row["took"] is not None)
+        assert sum(row["took"] is not None for row in spans) == 7
+
+
+async def test_queues_with_policies_of_their_own(database_url: str) -> None:
+    """RT-03, RT-04, RT-05, RT-19, RT-30, RT-32: as columns of the rows, as long as they wait; each is tried as asked."""
+    async with worker(database_url, workflows=[three_queues], activities=()) as client:
+        handle = await client.start_workflow(three_queues)
+
+        async def policies() -> bool:
+            async with connected(database_url) as connection:
+                rows = await connection.fetch(
+                    """select topic, (retry_policy ->> 'maximum_attempts')::integer,
+                              (retry_policy ->> 'backoff_coefficient')::float, (retry_policy ->> 'maximum_interval')::float
+                         from durable.worker_stream where topic like '%-activity' order by topic"""
+                )
+            return [tuple(row) for row in rows] == [
+                ("labels-activity", 5, 1, 200), ("mails-activity", 3, 10, 120), ("payments-activity", 4, 2, 120),
+            ]  # fmt: skip
+
+        await eventually(policies)
+        began = time.monotonic()
+        async with (
+            worker(database_url, "payments"),
+            worker(database_url, "mails"),
+            worker(database_url, "labels"),
+        ):
+            assert await handle.result(timeout=20) == [["payments", 3], ["mails", 3], ["labels", 3]]
+        assert time.monotonic() - began >= 0.15
+    assert calls == {"payments": 3, "mails": 3, "labels": 3}

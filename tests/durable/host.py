@@ -30,8 +30,10 @@ async def work(name: str, number: int) -> int:
         key=context.idempotency_key,
         process=os.getpid(),
         workflow=context.workflow_id,
+        found=context.last_heartbeat_details,
     )
     if name in ORDER["hang"]:
+        context.heartbeat(name, {"number": number})
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:

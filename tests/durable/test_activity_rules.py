@@ -140,3 +140,69 @@ async def test_queues_with_policies_of_their_own(database_url: str) -> None:
             assert await handle.result(timeout=20) == [["payments", 3], ["mails", 3], ["labels", 3]]
         assert time.monotonic() - began >= 0.15
     assert calls == {"payments": 3, "mails": 3, "labels": 3}
+
+
+async def test_one_that_processes_die_of_is_given_up(database_url: str) -> None:
+    """WL-07: its workflow gets an error that says so, and a dead letter is there."""
+
+    @workflow.defn(task_queue="work")
+    async def asks() -> Any:
+        try:
+            return await workflow.execute_activity(flaky, "killer")
+        except errors.ActivityError as error:
+            cause = error.__cause__
+            assert isinstance(cause, errors.ApplicationError)
+            return [error.retry_state, cause.type, error.message]
+
+    async with worker(database_url, workflows=[asks], activities=()) as client:
+        handle = await client.start_workflow(asks)
+        async with connected(database_url) as connection:
+
+            async def died() -> bool:
+                # As if so many processes had died of it, the last one with nothing beside it.
+                done = await connection.execute(
+                    "update durable.worker_stream set delivery = 9, beside = false"
+                )
+                return bool(done == "UPDATE 1")
+
+            await eventually(died)
+            async with worker(database_url):
+                state, kind, message = await handle.result(timeout=10)
+            assert (state, kind) == ("non_retryable", "MaxRecoveryAttemptsError")
+            assert "delivered 9 times" in message
+            assert await connection.fetchval("select count(*) from durable.dead_letter") == 1
+    assert not calls
+
+
+async def test_what_takes_long_beside_others_and_longer_than_its_lease(database_url: str) -> None:
+    """WL-01, WL-11: it is run once, by one of two workers; one that blocks its thread is in nobody's way."""
+
+    @activity.defn
+    async def longer_than_the_lease() -> str:
+        calls["long"] += 1
+        await asyncio.sleep(2.2)
+        return "long"
+
+    @activity.defn
+    def blocks() -> str:
+        calls["blocks"] += 1
+        time.sleep(2.2)
+        return "blocked"
+
+    @activity.defn
+    async def quick(number: int) -> int:
+        return number
+
+    @workflow.defn(task_queue="work")
+    async def both() -> list[Any]:
+        longer = [workflow.execute_activity(longer_than_the_lease), workflow.execute_activity(blocks)]
+        for number in range(10):
+            await workflow.execute_activity(quick, number)
+        return [all(not one.done() for one in longer), *await asyncio.gather(*longer)]
+
+    options: Any = {"activities": [longer_than_the_lease, blocks, quick], "settings": {"lease": 1.0}}
+    async with worker(database_url, workflows=[both], **options) as client, worker(database_url, **options):
+        assert await client.execute_workflow(both) == [True, "long", "blocked"]
+        async with connected(database_url) as connection:
+            assert await connection.fetchval("select count(*) from durable.worker_stream") == 0
+    assert calls == {"long": 1, "blocks": 1}

@@ -21,7 +21,7 @@ from hotmesh.durable.options import ActivityOptions
 from hotmesh.durable.signature import Signature
 from hotmesh.durable.strands import WorkflowStrand, current
 from hotmesh.durable.typed import CallKeywords
-from hotmesh.durable_errors import ActivityError
+from hotmesh.durable_errors import ActivityError, CancelledFailure
 from hotmesh.errors import ConfigError
 from hotmesh.replay import Operation
 from hotmesh.runtime.durable.activities import Attempt
@@ -41,6 +41,11 @@ class HostedActivity:
         """Raises ConfigError for an annotation whose values cannot be stored."""
         self.definition = definition
         self.signature = definition.signature(converter)
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether it is a plain function."""
+        return not self.definition.is_async
 
     async def run(self, attempt: Attempt, threads: Threads) -> Json:
         """Run it once; what it returned, as it is stored. Raises PayloadError, and whatever the function raises."""
@@ -141,6 +146,8 @@ def _ask(
         if completion.status == "done":
             return shape.decode("null" if completion.value is None else completion.value)
         error = completion.error or {}
+        if error.get("asked") is True:
+            raise CancelledFailure(error.get("message"))
         failed = activity_error(
             error,
             activity_name=name,

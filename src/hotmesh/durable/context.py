@@ -40,6 +40,8 @@ class ActivityContext:
     """When this attempt began; None for a step."""
     deadline: datetime | None = None
     """When the attempt is cut off; None: never."""
+    last_heartbeat_details: tuple[Any, ...] = ()
+    """What the last heartbeat with details has said, in an attempt before this one."""
     _attempt: Attempt | None = field(default=None, repr=False)
 
     @classmethod
@@ -67,6 +69,7 @@ class ActivityContext:
             attempt.scheduled_at,
             attempt.started_at,
             attempt.deadline,
+            tuple(attempt.work.heartbeat) if isinstance(attempt.work.heartbeat, list) else (),
             attempt,
         )
 
@@ -76,7 +79,11 @@ class ActivityContext:
         return self.idempotency_key
 
     def heartbeat(self, *details: Any) -> None:
-        """Say that the activity is alive, from any thread: see `heartbeat_timeout`. Of a step it means nothing."""
+        """Say that the activity is alive, from any thread: see `heartbeat_timeout`. Of a step it means nothing.
+
+        `details`, plain values, are what a further attempt finds as `last_heartbeat_details`, also if this process dies. The first
+        are written at once, then the latest every few seconds. Raises PayloadError for what cannot be stored.
+        """
         if self._attempt is not None:
             self._attempt.heartbeat(details)
 

@@ -125,10 +125,13 @@ class Functions:
             if self._member.workers.serves(topic, name):
                 raise ConfigError(f"activity {name} of queue {queue} is run by this instance already")
         activities = self._turns.activities
+        activities.note = self._member.workers.note_heartbeat
         share, threads = Share(most, activities), activities.threads(most)
         for name, function in functions.items():
             callback = activities.callback(function, threads)
-            worker = ActivityWorker(topic, callback, workflow_name=name, max_concurrency=most, share=share)
+            worker = ActivityWorker(
+                topic, callback, workflow_name=name, max_concurrency=most, share=share, in_thread=function.in_thread
+            )  # fmt: skip
             self._member.add_worker(worker)
 
     async def _begin(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotmesh.core.durable.activities import timers_of, work_of
+from hotmesh.core.durable.activities import asked_to_end, timers_of, work_of
 from hotmesh.core.durable.commands import Activity, Command, Completion, Release, Signal, Sleep, Wait
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
@@ -32,6 +32,7 @@ from hotmesh.core.state import step as rows
 from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
 from hotmesh.core.state.step import (
     ActivityInstance,
+    CancelRequest,
     Escalation,
     EscalationEnd,
     JobChange,
@@ -40,6 +41,7 @@ from hotmesh.core.state.step import (
     Step,
     Timer,
     Work,
+    WorkKey,
 )
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text
@@ -170,6 +172,7 @@ def _recorded(
             *recorded.released,
         ),
         escalation_ends=recorded.ends,
+        given_up=recorded.given_up,
         work=work,
         timers=timers,
     )
@@ -201,6 +204,7 @@ def timed_out(job: Job, recorded: Recorded, now: datetime) -> Step:
         operations=operations(job, after.seq, recorded.completions),
         consumed=recorded.consumed,
         notices=(_notice(after, now),),
+        given_up=((job.generation, TURN, ()),),
     )
 
 
@@ -237,7 +241,12 @@ def interrupted(job: Job, recorded: Recorded, now: datetime) -> Step:
         descend=options.get("descend") is True,
         held=False,
     )
-    return Step((change,), consumed=recorded.consumed, notices=(_notice(after, now),))
+    return Step(
+        (change,),
+        consumed=recorded.consumed,
+        notices=(_notice(after, now),),
+        given_up=((job.generation, TURN, ()),),
+    )
 
 
 def turn(
@@ -317,6 +326,7 @@ def turn(
     step = Step(
         (change,),
         operations=operations(job, seq, outcomes) if outcomes else (),
+        given_up=recorded.given_up,
         consumed=recorded.consumed,
         timers=() if ended else tuple(timers),
         released=recorded_released if ended else (*recorded_released, *released),
@@ -333,6 +343,8 @@ def turn(
         messages=tuple(made.messages),
         escalations=() if ended else tuple(made.escalations),
         escalation_ends=(*recorded.ends, *made.ends),
+        cancels=() if ended else tuple(made.cancels),
+        given_up=(*step.given_up, *made.given_up),
     )
 
 
@@ -356,6 +368,8 @@ class _Made:
         self.messages: list[Message] = []
         self.escalations: list[Escalation] = []
         self.ends: list[EscalationEnd] = []
+        self.cancels: list[CancelRequest] = []
+        self.given_up: list[WorkKey] = []
 
     def add(self, command: Command) -> None:
         """Perform a command."""
@@ -374,6 +388,10 @@ class _Made:
             case Release():
                 if not command.wait:
                     self._release(command)
+                elif command.of == "activity":
+                    where = (MAIN, command.position)
+                    error = asked_to_end(command.name)
+                    self.cancels.append(CancelRequest(self._job.generation, command.name, where, error))
             case _:
                 if self._goes_on:
                     raise NotImplementedError(f"operations of kind {command.kind} cannot be carried out yet")
@@ -416,6 +434,7 @@ class _Made:
         if command.of != "step":
             self.released.append(ActivityInstance(job.generation, command.name, where))
         if command.of == "activity":
+            self.given_up.append((job.generation, command.name, where))
             self.released += [
                 ActivityInstance(job.generation, command.name, (*where, mark))
                 for mark in (TO_START, TO_CLOSE)

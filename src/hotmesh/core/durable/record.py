@@ -15,7 +15,7 @@ from hotmesh.core.durable.commands import Completion
 from hotmesh.core.durable.history import order
 from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TO_CLOSE, TO_START, TURN, Paused, State
 from hotmesh.core.state.job import Event, Job
-from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd
+from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd, WorkKey
 from hotmesh.core.values import UNDEFINED
 
 CANCELLED_CODE: Final = 499
@@ -37,6 +37,8 @@ class Recorded(Struct, frozen=True, gc=False):
     """The time of the whole, or of this run, is over: the name of the timer."""
     released: tuple[ActivityInstance, ...] = ()
     """What waits beside what has come."""
+    given_up: tuple[WorkKey, ...] = ()
+    """Activities whose time is over, whoever has them."""
     ends: tuple[EscalationEnd, ...] = ()
 
 
@@ -81,6 +83,7 @@ class _Recorder:
         self._failed: str | None = None
         self._timed_out: str | None = None
         self._released: list[ActivityInstance] = []
+        self._given_up: list[WorkKey] = []
         self._ends: list[EscalationEnd] = []
 
     def recorded(self) -> Recorded:
@@ -92,6 +95,7 @@ class _Recorder:
             self._failed,
             self._timed_out,
             tuple(self._released),
+            tuple(self._given_up),
             tuple(self._ends),
         )
 
@@ -155,6 +159,7 @@ class _Recorder:
             self._add(
                 where[1], "activity", name, "failed", error=error, attempt=max(event.attempt, 1), began=event.started_at
             )  # fmt: skip
+            self._given_up.append((self._job.generation, name, where))
             self._released += [
                 ActivityInstance(self._job.generation, name, address)
                 for address in (where, (*where, TO_START), (*where, TO_CLOSE))

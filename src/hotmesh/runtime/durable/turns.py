@@ -49,7 +49,7 @@ from hotmesh.foreign_errors import words_of
 from hotmesh.replay import Strand
 from hotmesh.replay.loop import TurnBlocked
 from hotmesh.runtime.apart import UNSET
-from hotmesh.runtime.durable.activities import Activities
+from hotmesh.runtime.durable.activities import Activities, cut_off_by
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
 from hotmesh.runtime.durable.parking import BLOCKED, parked
@@ -270,9 +270,9 @@ class Turns:
         for operation in step.operations:
             self.steps.recorded(job.generation, operation.position)
         run = self._runs.get(job.generation)
+        if step.given_up or step.cancels:
+            self.activities.cut_off_all([(*key, asked) for key, asked in cut_off_by(step)])
         if change.ended:
-            if change.dropped:
-                self.activities.drop(job.generation)
             self.gone(job.generation)
             return
         if run is None or run.step is not step:
@@ -291,11 +291,8 @@ class Turns:
         for command in commands:
             if isinstance(command, StepCommand):
                 self.steps.start(job, command.position, command.name, command.call)
-            elif isinstance(command, Release):
-                if command.of == "step":
-                    self.steps.cancel(job.generation, command.position)
-                elif command.of == "activity" and not command.wait:
-                    self.activities.cancel(job.generation, command.name, command.position)
+            elif isinstance(command, Release) and command.of == "step" and not command.wait:
+                self.steps.cancel(job.generation, command.position)
         if self._check.every and self._check.is_due(job.generation, run.strand):
             self.forget(job.generation)
             return

@@ -257,6 +257,7 @@ class AnswerWriter:
         if not postponed:
             return
         topics = {work.topic for work, delay, _ in postponed if delay <= 0}
+        details = [self._leases.details_of(work.key) for work, *_ in postponed]
         for work, *_ in postponed:
             # Before it is written: it may be claimed here again before this hears that it is.
             self._leases.release(work.key)
@@ -264,8 +265,8 @@ class AnswerWriter:
             connection,
             self._member,
             [
-                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error)
-                for w, delay, error in postponed
+                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error, said)
+                for (w, delay, error), said in zip(postponed, details, strict=True)
             ],
             work_hint(topics) if topics else None,
         )

@@ -35,7 +35,14 @@ from hotmesh.runtime.work.worker import converted
 logger = logging.getLogger("hotmesh.worker")
 
 Reason = Literal[
-    "timeout", "stopping", "too long", "cancelled", "start_to_close", "schedule_to_close", "heartbeat"
+    "timeout",
+    "stopping",
+    "too long",
+    "cancelled",
+    "asked",
+    "start_to_close",
+    "schedule_to_close",
+    "heartbeat",
 ]
 """Why a callback was cut off; the later ones are those of activities."""
 
@@ -59,7 +66,8 @@ class _Run(Apart):
     def cut_off_for(self, reason: Reason) -> None:
         if self.reason is None:
             self.reason = reason
-        self.cut_off()
+        if reason != "asked" or not self.served.in_thread:
+            self.cut_off()  # else it is only told: its workflow waits for its thread
         if self.served.share is not None:
             self.served.share.judge.cut_off(self.work)
 
@@ -176,6 +184,9 @@ class Callbacks:
         if served.share is not None:
             served.share.judge.begin(work, run.cut_off_for)
         run.start(served.name, context, self._call, served, work)
+        if work.cancelled:
+            run.reason = "asked"
+            run.cut_off()  # before it has begun
         if served.timeout is not None:
             loop = asyncio.get_running_loop()
             run.timer = loop.call_later(served.timeout, run.cut_off_for, "timeout", context=context)
@@ -336,6 +347,8 @@ class Callbacks:
                     elif run.served.share is not None and run.work.key in self._leases.lost:
                         # The workflow has given it up, or others have it: nothing that it does counts any more.
                         run.cut_off_for("cancelled")
+                    elif run.served.share is not None and run.work.key in self._leases.asked:
+                        run.cut_off_for("asked")
         finally:
             hurried = self._served.stopping
             self._served.stopping = True

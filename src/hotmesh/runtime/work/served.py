@@ -65,6 +65,8 @@ class ActivityWorker(Worker):
     """One for an activity: with others it has the slots of `share` together, whose judge says what becomes of its work."""
 
     share: Share | None = None
+    in_thread: bool = False
+    """Its function is a plain one."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,8 @@ class ServedWorker:
     """With others, of an activity."""
     threads: Threads | None = None
     """In which it runs, if it is a plain function."""
+    in_thread: bool = False
+    """Of an activity: its function is a plain one."""
     name: str = field(init=False)
     """Of the tasks in which its callbacks run."""
 

@@ -1,15 +1,17 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
--- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […]}; each
---           object names its step.
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […], "cancels": […]};
+--           each object names its step.
 -- NUL characters are hidden in it (hide_nul).
 -- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and, of jobs that commit_steps has changed, search fields and
 --           what is settled when a job that was created in a caller's transaction is started; nothing of the refused
---           steps.
--- Returns   whether there is a broadcast to carry out.
+--           steps. Activities that are asked to end (cancels): what nobody has is answered by their error at once; the
+--           others are marked, for who has them.
+-- Returns   whether there is a broadcast to carry out, or an answer.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
 declare
     v_end record;
+    v_answered boolean := false;
 begin
     -- Before what begins: a hook that is entered again in the same step has the same key. One by one, and not by their
     -- places: people change these rows, too, whoever holds the job.
@@ -84,6 +86,36 @@ begin
       from json_to_recordset(coalesce(p_extras -> 'broadcasts', '[]'))
            as x(step integer, topic text, facet text, query json, data json)
      where not x.step = any (p_refused);
-    return found;
+    if p_extras -> 'cancels' is null then
+        return found;
+    end if;
+    v_answered := found;
+    with wanted as materialized (
+        select x.generation, x.activity_id, x.dimension::integer[] as dimension, x.error
+          from json_to_recordset(p_extras -> 'cancels')
+               as x(step integer, generation uuid, activity_id text, dimension text, error json)
+         where not x.step = any (p_refused)
+    ), ended as (
+        delete from mesh.worker_stream as s
+         using wanted as w
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity_id and s.dimension = w.dimension
+           and s.reserved_by is null
+        returning s.job_id, s.generation, s.activity_id, s.dimension, s.created_at, s.attempt, w.error
+    )
+    insert into mesh.engine_stream (
+        app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at, work_attempt,
+        visible_at, created_at)
+    select p_app, e.job_id, e.generation, 'answer:' || e.activity_id || ':' || e.dimension::text, 'answer', e.activity_id,
+           e.dimension, 'error', 598, e.error, e.created_at, greatest(e.attempt - 1, 0), p_now, p_now
+      from ended as e
+    on conflict on constraint engine_stream_pk do nothing;
+    v_answered := v_answered or found;
+    update mesh.worker_stream as s
+       set cancelled = true
+      from json_to_recordset(p_extras -> 'cancels')
+           as w(step integer, generation uuid, activity_id text, dimension text)
+     where s.generation = any (array[w.generation]) and s.activity_id = w.activity_id
+       and s.dimension = w.dimension::integer[] and not w.step = any (p_refused);
+    return v_answered;
 end
 $$;

@@ -39,6 +39,9 @@ async def work(name: str, number: int) -> int:
         except asyncio.CancelledError:
             ledger.append(step=f"{name} cancelled", process=os.getpid())
             raise
+    if name in ORDER.get("gives_up", ()):
+        ledger.append(step=f"{name} given up", token=context.task_token)
+        activity.raise_complete_async()
     if name in ORDER["die"]:
         os.kill(os.getpid(), 9)
     return number + 1

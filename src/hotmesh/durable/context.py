@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from hotmesh.runtime.durable.activities import Attempt
+from hotmesh.runtime.durable.activities import Attempt, CompletedElsewhere
 from hotmesh.runtime.durable.hosted import StepInfo
 
 
@@ -99,6 +99,15 @@ class ActivityContext:
             await self._attempt.wait_cancelled()
 
     @property
+    def task_token(self) -> str:
+        """By which `client.complete_activity` ends this attempt, from anywhere. Raises RuntimeError in a step."""
+        if self._attempt is None:
+            raise RuntimeError(
+                f"{self.activity_name} is a step, which runs where its workflow does: it has no token"
+            )
+        return self._attempt.token
+
+    @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A log whose messages say whose call it is."""
         facts = {"job_id": self.workflow_id, "activity": self.activity_name, "attempt": self.attempt}
@@ -141,6 +150,19 @@ def get_context() -> ActivityContext:
             "activity.get_context() is for code of an activity or a step, while a workflow runs it"
         )
     return found
+
+
+def raise_complete_async() -> NoReturn:
+    """Give up the result of the activity whose code is running: whoever has its `task_token` ends it, by a client, from anywhere.
+
+        requests.post(url, json={"call back with": activity.get_context().task_token})
+        activity.raise_complete_async()
+
+    Its limits go on. Raises RuntimeError in a step, and outside of activities.
+    """
+    if get_context().task_token:  # which a step has not
+        raise CompletedElsewhere
+    raise AssertionError("an attempt has a token")
 
 
 def heartbeat(*details: Any) -> None:

@@ -65,6 +65,8 @@ class HeldWork(Struct, frozen=True, gc=False):
     """Its workflow has asked it to end, and waits for that."""
     heartbeat: Json = None
     """What the heartbeats of the attempts before have said."""
+    handed_over: str | None = None
+    """A token was to end the attempt, and this limit has ended it instead."""
 
     @property
     def key(self) -> WorkKey:
@@ -101,6 +103,7 @@ def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
         row["reservation"],
         row["cancelled"],
         None if row["heartbeat"] is None or unreadable else _said(row["heartbeat"], payload),
+        row["handed_over"],
     )
 
 

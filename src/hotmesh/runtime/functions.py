@@ -27,6 +27,7 @@ from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.durable.activities import ActivityCall
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
+from hotmesh.runtime.durable.tokens import Token
 from hotmesh.runtime.durable.turns import Turns
 from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.options import Options
@@ -125,6 +126,7 @@ class Functions:
             if self._member.workers.serves(topic, name):
                 raise ConfigError(f"activity {name} of queue {queue} is run by this instance already")
         activities = self._turns.activities
+        await activities.tokens.begin(self._member.database)
         activities.note = self._member.workers.note_heartbeat
         share, threads = Share(most, activities), activities.threads(most)
         for name, function in functions.items():
@@ -230,6 +232,12 @@ class Functions:
         if outcome == "ok" and row is not None and self._member.events is not None:
             self._member.events.escalations([row])
         return outcome, row
+
+    async def by_token(self, text: str) -> tuple[Database, Token]:
+        """The attempt that a token is for, and where it is. Raises ConfigError for what is no token."""
+        tokens = self._turns.activities.tokens
+        await tokens.begin(self._member.database)
+        return self._member.database, tokens.read(text)
 
     async def interrupt(self, job_id: str, generation: str, options: dict[str, Any]) -> str | None:
         """End a job from outside. Raises JobNotFoundError, JobCompletedError."""

@@ -23,6 +23,7 @@ from hotmesh.core.values import Json
 from hotmesh.core.wire import normalise
 from hotmesh.durable_errors import FATAL_CODE, TIMEOUT_CODE
 from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime.durable.tokens import Token, Tokens
 from hotmesh.runtime.messages import Decided, StreamData
 from hotmesh.runtime.threads import Threads
 
@@ -37,6 +38,10 @@ Note = Callable[[HeldWork, Json, float], None]
 
 MOST_DETAILS: Final = 256 * 1024
 """Bytes of JSON that the details of a heartbeat may have."""
+
+
+class CompletedElsewhere(BaseException):
+    """The function gives up its result: somebody who has its token ends the activity. No `except Exception` takes it."""
 
 
 class ActivityCall(Protocol):
@@ -62,6 +67,7 @@ class Attempt:
         "_note",
         "_pulse",
         "_timer",
+        "_tokens",
         "cancelled",
         "deadline",
         "limit",
@@ -71,7 +77,7 @@ class Attempt:
         "work",
     )
 
-    def __init__(self, work: HeldWork, namespace: str, cut_off: CutOff, note: Note) -> None:
+    def __init__(self, work: HeldWork, namespace: str, cut_off: CutOff, note: Note, tokens: Tokens) -> None:
         data: Any = work.data
         self.work = work
         self.namespace = namespace
@@ -80,6 +86,7 @@ class Attempt:
         self.cancelled = False
         """The workflow has given it up, its time is over, or the process stops."""
         self._note = note
+        self._tokens = tokens
         self._cut_off = cut_off
         self._loop = asyncio.get_running_loop()
         self._cancelled: asyncio.Event | None = None
@@ -115,6 +122,24 @@ class Attempt:
     def scheduled_at(self) -> datetime:
         """When the workflow asked for it."""
         return self.work.created_at or self.started_at
+
+    @property
+    def token(self) -> str:
+        """By which it is ended from elsewhere."""
+        until = self.deadline if self.limit is not None and self.limit[1] == "start_to_close" else None
+        return self._tokens.text(
+            Token(self.work.key, self.work.attempt, self.options.get("heartbeat"), until)
+        )
+
+    @property
+    def limit_from_now(self) -> tuple[float, str] | None:
+        """What ends it next, and in how many seconds; not what has a timer of its own."""
+        found = []
+        if self.deadline is not None and self.limit is not None and self.limit[1] == "start_to_close":
+            found.append(((self.deadline - datetime.now(UTC)).total_seconds(), "start_to_close"))
+        if "heartbeat" in self.options:
+            found.append((self.options["heartbeat"], "heartbeat"))
+        return min(found, default=None)
 
     @property
     def left(self) -> float | None:
@@ -196,13 +221,17 @@ class Activities:
         self._threads: list[Threads] = []
         self.note: Note = _nowhere
         """Keeps what heartbeats say."""
+        self.tokens = Tokens()
 
     def callback(self, function: ActivityCall, threads: Threads) -> Callable[[StreamData], Any]:
         """What a worker calls for work of this function."""
 
         async def run(message: StreamData) -> Decided:
             attempt = self._running[message.idempotency_key]
-            return Decided(await function.run(attempt, threads))
+            try:
+                return Decided(await function.run(attempt, threads))
+            except CompletedElsewhere:
+                return Decided(attempt.limit_from_now, "pending")
 
         return run
 
@@ -240,7 +269,7 @@ class Activities:
     # -- a judge, for the work -------------------------------------------------------------------------------
 
     def begin(self, work: HeldWork, cut_off: CutOff) -> None:
-        attempt = Attempt(work, self._namespace, cut_off, self.note)
+        attempt = Attempt(work, self._namespace, cut_off, self.note, self.tokens)
         self._running[_key(*work.key)] = attempt
         attempt.begin()
 

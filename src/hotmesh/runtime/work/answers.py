@@ -82,7 +82,9 @@ class Answers:
 
     def _decided(self, served: ServedWorker, work: HeldWork, decided: Decided) -> None:
         """The answer of an activity, whose judge has said what becomes of it, and has told of it."""
-        if decided.retry_after is None:
+        if decided.status == "pending":
+            self._writer.hand_over(work, decided.data)
+        elif decided.retry_after is None:
             self._answer(served, work, decided.status, decided.code, decided.data)
         else:
             add(self._metrics.retries, work.topic)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context, copy_context
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -184,8 +184,9 @@ class Callbacks:
         if served.share is not None:
             served.share.judge.begin(work, run.cut_off_for)
         run.start(served.name, context, self._call, served, work)
-        if work.cancelled:
-            run.reason = "asked"
+        if work.cancelled or work.handed_over:
+            over: Any = work.handed_over
+            run.reason = "asked" if work.cancelled else over
             run.cut_off()  # before it has begun
         if served.timeout is not None:
             loop = asyncio.get_running_loop()

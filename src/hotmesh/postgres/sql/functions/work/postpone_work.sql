@@ -11,7 +11,7 @@ declare
 begin
     with postponed as (
         update mesh.worker_stream as s
-           set reserved_by = null,
+           set reserved_by = null, handed_over = null,
                visible_at = mesh.clock() + case when s.cancelled then 0 else w.delay end * interval '1 second',
                heartbeat = coalesce(w.details::json, s.heartbeat),
                attempt = s.attempt + w.retry::integer,

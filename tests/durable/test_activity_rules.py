@@ -206,3 +206,60 @@ async def test_what_takes_long_beside_others_and_longer_than_its_lease(database_
         async with connected(database_url) as connection:
             assert await connection.fetchval("select count(*) from durable.worker_stream") == 0
     assert calls == {"long": 1, "blocks": 1}
+
+
+async def test_an_activity_that_no_worker_has_is_said_and_fails(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RT-29: not as long as one of another process has it, nor where nobody serves the queue."""
+
+    @activity.defn
+    async def known_elsewhere() -> str:
+        return "known"
+
+    @workflow.defn(task_queue="work")
+    async def misspelt() -> list[Any]:
+        nobody = workflow.start_activity("flaky", "nobody", task_queue="of nobody")
+        try:
+            await workflow.execute_activity("flakyy", "x")
+        except errors.ActivityError as error:
+            cause: Any = error.__cause__
+            found = [error.retry_state, error.code, cause.type, error.message]
+        found.append(await workflow.execute_activity("known_elsewhere"))
+        nobody.cancel()
+        return found
+
+    grace: Any = {"unknown_activity_grace": 0.4}
+    async with worker(database_url, workflows=[misspelt], **grace) as client:
+        handle = await client.start_workflow(misspelt)
+        async with worker(database_url, activities=[known_elsewhere], **grace):
+            state, code, kind, message, known = await handle.result(timeout=10)
+    assert (state, code, kind, known) == ("non_retryable", 598, "ActivityNotRegisteredError", "known")
+    assert "did you mean flaky?" in message or "there are: known_elsewhere" in message
+    assert "activity flakyy waits on queue work, and no worker has it" in caplog.text
+
+
+async def test_no_more_steps_run_at_once_than_a_worker_may(database_url: str) -> None:
+    """Those of another queue of the same instance are not counted."""
+    most: Counter[str] = Counter()
+    running: Counter[str] = Counter()
+
+    async def counted(queue: str) -> None:
+        running[queue] += 1
+        most[queue] = max(most[queue], running[queue])
+        await asyncio.sleep(0.02)
+        running[queue] -= 1
+
+    @workflow.defn
+    async def many(queue: str) -> None:
+        await asyncio.gather(*(workflow.step(counted, queue) for _ in range(9)))
+
+    async with (
+        Worker(database_url, task_queue="few", workflows=[many], max_concurrent_local_activities=3) as few,
+        Worker(task_queue="more", workflows=[many], mesh=few.mesh),
+    ):
+        client = await Client.connect(database_url)
+        handles = [await client.start_workflow(many, queue, task_queue=queue) for queue in ("few", "more")]
+        for handle in handles:
+            await handle.result(timeout=10)
+    assert most == {"few": 3, "more": 9}

@@ -12,6 +12,7 @@ from hotmesh.durable.activities import HostedActivity
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import activities_by_name, workflows_by_name
 from hotmesh.durable.meshes import DEFAULT_NAMESPACE, checked_options, share, start_mesh
+from hotmesh.durable.options import _duration as checked_duration
 from hotmesh.durable.options import _queue as checked_queue
 from hotmesh.durable.strands import Hosted
 from hotmesh.durable.typed import MeshKeywords, WorkerFunctions, WorkerKeywords
@@ -22,7 +23,7 @@ from hotmesh.replay import guard, patch
 
 _OWN: Final = (
     "task_queue", "workflows", "activities", "namespace", "mesh", "retry", "converter", "max_concurrent_workflow_tasks",
-    "max_concurrent_activities",
+    "max_concurrent_activities", "max_concurrent_local_activities", "unknown_activity_grace",
     "graceful_shutdown_timeout",
 )  # fmt: skip
 
@@ -49,6 +50,8 @@ class Worker:
         converter: Converter = DEFAULT_CONVERTER,
         max_concurrent_workflow_tasks: int | None = None,
         max_concurrent_activities: int = 100,
+        max_concurrent_local_activities: int | None = None,
+        unknown_activity_grace: Duration = 60.0,
         graceful_shutdown_timeout: Duration | None = None,
         **options: Unpack[MeshKeywords],
     ) -> None:
@@ -73,6 +76,10 @@ class Worker:
             for name, definition in activities_by_name(activities).items()
         }
         self._most_activities = checked_limit(max_concurrent_activities, "max_concurrent_activities")
+        self._most_steps = max_concurrent_local_activities
+        if max_concurrent_local_activities is not None:
+            checked_limit(max_concurrent_local_activities, "max_concurrent_local_activities")
+        self._unknown_grace = checked_duration(unknown_activity_grace, "unknown_activity_grace of a Worker")
         if not self._hosted and not self._activities:
             raise ConfigError(
                 "a Worker needs workflows=[function, ...], or activities=[function, ...], or both"
@@ -112,9 +119,11 @@ class Worker:
                     "a Worker needs an engine in its process, and this instance has engine=False"
                 )
             if self._hosted:
-                await functions.host(self.task_queue, self._hosted, self._most)
+                await functions.host(self.task_queue, self._hosted, self._most, self._most_steps)
             if self._activities:
-                await functions.host_activities(self.task_queue, self._activities, self._most_activities)
+                await functions.host_activities(
+                    self.task_queue, self._activities, self._most_activities, self._unknown_grace
+                )
         except BaseException:
             if mesh is not self._given:
                 await mesh.stop(0)

@@ -29,6 +29,7 @@ from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
 from hotmesh.runtime.durable.tokens import Token
 from hotmesh.runtime.durable.turns import Turns
+from hotmesh.runtime.durable.unknown import UnknownActivities
 from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.options import Options
 from hotmesh.runtime.results.function_results import Results
@@ -78,6 +79,7 @@ class Functions:
         self._lock = anyio.Lock()
         self._marked = False
         self._missed: set[tuple[str | None, str]] = set()
+        self._unknown = UnknownActivities(member.database, member.options.guid)
         self.results = Results(member.callers)
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -108,18 +110,30 @@ class Functions:
 
     # -- hosting -----------------------------------------------------------------------------------------
 
-    async def host(self, queue: str, functions: Mapping[str, HostedFunction], most: int | None) -> None:
-        """Run these functions, by name, for a queue. Raises ConfigError for one that is hosted already."""
+    async def host(
+        self, queue: str, functions: Mapping[str, HostedFunction], most: int | None, most_steps: int | None
+    ) -> None:
+        """Run these functions, by name, for a queue. Raises ConfigError for one that is hosted already.
+
+        `most`: their turns, `most_steps`: steps of all workflows of the queue at once; None: as many as the instance runs.
+        """
         for name in functions:
             if (queue, name) in self._turns.hosted:
                 raise ConfigError(f"workflow {name} of queue {queue} is hosted by this instance already")
         await self._begin()
+        if most_steps is not None:
+            self._turns.steps.limit(queue, most_steps)
         for name, function in functions.items():
             self._turns.hosted[queue, name] = function
             self._member.add_worker(Worker(queue, _take_turn, workflow_name=name, max_concurrency=most))
 
-    async def host_activities(self, queue: str, functions: Mapping[str, ActivityCall], most: int) -> None:
-        """Run these activities, by name, for a queue: `most` at once, all together. Raises ConfigError as `host` does."""
+    async def host_activities(
+        self, queue: str, functions: Mapping[str, ActivityCall], most: int, grace: float
+    ) -> None:
+        """Run these activities, by name, for a queue: `most` at once, all together. Raises ConfigError as `host` does.
+
+        `grace`: seconds after which those fail that wait there, and that nobody has.
+        """
         await self.prepare()
         topic = activity_topic(queue)
         for name in functions:
@@ -135,6 +149,7 @@ class Functions:
                 topic, callback, workflow_name=name, max_concurrency=most, share=share, in_thread=function.in_thread
             )  # fmt: skip
             self._member.add_worker(worker)
+        self._unknown.serve(topic, list(functions), grace, self._tasks)
 
     async def _begin(self) -> None:
         async with self._lock:

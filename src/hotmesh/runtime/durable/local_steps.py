@@ -50,6 +50,7 @@ class LocalStep:
         "copy",
         "event",
         "info",
+        "limit",
         "retry",
         "running",
         "since",
@@ -69,6 +70,8 @@ class LocalStep:
         self.retry: asyncio.TimerHandle | None = None
         self.cancelled = False
         self.timed_out = False
+        self.limit: _Limit | None = None
+        """In which its attempt counts."""
         self.event: Event | None = None
         """Its outcome, once it is reported."""
         self.copy: Any = UNSET
@@ -76,6 +79,17 @@ class LocalStep:
     @property
     def key(self) -> Key:
         return self.info.generation, self.info.position
+
+
+class _Limit:
+    """How many steps of one queue may run, and do; and what waits."""
+
+    __slots__ = ("most", "running", "waiting")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.running = 0
+        self.waiting: deque[LocalStep] = deque()
 
 
 class _Attempt(Apart):
@@ -112,6 +126,8 @@ class LocalSteps:
         self._of: dict[str, set[int]] = {}
         """Generation → positions of its steps here."""
         self._waiting: deque[LocalStep] = deque()
+        self._limits: dict[str, _Limit] = {}
+        """Of queues that have one."""
         self._running = 0
         self._context: Context | None = None
         self._closed = False
@@ -131,6 +147,14 @@ class LocalSteps:
     def runs(self, generation: str, but: Collection[int] = ()) -> bool:
         """Whether a step of the job is here, but for those at these positions."""
         return any(position not in but for position in self._of.get(generation, ()))
+
+    def limit(self, queue: str, most: int) -> None:
+        """No more than so many steps of the workflows of a queue run at once; several who say so add up."""
+        found = self._limits.get(queue)
+        if found is None:
+            self._limits[queue] = _Limit(most)
+        else:
+            found.most += most
 
     def start(self, job: Job, position: int, name: str, call: StepCall) -> None:
         """Run a step whose turn is committed; one that is here already goes on."""
@@ -185,9 +209,16 @@ class LocalSteps:
         step.retry = None
         if step.cancelled:
             return
+        limit = self._limits.get(step.info.queue) if self._limits else None
+        if limit is not None and limit.running >= limit.most:
+            limit.waiting.append(step)
+            return
         if self._running >= self.most:
             self._waiting.append(step)
             return
+        if limit is not None:
+            step.limit = limit
+            limit.running += 1
         if self._context is None:
             self._context = copy_context()
         self._running += 1
@@ -221,6 +252,9 @@ class LocalSteps:
             return  # it was left before
         step.running = None
         self._running -= 1
+        if step.limit is not None:
+            step.limit.running -= 1
+            step.limit = None
         try:
             if not step.cancelled and not self._closed:
                 self._settle(step, attempt)
@@ -232,6 +266,9 @@ class LocalSteps:
             )
         finally:
             attempt.error = None
+            for one in self._limits.values():
+                while one.waiting and one.running < one.most and self._running < self.most:
+                    self._attempt(one.waiting.popleft())
             while self._waiting and self._running < self.most:
                 self._attempt(self._waiting.popleft())
 

@@ -426,10 +426,13 @@ create table mesh.member (
     joined_at  timestamptz not null,
     engine     boolean     not null default false,
     died_at    timestamptz,
+    activities json,
     constraint member_pk primary key (app_id, guid)
 );
 comment on table mesh.member is
     'Members that hold the lock of their guid. A row without that lock: the member has died, and left what it held.';
+
+comment on column mesh.member.activities is 'The activities that it runs, by topic; null: none.';
 
 create table mesh.subscription (
     app_id      text        not null,

@@ -263,3 +263,57 @@ async def test_no_more_steps_run_at_once_than_a_worker_may(database_url: str) ->
         for handle in handles:
             await handle.result(timeout=10)
     assert most == {"few": 3, "more": 9}
+
+
+async def test_activities_of_a_paused_workflow_wait(database_url: str) -> None:
+    """What nobody has, what fails meanwhile, and what a dead process had; one that runs goes on. All of it is there when it is resumed."""
+
+    @activity.defn
+    async def fails_at_first(name: str) -> str:
+        calls[name] += 1
+        if activity.get_context().attempt == 1:
+            await go_on.wait()
+            raise ValueError("once")
+        return name
+
+    @workflow.defn(task_queue="work")
+    async def both() -> list[str]:
+        retry = RetryPolicy(initial_interval=0)
+        return list(
+            await asyncio.gather(
+                workflow.execute_activity(fails_at_first, "runs", retry=retry),
+                workflow.execute_activity(fails_at_first, "waits", retry=retry, task_queue="later"),
+            )
+        )
+
+    go_on = asyncio.Event()
+    async with (
+        connected(database_url) as connection,
+        worker(database_url, workflows=[both], activities=[fails_at_first]) as client,
+    ):
+
+        async def held(count: int) -> None:
+            async def found() -> bool:
+                query = """select count(*) from durable.worker_stream
+                            where paused and reserved_by is null and visible_at > now() + interval '900 years'"""
+                return bool(await connection.fetchval(query) == count)
+
+            await eventually(found)
+
+        handle = await client.start_workflow(both)
+        await eventually(lambda: calls["runs"] == 1)
+        await handle.pause("look at it")
+        await held(1)
+        go_on.set()
+        await held(2)
+        # As if a process had died that had taken it before: it is taken, and given back.
+        await connection.execute(
+            "update durable.worker_stream set reserved_by = 'dead', visible_at = now() where topic = 'work-activity'"
+        )
+        await connection.execute("""select durable.wake('durable', '{"w":["work-activity"]}')""")
+        await held(2)
+        async with worker(database_url, "later", activities=[fails_at_first]):
+            assert calls == {"runs": 1}
+            await handle.resume()
+            assert await handle.result(timeout=10) == ["runs", "waits"]
+    assert calls == {"runs": 2, "waits": 2}

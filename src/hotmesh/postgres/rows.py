@@ -67,6 +67,8 @@ class HeldWork(Struct, frozen=True, gc=False):
     """What the heartbeats of the attempts before have said."""
     handed_over: str | None = None
     """A token was to end the attempt, and this limit has ended it instead."""
+    paused: bool | None = None
+    """Its workflow is paused."""
 
     @property
     def key(self) -> WorkKey:
@@ -104,6 +106,7 @@ def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
         row["cancelled"],
         None if row["heartbeat"] is None or unreadable else _said(row["heartbeat"], payload),
         row["handed_over"],
+        row["paused"],
     )
 
 

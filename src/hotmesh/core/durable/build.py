@@ -13,6 +13,7 @@ from hotmesh.core.durable.activities import asked_to_end, timers_of, work_of
 from hotmesh.core.durable.commands import Activity, Command, Completion, Release, Signal, Sleep, Wait
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
+from hotmesh.core.durable.metadata import notice
 from hotmesh.core.durable.record import Recorded
 from hotmesh.core.durable.state import (
     BY_ID,
@@ -29,7 +30,7 @@ from hotmesh.core.durable.state import (
 )
 from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.state import step as rows
-from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
+from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest
 from hotmesh.core.state.step import (
     ActivityInstance,
     CancelRequest,
@@ -37,14 +38,13 @@ from hotmesh.core.state.step import (
     EscalationEnd,
     JobChange,
     Message,
-    Notice,
+    PauseChange,
     Step,
     Timer,
     Work,
     WorkKey,
 )
 from hotmesh.core.values import Json
-from hotmesh.core.wire import dumps_text
 from hotmesh.durable_errors import TIMEOUT_CODE
 
 NO_VERSION: Final = ""
@@ -173,6 +173,7 @@ def _recorded(
         ),
         escalation_ends=recorded.ends,
         given_up=recorded.given_up,
+        pauses=_pauses(job, recorded),
         work=work,
         timers=timers,
     )
@@ -203,7 +204,7 @@ def timed_out(job: Job, recorded: Recorded, now: datetime) -> Step:
         (change,),
         operations=operations(job, after.seq, recorded.completions),
         consumed=recorded.consumed,
-        notices=(_notice(after, now),),
+        notices=(notice(after, now),),
         given_up=((job.generation, TURN, ()),),
     )
 
@@ -244,7 +245,7 @@ def interrupted(job: Job, recorded: Recorded, now: datetime) -> Step:
     return Step(
         (change,),
         consumed=recorded.consumed,
-        notices=(_notice(after, now),),
+        notices=(notice(after, now),),
         given_up=((job.generation, TURN, ()),),
     )
 
@@ -327,11 +328,12 @@ def turn(
         (change,),
         operations=operations(job, seq, outcomes) if outcomes else (),
         given_up=recorded.given_up,
+        pauses=() if ended or job.open is None else _pauses(job, recorded),
         consumed=recorded.consumed,
         timers=() if ended else tuple(timers),
         released=recorded_released if ended else (*recorded_released, *released),
         escalation_ends=recorded.ends,
-        notices=(_notice(after, now),) if ended else (),
+        notices=(notice(after, now),) if ended else (),
     )
     if made is None:
         return step
@@ -346,6 +348,14 @@ def turn(
         cancels=() if ended else tuple(made.cancels),
         given_up=(*step.given_up, *made.given_up),
     )
+
+
+def _pauses(job: Job, recorded: Recorded) -> tuple[PauseChange, ...]:
+    """What becomes of its activities that nobody runs: as long as it is paused they wait."""
+    paused = recorded.state.paused is not None
+    if paused == (State.of(job.open).paused is not None):
+        return ()
+    return (PauseChange(job.generation, paused),)
 
 
 class _Made:
@@ -457,35 +467,6 @@ KEEP: Final = 600.0
 
 def _timer(job: Job, name: str, dimension: tuple[int, ...], delay: float) -> Timer:
     return Timer(job.job_id, job.generation, name, dimension, delay)
-
-
-def _notice(job: Job, now: datetime) -> Notice:
-    """Whoever waits is told of the end."""
-    return Notice(job.job_id, job.reply_to, None, metadata(job, now), job.data, seq=job.seq)
-
-
-def metadata(job: Job, updated_at: datetime) -> dict[str, Any]:
-    """A job's metadata, under the published short names."""
-    created_at = timestamp(job.created_at)
-    found: dict[str, Any] = {
-        "jid": job.job_id,
-        "gid": job.generation,
-        "tpc": job.topic,
-        "app": job.app_id,
-        "vrs": job.version,
-        "aid": TURN,
-        "jc": created_at,
-        "ju": timestamp(updated_at),
-        "ts": created_at[:12],
-        "js": job.status,
-    }
-    if job.error is not None:
-        found["err"] = dumps_text(job.error)
-    if job.reply_to is not None:
-        found["ngn"] = job.reply_to
-    if job.expire is not None:
-        found["expire"] = job.expire
-    return found
 
 
 NO_EVENTS: Final = Recorded([], ())

@@ -140,6 +140,11 @@ class Callbacks:
             served.used -= 1
             self._writer.give_back(work)
             return
+        if work.paused and not work.handed_over:
+            # Whoever had it has died, or lost it: it is not begun again before its workflow goes on.
+            served.used -= 1
+            self._writer.give_back(work)
+            return
         if served.pace is not None:
             if not served.pace.admit():
                 # Reserved before the rate was set, or before it was lowered.

@@ -218,6 +218,7 @@ create table mesh.worker_stream (
     cancelled      boolean,
     heartbeat      json,
     handed_over    text,
+    paused         boolean,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
@@ -232,6 +233,8 @@ comment on column mesh.worker_stream.beside is
     'Whether other work ran, or could run, beside it in the process that had it last; false: it was alone. Null: nobody has said.';
 comment on column mesh.worker_stream.cancelled is
     'The workflow has asked it to end, and waits for that: whoever takes it runs nothing, and says so.';
+comment on column mesh.worker_stream.paused is
+    'Its workflow is paused: what nobody holds is visible a thousand years later than otherwise.';
 comment on column mesh.worker_stream.handed_over is
     'It is ended by its token; the limit that ends the attempt at visible_at, empty: none. Whoever takes it then runs nothing.';
 comment on column mesh.worker_stream.heartbeat is 'What its last heartbeats have said, for the next attempt; as the codec made it.';

@@ -20,6 +20,7 @@ begin
         update mesh.worker_stream as s
            set reserved_by = null, handed_over = null, attempt = s.attempt + 1, delivery = 0, last_error = p_error,
                visible_at = mesh.clock() + case when s.cancelled then 0 else p_delay end * interval '1 second'
+                            + case when s.paused then interval '1000 years' else interval '0 seconds' end
          where s.generation = p_generation and s.activity_id = p_activity and s.dimension = p_dimension::integer[];
     else
         delete from mesh.worker_stream as s

@@ -1,17 +1,19 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
--- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […], "cancels": […]};
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […], "cancels": […], "pauses": […]};
 --           each object names its step.
 -- NUL characters are hidden in it (hide_nul).
 -- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and, of jobs that commit_steps has changed, search fields and
 --           what is settled when a job that was created in a caller's transaction is started; nothing of the refused
 --           steps. Activities that are asked to end (cancels): what nobody has is answered by their error at once; the
---           others are marked, for who has them.
+--           others are marked, for who has them. Activities of a workflow that is paused or resumed (pauses): what nobody has is put
+--           off by a thousand years, or is there again.
 -- Returns   whether there is a broadcast to carry out, or an answer.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
 declare
     v_end record;
     v_answered boolean := false;
+    v_topics text[];
 begin
     -- Before what begins: a hook that is entered again in the same step has the same key. One by one, and not by their
     -- places: people change these rows, too, whoever holds the job.
@@ -86,10 +88,27 @@ begin
       from json_to_recordset(coalesce(p_extras -> 'broadcasts', '[]'))
            as x(step integer, topic text, facet text, query json, data json)
      where not x.step = any (p_refused);
-    if p_extras -> 'cancels' is null then
-        return found;
-    end if;
     v_answered := found;
+    if p_extras -> 'pauses' is not null then
+        with changed as (
+            update mesh.worker_stream as s
+               set paused = nullif(x.paused, false),
+                   visible_at = case when s.reserved_by is not null then s.visible_at
+                                     when x.paused and s.paused is null then s.visible_at + interval '1000 years'
+                                     when not x.paused and s.paused then greatest(s.visible_at - interval '1000 years', p_now)
+                                     else s.visible_at end
+              from json_to_recordset(p_extras -> 'pauses') as x(step integer, generation uuid, paused boolean)
+             where s.generation = any (array[x.generation]) and s.activity_id <> '' and not x.step = any (p_refused)
+            returning s.topic, x.paused
+        )
+        select array_agg(distinct c.topic) into v_topics from changed as c where not c.paused;
+        if v_topics is not null then
+            perform mesh.wake(p_app, json_build_object('w', v_topics)::text);
+        end if;
+    end if;
+    if p_extras -> 'cancels' is null then
+        return v_answered;
+    end if;
     with wanted as materialized (
         select x.generation, x.activity_id, x.dimension::integer[] as dimension, x.error
           from json_to_recordset(p_extras -> 'cancels')

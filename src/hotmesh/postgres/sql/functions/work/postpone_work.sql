@@ -12,7 +12,8 @@ begin
     with postponed as (
         update mesh.worker_stream as s
            set reserved_by = null, handed_over = null,
-               visible_at = mesh.clock() + case when s.cancelled then 0 else w.delay end * interval '1 second',
+               visible_at = mesh.clock() + case when s.cancelled then 0 else w.delay end * interval '1 second'
+                                         + case when s.paused then interval '1000 years' else interval '0 seconds' end,
                heartbeat = coalesce(w.details::json, s.heartbeat),
                attempt = s.attempt + w.retry::integer,
                last_error = case when w.retry then w.error else s.last_error end,

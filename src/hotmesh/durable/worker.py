@@ -7,7 +7,7 @@ from typing import Any, Final, Self, Unpack
 
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.durable.retry import RetryPolicy
-from hotmesh.core.duration import Duration
+from hotmesh.core.duration import Duration, seconds
 from hotmesh.durable.activities import HostedActivity
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import activities_by_name, workflows_by_name
@@ -133,9 +133,22 @@ class Worker:
             share(self._connection, self.namespace, mesh)
 
     async def stop(self, grace: Duration | None = None) -> None:
-        """Take nothing more, let running steps finish (at most `grace`), let others have the rest at once."""
-        if self._mesh is not None and self._given is None:
-            await self._mesh.stop(self._grace if grace is None else grace)
+        """Take nothing more, let running steps finish (at most `grace`), let others have the rest at once.
+
+        Of a `mesh` that was given only the functions of this worker: the instance runs on.
+        """
+        patience = self._grace if grace is None else grace
+        mesh, given = self._mesh, self._given
+        if mesh is None:
+            return
+        if given is None:
+            await mesh.stop(patience)
+        elif not mesh.stopped:
+            self._mesh = None
+            functions = mesh._member.functions
+            if functions is not None:
+                longest = None if patience is None else seconds(patience, name="grace")
+                await functions.leave(self.task_queue, list(self._hosted), list(self._activities), longest)
 
     async def run(self) -> None:
         """Start, and stay until `stop`, or until this is cancelled. Raises InstanceFailedError if a fault ends it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -28,7 +28,7 @@ from hotmesh.runtime.durable.activities import ActivityCall
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
 from hotmesh.runtime.durable.tokens import Token
-from hotmesh.runtime.durable.turns import Turns
+from hotmesh.runtime.durable.turns import Turns, leave
 from hotmesh.runtime.durable.unknown import UnknownActivities
 from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.options import Options
@@ -150,6 +150,24 @@ class Functions:
             )  # fmt: skip
             self._member.add_worker(worker)
         self._unknown.serve(topic, list(functions), grace, self._tasks)
+
+    async def leave(
+        self, queue: str, workflows: Collection[str], activities: Collection[str], grace: float | None
+    ) -> None:
+        """Run these functions no more: let what runs finish, for `grace` seconds at most, and others have the rest."""
+        patience = self._member.options.settings.grace if grace is None else grace
+        topic, turns = activity_topic(queue), self._turns
+        self._unknown.leave(topic, activities)
+        leave(turns, queue, workflows)
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(self._member.workers.retire, topic, activities, patience)
+            leaving.start_soon(self._member.workers.retire, queue, workflows, patience)
+            with anyio.move_on_after(patience):
+                while turns.steps.of(queue, workflows):  # noqa: ASYNC110 - they may end in many ways
+                    await anyio.sleep(0.01)
+        for generation, job_id in turns.steps.of(queue, workflows).items():
+            turns.gone(generation)
+            turns.wake(job_id, generation)  # it is recorded that nobody has it
 
     async def _begin(self) -> None:
         async with self._lock:

@@ -132,6 +132,11 @@ def record_only(job: Job, recorded: Recorded, now: datetime) -> Step:
     return _recorded(job, recorded, now, work=(turn_row(job),))
 
 
+def left_here(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
+    """What has happened is recorded; the function is not hosted here any more. `held`: steps of it run on, and the turn comes after them."""
+    return _recorded(job, recorded, now, held=held, work=() if held else (turn_row(job),))
+
+
 def paused(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
     """What has happened is recorded; whoever resumes it asks for a turn. `held`: whether steps of it still run here."""
     return _recorded(job, recorded, now, held=held, turnless=not recorded.state.delayed)

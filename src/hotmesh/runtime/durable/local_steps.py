@@ -156,6 +156,14 @@ class LocalSteps:
         else:
             found.most += most
 
+    def of(self, queue: str, names: Collection[str]) -> dict[str, str]:
+        """The jobs of these functions of which a step is here: their ids, by generation."""
+        return {
+            step.info.generation: step.info.job_id
+            for step in self._steps.values()
+            if step.info.queue == queue and step.info.workflow_name in names
+        }
+
     def start(self, job: Job, position: int, name: str, call: StepCall) -> None:
         """Run a step whose turn is committed; one that is here already goes on."""
         key = (job.generation, position)

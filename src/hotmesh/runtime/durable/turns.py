@@ -202,6 +202,9 @@ class Turns:
             return build.paused(job, recorded, now, held=self.steps.runs(job.generation, done))
         run = self._run_of(job)
         if run is None:
+            if job.held and not self.wants_history(job):
+                done = {completion.position for completion in recorded.completions}
+                return build.left_here(job, recorded, now, held=self.steps.runs(job.generation, done))
             return build.record_only(job, recorded, now)
         return self._turn(run, job, recorded, now, taken=taken, begins=False)
 
@@ -332,11 +335,11 @@ class Turns:
 
     def _run_of(self, job: Job) -> _Run | None:
         run = self._runs.get(job.generation)
+        function = self.hosted.get((job.queue or "", job.topic))
         if run is not None:
-            if run.step is None and run.seq == job.seq:
+            if run.step is None and run.seq == job.seq and run.function is function:
                 return run
             self.forget(job.generation)
-        function = self.hosted.get((job.queue or "", job.topic))
         if function is None or job.history is None:
             return None
         history = job.history
@@ -466,6 +469,14 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
+
+
+def leave(turns: Turns, queue: str, names: Collection[str]) -> None:
+    """Host these functions no more: what happens to their jobs is recorded, and others take their turns."""
+    left = [turns.hosted.pop((queue, name), None) for name in names]
+    for generation, run in list(turns._runs.items()):
+        if run.step is None and run.function in left:
+            turns.forget(generation)
 
 
 def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ names that no member has. A queue that nobody serves is left alone: its workers 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 import anyio
@@ -46,6 +47,14 @@ class UnknownActivities:
         if tasks is not None and not self._running:
             self._running = True
             tasks.start_soon(self._watch, name="look for unknown activities")
+
+    def leave(self, topic: str, names: Collection[str]) -> None:
+        """These are not run here any more."""
+        left = [name for name in self._known.get(topic, ()) if name not in names]
+        if left:
+            self._known[topic] = left
+        else:
+            self._known.pop(topic, None)
 
     async def _watch(self) -> None:
         link = self._database.link("unknown")

@@ -167,10 +167,11 @@ class Callbacks:
             self._leases.release(work.key)
             self._writer.give_back(work)
 
-    def cut_off_all(self) -> None:
-        """The instance stops."""
+    def cut_off_all(self, served: ServedWorker | None = None) -> None:
+        """The instance stops, or one of its workers."""
         for run in list(self._running):
-            run.cut_off_for("stopping")
+            if served is None or run.served is served:
+                run.cut_off_for("stopping")
 
     async def until_over(self) -> None:
         """Wait until nothing runs any more that was cut off: it is over, or left."""

@@ -221,6 +221,30 @@ class Workers:
             pace.change(rate)
         self._served.open_next(served, pace)
 
+    async def retire(self, topic: str, names: Collection[str], grace: float) -> None:
+        """Serve these names of a topic no more: take nothing, let what runs finish, give back the rest."""
+        found = [self._served.workers.get((topic, name)) for name in names]
+        retired = [served for served in found if served is not None]
+        for served in retired:
+            served.retired = True
+            served.overflow.clear()  # its rows are for everybody
+            self._callbacks.give_back_queue(served)
+        with anyio.move_on_after(grace):
+            await self._until_free(retired)
+        for served in retired:
+            self._callbacks.cut_off_all(served)
+        with anyio.move_on_after(self._settings.cleaning_up + RETIRING):
+            await self._until_free(retired)
+        for served in retired:
+            if served.used <= served.kept:
+                self._served.remove(served)
+        # Others hear of what is there.
+        self._served.wake.set()
+
+    async def _until_free(self, retired: Collection[ServedWorker]) -> None:
+        while any(served.used > served.kept for served in retired):  # noqa: ASYNC110 - it may end in many ways
+            await anyio.sleep(LOOK)
+
     # -- lifetime ----------------------------------------------------------------------------------------
 
     async def run(self, tasks: TaskGroup) -> None:
@@ -273,6 +297,12 @@ def _unlimited(topic: str) -> int:
     del topic
     return 0
 
+
+LOOK = 0.01
+"""Seconds between two looks whether a worker that stops has ended."""
+
+RETIRING = 2.0
+"""Seconds after which nobody waits for it any more."""
 
 UNHURRIED = 3
 """How many polls of the engine there are to one for work, of which a notification tells: it finds those that got lost."""

@@ -247,8 +247,6 @@ class Activities:
 
     def cut_off_elsewhere(self, step: Step) -> list[tuple[WorkKey, bool]]:
         """What a step cuts off that may run in another process."""
-        if not step.given_up and not step.cancels:
-            return []
         return [(key, asked) for key, asked in cut_off_by(step) if _key(*key) not in self._running]
 
     def cut_off_all(self, cut_off: Iterable[Sequence[Any]]) -> None:

@@ -146,7 +146,9 @@ class CommitWriter:
         for number, item in enumerate(steps):
             step = item.step
             # What is asked to end in the turn that asks for it must not be held, to be answered by the same statement.
-            item.local = [not step.cancels and hold_slot(work) for work in step.work]
+            item.local = (
+                [hold_slot(work) for work in step.work] if not step.cancels else [False] * len(step.work)
+            )
             for work, local in zip(step.work, item.local, strict=True):
                 if not local:
                     left.append(work)
@@ -165,7 +167,12 @@ class CommitWriter:
         ]
         if ended:
             wake = with_ended(wake, ended)
-        elsewhere = [key for item in steps for key in self._turns.activities.cut_off_elsewhere(item.step)]
+        elsewhere = [
+            key
+            for item in steps
+            if (step := item.step).given_up or step.cancels
+            for key in self._turns.activities.cut_off_elsewhere(step)
+        ]
         return with_cut_off(wake, elsewhere) if elsewhere else wake
 
 

@@ -24,11 +24,12 @@ async def host(
     *,
     hang: tuple[str, ...] = (),
     die: tuple[str, ...] = (),
+    gives_up: tuple[str, ...] = (),
     lease: float = 30.0,
     workflows: bool = True,
 ) -> AsyncIterator[Any]:
     order: dict[str, Any] = {"url": url, "ledger": str(path), "hang": hang, "die": die, "lease": lease}
-    order["workflows"] = workflows
+    order |= {"workflows": workflows, "gives_up": gives_up}
     program = Path(__file__).parent / "durable" / "host.py"
     environment = os.environ | {"PYTHONPATH": str(program.parent.parent)}
     process = await asyncio.create_subprocess_exec(

@@ -155,7 +155,7 @@ class MemoryQueue:
         self, connection: None, member: str, postponed: Sequence[tuple[Any, ...]], wake: str | None
     ) -> int:
         self._ask("postpone")
-        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure, _ in postponed]
+        self.postponed += [(generation, delay, failure) for generation, _, _, delay, failure, *_ in postponed]
         return len(postponed)
 
     async def bury(
@@ -177,7 +177,9 @@ class MemoryQueue:
         found, self.found = self.found, 0
         return found
 
-    async def extend(self, connection: Any, member: str, held: Sequence[WorkKey], lease: float) -> list[bool]:
+    async def extend(
+        self, connection: Any, member: str, held: Sequence[WorkKey], lease: float, details: Any = None
+    ) -> list[bool]:
         self._ask("extend")
         self.extended.append(list(held))
         return [key not in self.lost for key in held]

@@ -30,13 +30,18 @@ async def work(name: str, number: int) -> int:
         key=context.idempotency_key,
         process=os.getpid(),
         workflow=context.workflow_id,
+        found=context.last_heartbeat_details,
     )
     if name in ORDER["hang"]:
+        context.heartbeat(name, {"number": number})
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             ledger.append(step=f"{name} cancelled", process=os.getpid())
             raise
+    if name in ORDER.get("gives_up", ()):
+        ledger.append(step=f"{name} given up", token=context.task_token)
+        activity.raise_complete_async()
     if name in ORDER["die"]:
         os.kill(os.getpid(), 9)
     return number + 1

@@ -225,7 +225,7 @@ async def test_an_error_as_a_value(database_url: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"start_to_close_timeout": 0.1}, "start_to_close"),
+        ({"start_to_close_timeout": 0.1, "retry_on_timeout": False}, "start_to_close"),
         ({"schedule_to_close_timeout": 0.1}, "schedule_to_close"),
         ({"heartbeat_timeout": 0.1, "retry": {"maximum_attempts": 1}}, "no heartbeat"),
     ],
@@ -314,7 +314,9 @@ async def test_a_thread_is_alive_after_its_activity_ran_into_its_time(database_u
     async def twice() -> str:
         for _ in range(3):
             with suppress(errors.ActivityTimeoutError):
-                await workflow.execute_activity(late, 0.05, start_to_close_timeout=0.05)
+                await workflow.execute_activity(
+                    late, 0.05, start_to_close_timeout=0.05, retry_on_timeout=False
+                )
         return await workflow.execute_activity(late, 0)
 
     async with worker(

@@ -114,7 +114,7 @@ async def test_a_lapsed_reservation_is_rescued(stream: Stream) -> None:
     assert (again.dimension, again.attempt, again.delivery) == (first.dimension, 0, 2)
     assert not await stream.answer("dead", 1)
 
-    postponed = [(stream.generation, "a", (0, 1), 5.0, True, "E: no")]
+    postponed = [(stream.generation, "a", (0, 1), 5.0, True, "E: no", None)]
     assert await stream.work.postpone(stream.connection, "other", postponed, None) == 1
     await stream.at(7)
     assert [(work.attempt, work.delivery) for work in await stream.claim("other")] == [(1, 1)]
@@ -197,7 +197,7 @@ async def test_a_row_says_whether_it_was_alone_when_its_process_had_it_last(stre
     await stream.at(10)
     assert not await alone(), "its lease is over"
     assert await beside(10) is False
-    given = [(stream.generation, "a", (0, 1), 0.0, False, None)]
+    given = [(stream.generation, "a", (0, 1), 0.0, False, None, None)]
     assert await stream.work.postpone(stream.connection, "me", given, None) == 1
     assert await beside(10) is True, "it was given back"
 

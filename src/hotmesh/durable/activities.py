@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
@@ -21,7 +21,7 @@ from hotmesh.durable.options import ActivityOptions
 from hotmesh.durable.signature import Signature
 from hotmesh.durable.strands import WorkflowStrand, current
 from hotmesh.durable.typed import CallKeywords
-from hotmesh.durable_errors import ActivityError
+from hotmesh.durable_errors import ActivityError, CancelledFailure
 from hotmesh.errors import ConfigError
 from hotmesh.replay import Operation
 from hotmesh.runtime.durable.activities import Attempt
@@ -41,6 +41,11 @@ class HostedActivity:
         """Raises ConfigError for an annotation whose values cannot be stored."""
         self.definition = definition
         self.signature = definition.signature(converter)
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether it is a plain function."""
+        return not self.definition.is_async
 
     async def run(self, attempt: Attempt, threads: Threads) -> Json:
         """Run it once; what it returned, as it is stored. Raises PayloadError, and whatever the function raises."""
@@ -130,12 +135,19 @@ def _ask(
         signature = definition.signature(converter)
         shape = signature.result if result_type is Any else converter.shape(result_type, f"result of {name}")
     payload: Any = msgspec.Raw(signature.pack(args, kwargs))
-    command = Activity(strand.reserve(), name, options.task_queue, payload, _stored(strand, options))
+    stored = _stored(strand, options)
+    if call == _BY_PROXY and options.start_to_close_timeout is not None and "retry_on_timeout" not in stored:
+        # As the reference has it, of which the proxy is.
+        policy = options.retry or strand.policy
+        stored["retry_on_timeout"] = policy.retry_on_timeout is True
+    command = Activity(strand.reserve(), name, options.task_queue, payload, stored)
 
     def decode(completion: Completion) -> Any:
         if completion.status == "done":
             return shape.decode("null" if completion.value is None else completion.value)
         error = completion.error or {}
+        if error.get("asked") is True:
+            raise CancelledFailure(error.get("message"))
         failed = activity_error(
             error,
             activity_name=name,
@@ -164,10 +176,13 @@ def _stored(strand: WorkflowStrand, options: ActivityOptions) -> dict[str, Any]:
     policy = options.retry or strand.policy
     if options.retry_on_timeout is not None and options.retry_on_timeout != policy.retry_on_timeout:
         policy = replace(policy, retry_on_timeout=options.retry_on_timeout)
+        found["retry_on_timeout"] = options.retry_on_timeout
     if policy != DEFAULT_RETRY:
         found["retry"] = policy.to_json()
     return found
 
+
+_BY_PROXY: Final = "proxy_activities"
 
 _LIMITS = (
     ("start_to_close_timeout", "start_to_close"),
@@ -198,7 +213,7 @@ class ActivityProxy:
 
         def call(*args: Any, **kwargs: Any) -> Operation[Any]:
             options = self._options if definition is None else self._options.over(definition.options)
-            return _ask("proxy_activities", activity, args, kwargs, options)
+            return _ask(_BY_PROXY, activity, args, kwargs, options)
 
         call.__name__ = name
         return call

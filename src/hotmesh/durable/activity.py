@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from hotmesh.durable.context import ActivityContext, get_context, heartbeat
+from hotmesh.durable.context import ActivityContext, get_context, heartbeat, raise_complete_async
 from hotmesh.durable.decorators import activity_defn as defn
 from hotmesh.durable.decorators import activity_step as step
 
-__all__ = ["ActivityContext", "defn", "get_context", "heartbeat", "step"]
+__all__ = ["ActivityContext", "defn", "get_context", "heartbeat", "raise_complete_async", "step"]

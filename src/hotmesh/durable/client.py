@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
+from hotmesh.core.durable.failure import failure_of
 from hotmesh.core.durable.retry import RetryPolicy
 from hotmesh.core.duration import Duration, seconds_with_unit
 from hotmesh.core.state.job import StartRequest
@@ -21,13 +23,15 @@ from hotmesh.durable.signature import Signature
 from hotmesh.durable.typed import ClientKeywords, MeshKeywords, StartKeywords, WorkflowClass
 from hotmesh.durable.waits import checked_signal
 from hotmesh.durable.work_items import Escalations
-from hotmesh.durable_errors import NotAllowedInWorkflowError, WorkflowAlreadyStartedError
+from hotmesh.durable_errors import ApplicationError, NotAllowedInWorkflowError, WorkflowAlreadyStartedError
 from hotmesh.errors import ConfigError, DuplicateJobError, JobCompletedError, JobNotFoundError
 from hotmesh.mesh import HotMesh
 from hotmesh.postgres.connect.options import ConnectionLike
 from hotmesh.replay import running_strand
 from hotmesh.replay.refusals import STEP
 from hotmesh.runtime import ids
+from hotmesh.runtime.durable import tokens
+from hotmesh.runtime.durable.activities import MOST_DETAILS
 from hotmesh.runtime.functions import Functions
 
 R = TypeVar("R")
@@ -179,6 +183,28 @@ class Client:
         keep = seconds_with_unit(expire, name="expire of a signal")
         payload = self._converter.shape(Any, f"data for signal {name}").to_json(data)
         await (await self._functions()).signal(name, payload, keep)
+
+    async def complete_activity(self, task_token: str, result: Any = None) -> bool:
+        """End an activity whose function has called `activity.raise_complete_async()`, or still runs, with this result.
+
+        False: that does not count, because that attempt has ended already, by another call, by a limit, or with its workflow. So it may be
+        called again where it is not known whether it came through. Raises ConfigError for what is no token, PayloadError.
+        """
+        payload = self._converter.shape(Any, "the result of an activity").to_json(result)
+        return await tokens.complete(*await (await self._functions()).by_token(task_token), payload)
+
+    async def fail_activity(self, task_token: str, error: BaseException | str) -> bool:
+        """Have such an attempt fail; it is tried again as if its function had raised the error. False: see `complete_activity`."""
+        raised = ApplicationError(error) if isinstance(error, str) else error
+        found = await (await self._functions()).by_token(task_token)
+        return await tokens.fail(*found, failure_of(raised), random.random())  # noqa: S311 - no secret
+
+    async def heartbeat_activity(self, task_token: str, *details: Any) -> bool:
+        """Say that such an attempt goes on, like `activity.heartbeat`. False: it is to end, or has ended."""
+        said = (
+            normalise(list(details), limit=MOST_DETAILS, what="details of a heartbeat") if details else None
+        )
+        return await tokens.beat(*await (await self._functions()).by_token(task_token), said)
 
     # -- inside ------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from hotmesh.runtime.durable.activities import Attempt
+from hotmesh.runtime.durable.activities import Attempt, CompletedElsewhere
 from hotmesh.runtime.durable.hosted import StepInfo
 
 
@@ -40,6 +40,8 @@ class ActivityContext:
     """When this attempt began; None for a step."""
     deadline: datetime | None = None
     """When the attempt is cut off; None: never."""
+    last_heartbeat_details: tuple[Any, ...] = ()
+    """What the last heartbeat with details has said, in an attempt before this one."""
     _attempt: Attempt | None = field(default=None, repr=False)
 
     @classmethod
@@ -67,6 +69,7 @@ class ActivityContext:
             attempt.scheduled_at,
             attempt.started_at,
             attempt.deadline,
+            tuple(attempt.work.heartbeat) if isinstance(attempt.work.heartbeat, list) else (),
             attempt,
         )
 
@@ -76,7 +79,11 @@ class ActivityContext:
         return self.idempotency_key
 
     def heartbeat(self, *details: Any) -> None:
-        """Say that the activity is alive, from any thread: see `heartbeat_timeout`. Of a step it means nothing."""
+        """Say that the activity is alive, from any thread: see `heartbeat_timeout`. Of a step it means nothing.
+
+        `details`, plain values, are what a further attempt finds as `last_heartbeat_details`, also if this process dies. The first
+        are written at once, then the latest every few seconds. Raises PayloadError for what cannot be stored.
+        """
         if self._attempt is not None:
             self._attempt.heartbeat(details)
 
@@ -90,6 +97,15 @@ class ActivityContext:
             await asyncio.Event().wait()
         else:
             await self._attempt.wait_cancelled()
+
+    @property
+    def task_token(self) -> str:
+        """By which `client.complete_activity` ends this attempt, from anywhere. Raises RuntimeError in a step."""
+        if self._attempt is None:
+            raise RuntimeError(
+                f"{self.activity_name} is a step, which runs where its workflow does: it has no token"
+            )
+        return self._attempt.token
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -134,6 +150,19 @@ def get_context() -> ActivityContext:
             "activity.get_context() is for code of an activity or a step, while a workflow runs it"
         )
     return found
+
+
+def raise_complete_async() -> NoReturn:
+    """Give up the result of the activity whose code is running: whoever has its `task_token` ends it, by a client, from anywhere.
+
+        requests.post(url, json={"call back with": activity.get_context().task_token})
+        activity.raise_complete_async()
+
+    Its limits go on. Raises RuntimeError in a step, and outside of activities.
+    """
+    if get_context().task_token:  # which a step has not
+        raise CompletedElsewhere
+    raise AssertionError("an attempt has a token")
 
 
 def heartbeat(*details: Any) -> None:

@@ -22,7 +22,7 @@ IdConflictPolicy = Literal["fail", "use_existing", "terminate_existing"]
 """What a start does if a live workflow has the id."""
 IdReusePolicy = Literal["allow", "allow_failed_only", "reject"]
 """Whether a start may use the id of a workflow that has ended."""
-CancellationType = Literal["try_cancel", "abandon"]
+CancellationType = Literal["try_cancel", "wait_completed", "abandon"]
 """What becomes of a running activity that the workflow gives up."""
 OnNonDeterminism = Literal["park", "fail"]
 """What becomes of a workflow whose code asks for something else than what is recorded."""
@@ -171,11 +171,13 @@ class ActivityOptions(Options):
     heartbeat_timeout: float | None = None
     """Seconds between two heartbeats."""
     retry_on_timeout: bool | None = None
-    """Whether an attempt that took too long is followed by another; None: what the retry policy says."""
+    """Whether an attempt that took too long is followed by another; None: what the retry policy says, else it is, but not of a
+    call by `proxy_activities`."""
     headers: Mapping[str, Any] | None = None
     """Plain JSON for the activity to see in its context."""
     cancellation_type: CancellationType = "try_cancel"
-    """If the workflow gives it up while it runs: `try_cancel`, or `abandon` (it runs on, and nobody cares)."""
+    """If the workflow gives it up while it runs: `try_cancel` (it is cancelled, and the workflow goes on at once), `wait_completed`
+    (it is cancelled, and the workflow waits for its end), or `abandon` (it runs on, and nobody cares)."""
     summary: str | None = None
     """A few words that tools show beside its name."""
     throw_on_error: bool | None = None

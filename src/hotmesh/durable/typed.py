@@ -167,4 +167,6 @@ class WorkerKeywords(MeshKeywords, total=False):
     converter: Converter
     max_concurrent_workflow_tasks: int | None
     max_concurrent_activities: int
+    max_concurrent_local_activities: int | None
+    unknown_activity_grace: Duration
     graceful_shutdown_timeout: Duration | None

@@ -7,11 +7,12 @@ from typing import Any, Final, Self, Unpack
 
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.durable.retry import RetryPolicy
-from hotmesh.core.duration import Duration
+from hotmesh.core.duration import Duration, seconds
 from hotmesh.durable.activities import HostedActivity
 from hotmesh.durable.convert import DEFAULT_CONVERTER, Converter
 from hotmesh.durable.definition import activities_by_name, workflows_by_name
 from hotmesh.durable.meshes import DEFAULT_NAMESPACE, checked_options, share, start_mesh
+from hotmesh.durable.options import _duration as checked_duration
 from hotmesh.durable.options import _queue as checked_queue
 from hotmesh.durable.strands import Hosted
 from hotmesh.durable.typed import MeshKeywords, WorkerFunctions, WorkerKeywords
@@ -22,7 +23,7 @@ from hotmesh.replay import guard, patch
 
 _OWN: Final = (
     "task_queue", "workflows", "activities", "namespace", "mesh", "retry", "converter", "max_concurrent_workflow_tasks",
-    "max_concurrent_activities",
+    "max_concurrent_activities", "max_concurrent_local_activities", "unknown_activity_grace",
     "graceful_shutdown_timeout",
 )  # fmt: skip
 
@@ -49,6 +50,8 @@ class Worker:
         converter: Converter = DEFAULT_CONVERTER,
         max_concurrent_workflow_tasks: int | None = None,
         max_concurrent_activities: int = 100,
+        max_concurrent_local_activities: int | None = None,
+        unknown_activity_grace: Duration = 60.0,
         graceful_shutdown_timeout: Duration | None = None,
         **options: Unpack[MeshKeywords],
     ) -> None:
@@ -73,6 +76,10 @@ class Worker:
             for name, definition in activities_by_name(activities).items()
         }
         self._most_activities = checked_limit(max_concurrent_activities, "max_concurrent_activities")
+        self._most_steps = max_concurrent_local_activities
+        if max_concurrent_local_activities is not None:
+            checked_limit(max_concurrent_local_activities, "max_concurrent_local_activities")
+        self._unknown_grace = checked_duration(unknown_activity_grace, "unknown_activity_grace of a Worker")
         if not self._hosted and not self._activities:
             raise ConfigError(
                 "a Worker needs workflows=[function, ...], or activities=[function, ...], or both"
@@ -112,9 +119,11 @@ class Worker:
                     "a Worker needs an engine in its process, and this instance has engine=False"
                 )
             if self._hosted:
-                await functions.host(self.task_queue, self._hosted, self._most)
+                await functions.host(self.task_queue, self._hosted, self._most, self._most_steps)
             if self._activities:
-                await functions.host_activities(self.task_queue, self._activities, self._most_activities)
+                await functions.host_activities(
+                    self.task_queue, self._activities, self._most_activities, self._unknown_grace
+                )
         except BaseException:
             if mesh is not self._given:
                 await mesh.stop(0)
@@ -124,9 +133,22 @@ class Worker:
             share(self._connection, self.namespace, mesh)
 
     async def stop(self, grace: Duration | None = None) -> None:
-        """Take nothing more, let running steps finish (at most `grace`), let others have the rest at once."""
-        if self._mesh is not None and self._given is None:
-            await self._mesh.stop(self._grace if grace is None else grace)
+        """Take nothing more, let running steps finish (at most `grace`), let others have the rest at once.
+
+        Of a `mesh` that was given only the functions of this worker: the instance runs on.
+        """
+        patience = self._grace if grace is None else grace
+        mesh, given = self._mesh, self._given
+        if mesh is None:
+            return
+        if given is None:
+            await mesh.stop(patience)
+        elif not mesh.stopped:
+            self._mesh = None
+            functions = mesh._member.functions
+            if functions is not None:
+                longest = None if patience is None else seconds(patience, name="grace")
+                await functions.leave(self.task_queue, list(self._hosted), list(self._activities), longest)
 
     async def run(self) -> None:
         """Start, and stay until `stop`, or until this is cancelled. Raises InstanceFailedError if a fault ends it."""

@@ -12,7 +12,7 @@ from hotmesh.core.state.step import JobChange, Work
 from hotmesh.core.wire import dumps_text
 from hotmesh.postgres.arrays import array
 
-_CONCEALED: Final = {"ends": ("payload",), "broadcasts": ("query", "data")}
+_CONCEALED: Final = {"ends": ("payload",), "cancels": ("error",), "broadcasts": ("query", "data")}
 """Members of the extras that are user values."""
 
 

@@ -61,6 +61,14 @@ class HeldWork(Struct, frozen=True, gc=False):
     """Where the engine that sent it hears of its answer; None: it does not, or it was not claimed."""
     reservation: int | None = None
     """By which it is held, if it was claimed."""
+    cancelled: bool | None = None
+    """Its workflow has asked it to end, and waits for that."""
+    heartbeat: Json = None
+    """What the heartbeats of the attempts before have said."""
+    handed_over: str | None = None
+    """A token was to end the attempt, and this limit has ended it instead."""
+    paused: bool | None = None
+    """Its workflow is paused."""
 
     @property
     def key(self) -> WorkKey:
@@ -95,7 +103,18 @@ def work_from(row: Row, payload: Payload = CLEAR) -> HeldWork:
         row["beside"],
         row["reply_channel"],
         row["reservation"],
+        row["cancelled"],
+        None if row["heartbeat"] is None or unreadable else _said(row["heartbeat"], payload),
+        row["handed_over"],
+        row["paused"],
     )
+
+
+def _said(details: str, payload: Payload) -> Json:
+    try:
+        return payload.loads(details)
+    except CodecError:
+        return None  # they only help
 
 
 def job_from(row: Row, payload: Payload = CLEAR) -> Job:

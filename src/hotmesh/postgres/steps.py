@@ -130,7 +130,14 @@ class Batch:
             self._add_released(number, step.released)
         if step.signals:
             self._add_signals(number, step.signals)
-        if step.escalations or step.escalation_ends or step.measures or step.broadcasts:
+        if (
+            step.escalations
+            or step.escalation_ends
+            or step.measures
+            or step.broadcasts
+            or step.cancels
+            or step.pauses
+        ):
             self._add_extras(number, step)
         if step.notices:
             self._add_published(step.notices)
@@ -415,6 +422,8 @@ class Batch:
             "ends": step.escalation_ends,
             "measures": step.measures,
             "broadcasts": step.broadcasts,
+            "cancels": step.cancels,
+            "pauses": step.pauses,
         }
         for kind, items in kinds.items():
             for item in items:

@@ -67,9 +67,17 @@ class WorkQueue(Protocol):
         ...
 
     async def extend(
-        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
-    ) -> list[bool]:
-        """Prolong reservations (generation, activity, address) to now + `lease`; which are still held."""
+        self,
+        connection: Connection,
+        member: str,
+        held: Sequence[WorkKey],
+        lease: float,
+        details: Sequence[str | None] | None = None,
+    ) -> list[bool | None]:
+        """Prolong reservations (generation, activity, address) to now + `lease`; which are still held; None: it is to end.
+
+        `details`: what heartbeats have said, encoded.
+        """
         ...
 
     async def answer(
@@ -105,10 +113,13 @@ class WorkQueue(Protocol):
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None, str | None]],
         wake: str | None,
     ) -> int:
-        """Give held work back: (generation, activity, address, delay in seconds, whether it counts as a failure, its error)."""
+        """Give held work back.
+
+        (generation, activity, address, delay in seconds, whether it counts as a failure, its error, details of heartbeats).
+        """
         ...
 
     async def give_back(
@@ -201,10 +212,17 @@ class OrdinaryWork:
         )
 
     async def extend(
-        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
-    ) -> list[bool]:
+        self,
+        connection: Connection,
+        member: str,
+        held: Sequence[WorkKey],
+        lease: float,
+        details: Sequence[str | None] | None = None,
+    ) -> list[bool | None]:
         return list(
-            await connection.fetchval(self.database.query("extend_work"), member, *columns(held), lease)
+            await connection.fetchval(
+                self.database.query("extend_work"), member, *columns(held), lease, details
+            )
         )
 
     async def answer(
@@ -256,12 +274,13 @@ class OrdinaryWork:
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None, str | None]],
         wake: str | None,
     ) -> int:
+        *keys, details = columns(postponed)
         return int(
             await connection.fetchval(
-                self.database.query("postpone_work"), self.database.app_id, member, *columns(postponed), wake
+                self.database.query("postpone_work"), self.database.app_id, member, *keys, wake, details
             )
         )
 

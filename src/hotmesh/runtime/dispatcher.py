@@ -64,6 +64,8 @@ class Dispatcher:
                 self._engine.hint(0.0 if message["e"] == 1 else message["e"])
             for generation in message.get("g", ()):
                 self._engine.ended_elsewhere(generation)
+            if "c" in message:
+                self._engine.turns.activities.cut_off_all(message["c"])
         if "w" in message:
             self._workers.hint(message["w"])
         if message.get("d"):

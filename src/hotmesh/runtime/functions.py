@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import anyio
@@ -27,7 +27,9 @@ from hotmesh.runtime.definitions.plans import Plans
 from hotmesh.runtime.durable.activities import ActivityCall
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.tenure import TenureLimits, Tenures
-from hotmesh.runtime.durable.turns import Turns
+from hotmesh.runtime.durable.tokens import Token
+from hotmesh.runtime.durable.turns import Turns, leave
+from hotmesh.runtime.durable.unknown import UnknownActivities
 from hotmesh.runtime.messages import StreamData
 from hotmesh.runtime.options import Options
 from hotmesh.runtime.results.function_results import Results
@@ -77,6 +79,7 @@ class Functions:
         self._lock = anyio.Lock()
         self._marked = False
         self._missed: set[tuple[str | None, str]] = set()
+        self._unknown = UnknownActivities(member.database, member.options.guid)
         self.results = Results(member.callers)
 
     # -- lifetime ----------------------------------------------------------------------------------------
@@ -107,29 +110,64 @@ class Functions:
 
     # -- hosting -----------------------------------------------------------------------------------------
 
-    async def host(self, queue: str, functions: Mapping[str, HostedFunction], most: int | None) -> None:
-        """Run these functions, by name, for a queue. Raises ConfigError for one that is hosted already."""
+    async def host(
+        self, queue: str, functions: Mapping[str, HostedFunction], most: int | None, most_steps: int | None
+    ) -> None:
+        """Run these functions, by name, for a queue. Raises ConfigError for one that is hosted already.
+
+        `most`: their turns, `most_steps`: steps of all workflows of the queue at once; None: as many as the instance runs.
+        """
         for name in functions:
             if (queue, name) in self._turns.hosted:
                 raise ConfigError(f"workflow {name} of queue {queue} is hosted by this instance already")
         await self._begin()
+        if most_steps is not None:
+            self._turns.steps.limit(queue, most_steps)
         for name, function in functions.items():
             self._turns.hosted[queue, name] = function
             self._member.add_worker(Worker(queue, _take_turn, workflow_name=name, max_concurrency=most))
 
-    async def host_activities(self, queue: str, functions: Mapping[str, ActivityCall], most: int) -> None:
-        """Run these activities, by name, for a queue: `most` at once, all together. Raises ConfigError as `host` does."""
+    async def host_activities(
+        self, queue: str, functions: Mapping[str, ActivityCall], most: int, grace: float
+    ) -> None:
+        """Run these activities, by name, for a queue: `most` at once, all together. Raises ConfigError as `host` does.
+
+        `grace`: seconds after which those fail that wait there, and that nobody has.
+        """
         await self.prepare()
         topic = activity_topic(queue)
         for name in functions:
             if self._member.workers.serves(topic, name):
                 raise ConfigError(f"activity {name} of queue {queue} is run by this instance already")
         activities = self._turns.activities
+        await activities.tokens.begin(self._member.database)
+        activities.note = self._member.workers.note_heartbeat
         share, threads = Share(most, activities), activities.threads(most)
         for name, function in functions.items():
             callback = activities.callback(function, threads)
-            worker = ActivityWorker(topic, callback, workflow_name=name, max_concurrency=most, share=share)
+            worker = ActivityWorker(
+                topic, callback, workflow_name=name, max_concurrency=most, share=share, in_thread=function.in_thread
+            )  # fmt: skip
             self._member.add_worker(worker)
+        self._unknown.serve(topic, list(functions), grace, self._tasks)
+
+    async def leave(
+        self, queue: str, workflows: Collection[str], activities: Collection[str], grace: float | None
+    ) -> None:
+        """Run these functions no more: let what runs finish, for `grace` seconds at most, and others have the rest."""
+        patience = self._member.options.settings.grace if grace is None else grace
+        topic, turns = activity_topic(queue), self._turns
+        self._unknown.leave(topic, activities)
+        leave(turns, queue, workflows)
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(self._member.workers.retire, topic, activities, patience)
+            leaving.start_soon(self._member.workers.retire, queue, workflows, patience)
+            with anyio.move_on_after(patience):
+                while turns.steps.of(queue, workflows):  # noqa: ASYNC110 - they may end in many ways
+                    await anyio.sleep(0.01)
+        for generation, job_id in turns.steps.of(queue, workflows).items():
+            turns.gone(generation)
+            turns.wake(job_id, generation)  # it is recorded that nobody has it
 
     async def _begin(self) -> None:
         async with self._lock:
@@ -227,6 +265,12 @@ class Functions:
         if outcome == "ok" and row is not None and self._member.events is not None:
             self._member.events.escalations([row])
         return outcome, row
+
+    async def by_token(self, text: str) -> tuple[Database, Token]:
+        """The attempt that a token is for, and where it is. Raises ConfigError for what is no token."""
+        tokens = self._turns.activities.tokens
+        await tokens.begin(self._member.database)
+        return self._member.database, tokens.read(text)
 
     async def interrupt(self, job_id: str, generation: str, options: dict[str, Any]) -> str | None:
         """End a job from outside. Raises JobNotFoundError, JobCompletedError."""

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from hotmesh.core.advance.metadata import job_metadata
 from hotmesh.core.arguments import checked_text
 from hotmesh.core.codec import Codec
-from hotmesh.core.durable.build import metadata as function_metadata
+from hotmesh.core.durable.metadata import metadata as function_metadata
 from hotmesh.core.duration import Duration, seconds
 from hotmesh.core.state.job import Job
 from hotmesh.errors import ConfigError, EngineRequiredError, HotMeshError

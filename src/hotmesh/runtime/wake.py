@@ -14,10 +14,11 @@ import asyncio
 import json
 import random
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
+from hotmesh.core.state.step import WorkKey
 from hotmesh.runtime.service import Flag
 
 EVENTS = '{"e":1}'
@@ -53,6 +54,27 @@ def with_ended(hint: str | None, generations: Collection[str]) -> str:
     """The hint, and that these jobs have ended whose steps may run elsewhere; of very many only some."""
     ended = json.dumps({"g": list(generations)[:100]}, separators=(",", ":"))
     return ended if hint is None else f"{ended[:-1]},{hint[1:]}"
+
+
+def with_cut_off(hint: str | None, keys: Collection[tuple[WorkKey, bool]]) -> str:
+    """The hint, and that these activities are to end, wherever they run; `True`: because they are asked to. Of very many only some.
+
+    Who does not hear it finds out when the lease is renewed.
+    """
+    told: list[Any] = []
+    size = 0
+    for key, asked in keys:
+        one = [*key, asked]
+        size += len(json.dumps(one))
+        if size > LONGEST_CUT_OFF:
+            break
+        told.append(one)
+    cut_off = json.dumps({"c": told}, separators=(",", ":"))
+    return cut_off if hint is None else f"{cut_off[:-1]},{hint[1:]}"
+
+
+LONGEST_CUT_OFF: Final = 3_000
+"""Characters."""
 
 
 def work_hint(topics: Collection[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hotmesh.core.durable.commands import Activity
-from hotmesh.core.durable.failure import simple_failure
+from hotmesh.core.durable.failure import CANCELLED, simple_failure
 from hotmesh.core.durable.state import MAIN, TO_CLOSE, TO_START
 from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.retry import RetryPolicy
@@ -73,6 +73,12 @@ def timers_of(job: Job, command: Activity) -> list[Timer]:
         for mark, option in _LIMITS.items()
         if option in command.options
     ]
+
+
+def asked_to_end(name: str) -> dict[str, Any]:
+    """The error of an activity that has ended because its workflow asked it to. `asked`: so the workflow knows it."""
+    error = simple_failure(f"activity {name} was cancelled", type=CANCELLED)
+    return error | {"ended": "cancelled", "asked": True}
 
 
 def overdue(event: Event) -> dict[str, Any] | None:

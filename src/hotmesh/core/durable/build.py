@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from hotmesh.core.durable.activities import timers_of, work_of
+from hotmesh.core.durable.activities import asked_to_end, timers_of, work_of
 from hotmesh.core.durable.commands import (
     Activity,
     Command,
@@ -22,6 +22,7 @@ from hotmesh.core.durable.commands import (
 )
 from hotmesh.core.durable.commands import Step as StepCommand
 from hotmesh.core.durable.history import operations, order
+from hotmesh.core.durable.metadata import notice
 from hotmesh.core.durable.record import Recorded
 from hotmesh.core.durable.state import (
     BY_ID,
@@ -38,20 +39,21 @@ from hotmesh.core.durable.state import (
 )
 from hotmesh.core.duration import LONGEST_TIME
 from hotmesh.core.state import step as rows
-from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest, timestamp
+from hotmesh.core.state.job import INTERRUPTED, Job, StartRequest
 from hotmesh.core.state.step import (
     ActivityInstance,
+    CancelRequest,
     Escalation,
     EscalationEnd,
     JobChange,
     Message,
-    Notice,
+    PauseChange,
     Step,
     Timer,
     Work,
+    WorkKey,
 )
 from hotmesh.core.values import Json
-from hotmesh.core.wire import dumps_text
 from hotmesh.durable_errors import TIMEOUT_CODE
 
 NO_VERSION: Final = ""
@@ -139,6 +141,11 @@ def record_only(job: Job, recorded: Recorded, now: datetime) -> Step:
     return _recorded(job, recorded, now, work=(turn_row(job),))
 
 
+def left_here(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
+    """What has happened is recorded; the function is not hosted here any more. `held`: steps of it run on, and the turn comes after them."""
+    return _recorded(job, recorded, now, held=held, work=() if held else (turn_row(job),))
+
+
 def paused(job: Job, recorded: Recorded, now: datetime, *, held: bool) -> Step:
     """What has happened is recorded; whoever resumes it asks for a turn. `held`: whether steps of it still run here."""
     return _recorded(job, recorded, now, held=held, turnless=not recorded.state.delayed)
@@ -179,6 +186,8 @@ def _recorded(
             *recorded.released,
         ),
         escalation_ends=recorded.ends,
+        given_up=recorded.given_up,
+        pauses=_pauses(job, recorded),
         work=work,
         timers=timers,
     )
@@ -209,7 +218,8 @@ def timed_out(job: Job, recorded: Recorded, now: datetime) -> Step:
         (change,),
         operations=operations(job, after.seq, recorded.completions),
         consumed=recorded.consumed,
-        notices=(_notice(after, now),),
+        notices=(notice(after, now),),
+        given_up=((job.generation, TURN, ()),),
     )
 
 
@@ -246,7 +256,12 @@ def interrupted(job: Job, recorded: Recorded, now: datetime) -> Step:
         descend=options.get("descend") is True,
         held=False,
     )
-    return Step((change,), consumed=recorded.consumed, notices=(_notice(after, now),))
+    return Step(
+        (change,),
+        consumed=recorded.consumed,
+        notices=(notice(after, now),),
+        given_up=((job.generation, TURN, ()),),
+    )
 
 
 def turn(
@@ -326,11 +341,13 @@ def turn(
     step = Step(
         (change,),
         operations=operations(job, seq, outcomes) if outcomes else (),
+        given_up=recorded.given_up,
+        pauses=() if ended or job.open is None else _pauses(job, recorded),
         consumed=recorded.consumed,
         timers=() if ended else tuple(timers),
         released=recorded_released if ended else (*recorded_released, *released),
         escalation_ends=recorded.ends,
-        notices=(_notice(after, now),) if ended else (),
+        notices=(notice(after, now),) if ended else (),
     )
     if made is None:
         return step
@@ -342,7 +359,17 @@ def turn(
         messages=tuple(made.messages),
         escalations=() if ended else tuple(made.escalations),
         escalation_ends=(*recorded.ends, *made.ends),
+        cancels=() if ended else tuple(made.cancels),
+        given_up=(*step.given_up, *made.given_up),
     )
+
+
+def _pauses(job: Job, recorded: Recorded) -> tuple[PauseChange, ...]:
+    """What becomes of its activities that nobody runs: as long as it is paused they wait."""
+    paused = recorded.state.paused is not None
+    if paused == (State.of(job.open).paused is not None):
+        return ()
+    return (PauseChange(job.generation, paused),)
 
 
 class _Made:
@@ -365,6 +392,8 @@ class _Made:
         self.messages: list[Message] = []
         self.escalations: list[Escalation] = []
         self.ends: list[EscalationEnd] = []
+        self.cancels: list[CancelRequest] = []
+        self.given_up: list[WorkKey] = []
 
     def add(self, command: Command) -> None:
         """Perform a command."""
@@ -385,6 +414,10 @@ class _Made:
             case Release():
                 if not command.wait:
                     self._release(command)
+                elif command.of == "activity":
+                    where = (MAIN, command.position)
+                    error = asked_to_end(command.name)
+                    self.cancels.append(CancelRequest(self._job.generation, command.name, where, error))
             case _:
                 if self._goes_on:
                     raise NotImplementedError(f"operations of kind {command.kind} cannot be carried out yet")
@@ -427,6 +460,7 @@ class _Made:
         if command.of != "step":
             self.released.append(ActivityInstance(job.generation, command.name, where))
         if command.of == "activity":
+            self.given_up.append((job.generation, command.name, where))
             self.released += [
                 ActivityInstance(job.generation, command.name, (*where, mark))
                 for mark in (TO_START, TO_CLOSE)
@@ -449,35 +483,6 @@ KEEP: Final = 600.0
 
 def _timer(job: Job, name: str, dimension: tuple[int, ...], delay: float) -> Timer:
     return Timer(job.job_id, job.generation, name, dimension, delay)
-
-
-def _notice(job: Job, now: datetime) -> Notice:
-    """Whoever waits is told of the end."""
-    return Notice(job.job_id, job.reply_to, None, metadata(job, now), job.data, seq=job.seq)
-
-
-def metadata(job: Job, updated_at: datetime) -> dict[str, Any]:
-    """A job's metadata, under the published short names."""
-    created_at = timestamp(job.created_at)
-    found: dict[str, Any] = {
-        "jid": job.job_id,
-        "gid": job.generation,
-        "tpc": job.topic,
-        "app": job.app_id,
-        "vrs": job.version,
-        "aid": TURN,
-        "jc": created_at,
-        "ju": timestamp(updated_at),
-        "ts": created_at[:12],
-        "js": job.status,
-    }
-    if job.error is not None:
-        found["err"] = dumps_text(job.error)
-    if job.reply_to is not None:
-        found["ngn"] = job.reply_to
-    if job.expire is not None:
-        found["expire"] = job.expire
-    return found
 
 
 NO_EVENTS: Final = Recorded([], ())

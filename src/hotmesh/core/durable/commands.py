@@ -38,6 +38,8 @@ class Completion(Struct, frozen=True, gc=False):
     value: Any = None
     error: Any = None
     attempt: int = 0
+    started_at: datetime | None = None
+    """When a step began, an activity was asked for, a timer was set."""
 
 
 class Opened(Struct, frozen=True, gc=False):

@@ -32,6 +32,7 @@ def operations(job: Job, seq: int, completions: list[Completion]) -> tuple[Opera
                 else UNDEFINED,
                 completion.error,
                 completion.attempt if completion.attempt > 1 else None,
+                completion.started_at,
             )
             for completion in completions
         ]

@@ -15,7 +15,7 @@ from hotmesh.core.durable.commands import Completion
 from hotmesh.core.durable.history import order
 from hotmesh.core.durable.state import EXECUTION, RUN, TIMEOUT, TO_CLOSE, TO_START, TURN, Paused, State
 from hotmesh.core.state.job import Event, Job
-from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd
+from hotmesh.core.state.step import ActivityInstance, Consumed, EscalationEnd, WorkKey
 from hotmesh.core.values import UNDEFINED
 
 CANCELLED_CODE: Final = 499
@@ -37,6 +37,8 @@ class Recorded(Struct, frozen=True, gc=False):
     """The time of the whole, or of this run, is over: the name of the timer."""
     released: tuple[ActivityInstance, ...] = ()
     """What waits beside what has come."""
+    given_up: tuple[WorkKey, ...] = ()
+    """Activities whose time is over, whoever has them."""
     ends: tuple[EscalationEnd, ...] = ()
 
 
@@ -53,6 +55,7 @@ def record(job: Job, events: Sequence[Event], now: datetime) -> Recorded:
             _value(event),
             None,
             event.attempt,
+            event.started_at,
         )
         return Recorded([outcome], (), State.of(job.open))
     recorder = _Recorder(job, events, now)
@@ -80,6 +83,7 @@ class _Recorder:
         self._failed: str | None = None
         self._timed_out: str | None = None
         self._released: list[ActivityInstance] = []
+        self._given_up: list[WorkKey] = []
         self._ends: list[EscalationEnd] = []
 
     def recorded(self) -> Recorded:
@@ -91,6 +95,7 @@ class _Recorder:
             self._failed,
             self._timed_out,
             tuple(self._released),
+            tuple(self._given_up),
             tuple(self._ends),
         )
 
@@ -134,10 +139,12 @@ class _Recorder:
         elif name in (EXECUTION, RUN) and len(dimension) < 2:
             self._timed_out = name
         elif len(dimension) == 2:
-            self._add(dimension[1], "sleep", name, "done")
+            self._add(dimension[1], "sleep", name, "done", began=event.started_at)
         elif len(dimension) == 3 and dimension[2] == TIMEOUT and dimension[1] not in self._signalled:
             where = dimension[:2]
-            self._add(dimension[1], "wait", name, "failed", error={"type": "TimeoutError"})
+            self._add(
+                dimension[1], "wait", name, "failed", error={"type": "TimeoutError"}, began=event.started_at
+            )
             self._released.append(ActivityInstance(self._job.generation, name, where, awaited=True))
             self._ends.append(EscalationEnd(self._job.generation, name, where, "expired"))
 
@@ -149,7 +156,10 @@ class _Recorder:
         name, where = event.activity_id, event.dimension[:2]
         error = None if where in self._answered else overdue(event)
         if error is not None:
-            self._add(where[1], "activity", name, "failed", error=error, attempt=max(event.attempt, 1))
+            self._add(
+                where[1], "activity", name, "failed", error=error, attempt=max(event.attempt, 1), began=event.started_at
+            )  # fmt: skip
+            self._given_up.append((self._job.generation, name, where))
             self._released += [
                 ActivityInstance(self._job.generation, name, address)
                 for address in (where, (*where, TO_START), (*where, TO_CLOSE))
@@ -178,9 +188,13 @@ class _Recorder:
         attempt = event.attempt + (kind == "activity")
         if event.status == "error":
             error = value if isinstance(value, dict) else {"message": str(value), "code": event.code}
-            self._add(event.dimension[1], kind, event.activity_id, "failed", error=error, attempt=attempt)
+            self._add(
+                event.dimension[1], kind, event.activity_id, "failed", error=error, attempt=attempt, began=event.started_at
+            )  # fmt: skip
         else:
-            self._add(event.dimension[1], kind, event.activity_id, "done", value, attempt=attempt)
+            self._add(
+                event.dimension[1], kind, event.activity_id, "done", value, attempt=attempt, began=event.started_at
+            )  # fmt: skip
 
     def _unasked(self, kind: str, name: str, event: Event) -> None:
         self._state = replace(self._state, events=self._state.events + 1)
@@ -196,13 +210,14 @@ class _Recorder:
         *,
         error: Any = None,
         attempt: int = 0,
+        began: datetime | None = None,
     ) -> None:
         if position in self._settled:
             return
         self._settled.add(position)
         seq = order(self._seq, len(self._completions))
         self._completions.append(
-            Completion(position, kind, name, status, self._now, seq, value, error, attempt)
+            Completion(position, kind, name, status, self._now, seq, value, error, attempt, began)
         )
 
 

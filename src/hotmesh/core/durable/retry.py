@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hotmesh.core.duration import LONGEST_TIME, Duration, seconds_with_unit
@@ -37,8 +37,9 @@ class RetryPolicy:
     """All attempts, with the first one. 1: it is never retried; 0 or None: without end."""
     non_retryable_errors: Collection[type[BaseException] | str] = ()
     """Classes, or their names: what is of such a class, or of one below it, is final. Kept as names."""
-    retry_on_timeout: bool = False
-    """Whether an attempt that took too long is followed by another one."""
+    retry_on_timeout: bool | None = None
+    """Whether an attempt that took too long is followed by another one. None: of an activity or step, if it was ended by its
+    `start_to_close_timeout`; not what raises a timeout error itself."""
     jitter: float = 0.1
     """The fraction by which a wait may be shorter or longer, from 0 to 1; 0 for exact times."""
     first_exponent: int = 0
@@ -52,7 +53,7 @@ class RetryPolicy:
         _set(self, "jitter", _number(self.jitter, "jitter", 0, 1))
         _set(self, "maximum_attempts", _attempts(self.maximum_attempts))
         _set(self, "non_retryable_errors", _error_names(self.non_retryable_errors))
-        if not isinstance(self.retry_on_timeout, bool):
+        if not isinstance(self.retry_on_timeout, bool | None):
             raise ConfigError(f"retry_on_timeout must be True or False, not {self.retry_on_timeout!r}")
         if self.first_exponent not in (0, 1) or isinstance(self.first_exponent, bool):
             raise ConfigError(f"first_exponent must be 0 or 1, not {self.first_exponent!r}")
@@ -190,6 +191,12 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 NO_RETRY: Final = RetryPolicy(maximum_attempts=1)
 """One attempt."""
+
+
+def on_timeout(policy: RetryPolicy, wanted: bool | None = None) -> RetryPolicy:
+    """The policy for an attempt that its own time limit has ended, which is tried again unless somebody says otherwise."""
+    found = wanted if wanted is not None else policy.retry_on_timeout is not False
+    return policy if found == policy.retry_on_timeout else replace(policy, retry_on_timeout=found)
 
 
 def nearest_policy(*policies: RetryPolicy | None) -> RetryPolicy:

@@ -155,6 +155,22 @@ class EscalationEnd(Struct, frozen=True, gc=False):
     payload: Json = None
 
 
+class CancelRequest(Struct, frozen=True, gc=False):
+    """An activity is asked to end. `error`: its answer, if nobody has it."""
+
+    generation: str
+    activity_id: str
+    dimension: Dimension
+    error: dict[str, Any]
+
+
+class PauseChange(Struct, frozen=True, gc=False):
+    """A durable function is paused, or resumed."""
+
+    generation: str
+    paused: bool
+
+
 class Measure(Struct, frozen=True, gc=False):
     """One thing that is counted about a job: `value` of `facet`, under the job's key and time slice."""
 
@@ -232,3 +248,9 @@ class Step(Struct, frozen=True, gc=False):
     """Nothing that is written: what is recorded once the step has committed."""
     operations: tuple[Operation, ...] = ()
     """Of a durable function: those that have an outcome by this step."""
+    cancels: tuple[CancelRequest, ...] = ()
+    """Activities that are asked to end."""
+    pauses: tuple[PauseChange, ...] = ()
+    """Whether the activities of the job wait from here on, or do no longer."""
+    given_up: tuple[WorkKey, ...] = ()
+    """Nothing that is written: activities whose rows go with this step, whoever has them; one without a name: all of the job."""

@@ -87,8 +87,14 @@ class LoginWork:
         )
 
     async def extend(
-        self, connection: Connection, member: str, held: Sequence[WorkKey], lease: float
-    ) -> list[bool]:
+        self,
+        connection: Connection,
+        member: str,
+        held: Sequence[WorkKey],
+        lease: float,
+        details: Sequence[str | None] | None = None,
+    ) -> list[bool | None]:
+        del details  # those of activities, which such a login does not run
         return list(
             await connection.fetchval(self.database.query("worker_extend"), member, *columns(held), lease)
         )
@@ -141,11 +147,11 @@ class LoginWork:
         self,
         connection: Connection,
         member: str,
-        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None]],
+        postponed: Sequence[tuple[str, str, Dimension, float, bool, str | None, str | None]],
         wake: str | None,
     ) -> int:
         del wake
-        *keys, delays, retries, errors = columns(postponed)
+        *keys, delays, retries, errors, _ = columns(postponed)
         return int(
             await connection.fetchval(
                 self.database.query("worker_postpone"),

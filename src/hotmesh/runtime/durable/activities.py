@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
+from hotmesh.core.durable.activities import asked_to_end
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
-from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy
+from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy, on_timeout
+from hotmesh.core.state.step import Step, WorkKey
 from hotmesh.core.values import Json
-from hotmesh.durable_errors import TIMEOUT_CODE
+from hotmesh.core.wire import normalise
+from hotmesh.durable_errors import FATAL_CODE, TIMEOUT_CODE
 from hotmesh.postgres.rows import HeldWork
+from hotmesh.runtime.durable.tokens import Token, Tokens
 from hotmesh.runtime.messages import Decided, StreamData
 from hotmesh.runtime.threads import Threads
 
@@ -29,8 +33,24 @@ CutOff = Callable[[Any], None]
 """Ends the attempt, for a reason."""
 
 
+Note = Callable[[HeldWork, Json, float], None]
+"""Keeps what a heartbeat of held work has said, within so many seconds."""
+
+MOST_DETAILS: Final = 256 * 1024
+"""Bytes of JSON that the details of a heartbeat may have."""
+
+
+class CompletedElsewhere(BaseException):
+    """The function gives up its result: somebody who has its token ends the activity. No `except Exception` takes it."""
+
+
 class ActivityCall(Protocol):
     """A function that this process runs as an activity."""
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether it is a plain function."""
+        ...
 
     async def run(self, attempt: Attempt, threads: Threads) -> Json:
         """Run it once; what it returned, as it is stored."""
@@ -44,11 +64,12 @@ class Attempt:
         "_cancelled",
         "_cut_off",
         "_loop",
+        "_note",
         "_pulse",
         "_timer",
+        "_tokens",
         "cancelled",
         "deadline",
-        "details",
         "limit",
         "namespace",
         "options",
@@ -56,7 +77,7 @@ class Attempt:
         "work",
     )
 
-    def __init__(self, work: HeldWork, namespace: str, cut_off: CutOff) -> None:
+    def __init__(self, work: HeldWork, namespace: str, cut_off: CutOff, note: Note, tokens: Tokens) -> None:
         data: Any = work.data
         self.work = work
         self.namespace = namespace
@@ -64,8 +85,8 @@ class Attempt:
         self.started_at = datetime.now(UTC)
         self.cancelled = False
         """The workflow has given it up, its time is over, or the process stops."""
-        self.details: Any = None
-        """Of its last heartbeat."""
+        self._note = note
+        self._tokens = tokens
         self._cut_off = cut_off
         self._loop = asyncio.get_running_loop()
         self._cancelled: asyncio.Event | None = None
@@ -103,6 +124,24 @@ class Attempt:
         return self.work.created_at or self.started_at
 
     @property
+    def token(self) -> str:
+        """By which it is ended from elsewhere."""
+        until = self.deadline if self.limit is not None and self.limit[1] == "start_to_close" else None
+        return self._tokens.text(
+            Token(self.work.key, self.work.attempt, self.options.get("heartbeat"), until)
+        )
+
+    @property
+    def limit_from_now(self) -> tuple[float, str] | None:
+        """What ends it next, and in how many seconds; not what has a timer of its own."""
+        found = []
+        if self.deadline is not None and self.limit is not None and self.limit[1] == "start_to_close":
+            found.append(((self.deadline - datetime.now(UTC)).total_seconds(), "start_to_close"))
+        if "heartbeat" in self.options:
+            found.append((self.options["heartbeat"], "heartbeat"))
+        return min(found, default=None)
+
+    @property
     def left(self) -> float | None:
         """Seconds for this and all further attempts."""
         every: float | None = self.options.get("schedule_to_close")
@@ -129,15 +168,18 @@ class Attempt:
                 timer.cancel()
 
     def heartbeat(self, details: tuple[Any, ...]) -> None:
-        """Its code is alive. From any thread."""
+        """Its code is alive. From any thread. Raises PayloadError for details that cannot be stored."""
+        said = (
+            normalise(list(details), limit=MOST_DETAILS, what="details of a heartbeat") if details else None
+        )
         try:
-            self._loop.call_soon_threadsafe(self._beaten, details)
+            self._loop.call_soon_threadsafe(self._beaten, said)
         except RuntimeError:
             return  # the event loop is closed, and the process ends
 
-    def _beaten(self, details: tuple[Any, ...]) -> None:
-        if details:
-            self.details = list(details)
+    def _beaten(self, details: Json) -> None:
+        if details is not None:
+            self._note(self.work, details, self.options.get("heartbeat", math.inf) / 2)
         self._beat()
 
     def _beat(self) -> None:
@@ -177,13 +219,19 @@ class Activities:
         self._namespace = namespace
         self._running: dict[str, Attempt] = {}
         self._threads: list[Threads] = []
+        self.note: Note = _nowhere
+        """Keeps what heartbeats say."""
+        self.tokens = Tokens()
 
     def callback(self, function: ActivityCall, threads: Threads) -> Callable[[StreamData], Any]:
         """What a worker calls for work of this function."""
 
         async def run(message: StreamData) -> Decided:
             attempt = self._running[message.idempotency_key]
-            return Decided(await function.run(attempt, threads))
+            try:
+                return Decided(await function.run(attempt, threads))
+            except CompletedElsewhere:
+                return Decided(attempt.limit_from_now, "pending")
 
         return run
 
@@ -197,22 +245,29 @@ class Activities:
         for threads in self._threads:
             threads.close()
 
-    def cancel(self, generation: str, name: str, position: int) -> None:
-        """The workflow has given an activity up."""
-        attempt = self._running.get(_key(generation, name, (0, position)))
-        if attempt is not None:
-            attempt.cancel("cancelled")
+    def cut_off_elsewhere(self, step: Step) -> list[tuple[WorkKey, bool]]:
+        """What a step cuts off that may run in another process."""
+        return [(key, asked) for key, asked in cut_off_by(step) if _key(*key) not in self._running]
 
-    def drop(self, generation: str) -> None:
-        """The workflow has ended."""
-        for attempt in list(self._running.values()):
-            if attempt.work.generation == generation:
-                attempt.cancel("cancelled")
+    def cut_off_all(self, cut_off: Iterable[Sequence[Any]]) -> None:
+        """The workflow has given activities up, or (`asked`) waits for their end: generation, name, address, `asked` of each.
+
+        One without a name: all of a workflow that has ended.
+        """
+        for generation, name, dimension, asked in cut_off:
+            if name:
+                attempt = self._running.get(_key(generation, name, tuple(dimension)))
+                if attempt is not None:
+                    attempt.cancel("asked" if asked else "cancelled")
+                continue
+            for attempt in list(self._running.values()):
+                if attempt.work.generation == generation:
+                    attempt.cancel("cancelled")
 
     # -- a judge, for the work -------------------------------------------------------------------------------
 
     def begin(self, work: HeldWork, cut_off: CutOff) -> None:
-        attempt = Attempt(work, self._namespace, cut_off)
+        attempt = Attempt(work, self._namespace, cut_off, self.note, self.tokens)
         self._running[_key(*work.key)] = attempt
         attempt.begin()
 
@@ -233,13 +288,17 @@ class Activities:
         if reason in _TOOK_TOO_LONG:
             seconds = attempt.limit[0] if attempt.limit is not None and reason != "heartbeat" else 0.0
             stored = _timed_out(name, attempt, reason, seconds)
+        elif reason == "asked":
+            return Decided(asked_to_end(name), "error", FATAL_CODE)
         elif reason is not None:
             return None
         else:
             stored = failure_of(error)
         policy = policy_of(attempt.options)
         if reason == "heartbeat":
-            policy = replace(policy, retry_on_timeout=True)
+            policy = on_timeout(policy, True)
+        elif reason == "start_to_close":
+            policy = on_timeout(policy, attempt.options.get("retry_on_timeout"))
         found = retry_after(stored, policy, attempt.number, random.random())  # noqa: S311 - no secret
         if reason == "schedule_to_close":
             found = "timeout"
@@ -282,6 +341,16 @@ def _timed_out(name: str, attempt: Attempt, reason: str | None, seconds: float) 
         words = f"activity {name} took longer than its start_to_close_timeout, {seconds:g} s"
     found = simple_failure(words, type="DurableTimeoutError", code=TIMEOUT_CODE)
     return found | {"timeout": reason}
+
+
+def cut_off_by(step: Step) -> list[tuple[WorkKey, bool]]:
+    """Activities that are to end with a step; `True`: they are asked to."""
+    asked = [((one.generation, one.activity_id, one.dimension), True) for one in step.cancels]
+    return [*((key, False) for key in step.given_up), *asked]
+
+
+def _nowhere(work: HeldWork, details: Json, within: float) -> None:
+    """No activity is run here."""
 
 
 def policy_of(options: Mapping[str, Any]) -> RetryPolicy:

@@ -18,9 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
+from hotmesh.core.durable.retry import on_timeout
 from hotmesh.core.state.job import Event, Job
 from hotmesh.durable_errors import TIMEOUT_CODE, told
 from hotmesh.interrupts import is_interrupt
@@ -48,9 +50,11 @@ class LocalStep:
         "copy",
         "event",
         "info",
+        "limit",
         "retry",
         "running",
         "since",
+        "started_at",
         "steps",
         "timed_out",
     )
@@ -61,10 +65,13 @@ class LocalStep:
         self.call = call
         self.attempt = 0
         self.since = time.monotonic()
+        self.started_at = datetime.now(UTC)
         self.running: _Attempt | None = None
         self.retry: asyncio.TimerHandle | None = None
         self.cancelled = False
         self.timed_out = False
+        self.limit: _Limit | None = None
+        """In which its attempt counts."""
         self.event: Event | None = None
         """Its outcome, once it is reported."""
         self.copy: Any = UNSET
@@ -72,6 +79,17 @@ class LocalStep:
     @property
     def key(self) -> Key:
         return self.info.generation, self.info.position
+
+
+class _Limit:
+    """How many steps of one queue may run, and do; and what waits."""
+
+    __slots__ = ("most", "running", "waiting")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.running = 0
+        self.waiting: deque[LocalStep] = deque()
 
 
 class _Attempt(Apart):
@@ -108,6 +126,8 @@ class LocalSteps:
         self._of: dict[str, set[int]] = {}
         """Generation → positions of its steps here."""
         self._waiting: deque[LocalStep] = deque()
+        self._limits: dict[str, _Limit] = {}
+        """Of queues that have one."""
         self._running = 0
         self._context: Context | None = None
         self._closed = False
@@ -127,6 +147,22 @@ class LocalSteps:
     def runs(self, generation: str, but: Collection[int] = ()) -> bool:
         """Whether a step of the job is here, but for those at these positions."""
         return any(position not in but for position in self._of.get(generation, ()))
+
+    def limit(self, queue: str, most: int) -> None:
+        """No more than so many steps of the workflows of a queue run at once; several who say so add up."""
+        found = self._limits.get(queue)
+        if found is None:
+            self._limits[queue] = _Limit(most)
+        else:
+            found.most += most
+
+    def of(self, queue: str, names: Collection[str]) -> dict[str, str]:
+        """The jobs of these functions of which a step is here: their ids, by generation."""
+        return {
+            step.info.generation: step.info.job_id
+            for step in self._steps.values()
+            if step.info.queue == queue and step.info.workflow_name in names
+        }
 
     def start(self, job: Job, position: int, name: str, call: StepCall) -> None:
         """Run a step whose turn is committed; one that is here already goes on."""
@@ -181,9 +217,16 @@ class LocalSteps:
         step.retry = None
         if step.cancelled:
             return
+        limit = self._limits.get(step.info.queue) if self._limits else None
+        if limit is not None and limit.running >= limit.most:
+            limit.waiting.append(step)
+            return
         if self._running >= self.most:
             self._waiting.append(step)
             return
+        if limit is not None:
+            step.limit = limit
+            limit.running += 1
         if self._context is None:
             self._context = copy_context()
         self._running += 1
@@ -217,6 +260,9 @@ class LocalSteps:
             return  # it was left before
         step.running = None
         self._running -= 1
+        if step.limit is not None:
+            step.limit.running -= 1
+            step.limit = None
         try:
             if not step.cancelled and not self._closed:
                 self._settle(step, attempt)
@@ -228,6 +274,9 @@ class LocalSteps:
             )
         finally:
             attempt.error = None
+            for one in self._limits.values():
+                while one.waiting and one.running < one.most and self._running < self.most:
+                    self._attempt(one.waiting.popleft())
             while self._waiting and self._running < self.most:
                 self._attempt(self._waiting.popleft())
 
@@ -248,7 +297,8 @@ class LocalSteps:
             return  # the program ends: others will run it
         else:
             stored = failure_of(error)
-        found = retry_after(stored, step.call.policy, step.attempt, random.random())  # noqa: S311 - no secret
+        policy = on_timeout(step.call.policy) if step.timed_out else step.call.policy
+        found = retry_after(stored, policy, step.attempt, random.random())  # noqa: S311 - no secret
         overdue = (
             step.call.limit is not None
             and isinstance(found, float)
@@ -281,7 +331,9 @@ class LocalSteps:
 
     def _report(self, step: LocalStep, status: str, code: int, data: Any) -> None:
         info = step.info
-        step.event = Event("step", info.name, (0, info.position), status, code, data, attempt=step.attempt)
+        step.event = Event(
+            "step", info.name, (0, info.position), status, code, data, started_at=step.started_at, attempt=step.attempt
+        )  # fmt: skip
         self._deliver(info.job_id, info.generation, step.event)
 
     def _cancel(self, step: LocalStep) -> None:

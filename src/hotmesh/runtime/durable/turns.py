@@ -49,7 +49,7 @@ from hotmesh.foreign_errors import words_of
 from hotmesh.replay import Strand
 from hotmesh.replay.loop import TurnBlocked
 from hotmesh.runtime.apart import UNSET
-from hotmesh.runtime.durable.activities import Activities
+from hotmesh.runtime.durable.activities import Activities, cut_off_by
 from hotmesh.runtime.durable.hosted import HostedFunction
 from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
 from hotmesh.runtime.durable.parking import BLOCKED, parked
@@ -202,6 +202,9 @@ class Turns:
             return build.paused(job, recorded, now, held=self.steps.runs(job.generation, done))
         run = self._run_of(job)
         if run is None:
+            if job.held and not self.wants_history(job):
+                done = {completion.position for completion in recorded.completions}
+                return build.left_here(job, recorded, now, held=self.steps.runs(job.generation, done))
             return build.record_only(job, recorded, now)
         return self._turn(run, job, recorded, now, taken=taken, begins=False)
 
@@ -270,9 +273,9 @@ class Turns:
         for operation in step.operations:
             self.steps.recorded(job.generation, operation.position)
         run = self._runs.get(job.generation)
+        if step.given_up or step.cancels:
+            self.activities.cut_off_all([(*key, asked) for key, asked in cut_off_by(step)])
         if change.ended:
-            if change.dropped:
-                self.activities.drop(job.generation)
             self.gone(job.generation)
             return
         if run is None or run.step is not step:
@@ -291,11 +294,8 @@ class Turns:
         for command in commands:
             if isinstance(command, StepCommand):
                 self.steps.start(job, command.position, command.name, command.call)
-            elif isinstance(command, Release):
-                if command.of == "step":
-                    self.steps.cancel(job.generation, command.position)
-                elif command.of == "activity" and not command.wait:
-                    self.activities.cancel(job.generation, command.name, command.position)
+            elif isinstance(command, Release) and command.of == "step" and not command.wait:
+                self.steps.cancel(job.generation, command.position)
         if self._check.every and self._check.is_due(job.generation, run.strand):
             self.forget(job.generation)
             return
@@ -335,11 +335,11 @@ class Turns:
 
     def _run_of(self, job: Job) -> _Run | None:
         run = self._runs.get(job.generation)
+        function = self.hosted.get((job.queue or "", job.topic))
         if run is not None:
-            if run.step is None and run.seq == job.seq:
+            if run.step is None and run.seq == job.seq and run.function is function:
                 return run
             self.forget(job.generation)
-        function = self.hosted.get((job.queue or "", job.topic))
         if function is None or job.history is None:
             return None
         history = job.history
@@ -469,6 +469,14 @@ class Turns:
             run = runs[generation]
             if run.step is None and not run.steps:
                 self.forget(generation)
+
+
+def leave(turns: Turns, queue: str, names: Collection[str]) -> None:
+    """Host these functions no more: what happens to their jobs is recorded, and others take their turns."""
+    left = [turns.hosted.pop((queue, name), None) for name in names]
+    for generation, run in list(turns._runs.items()):
+        if run.step is None and run.function in left:
+            turns.forget(generation)
 
 
 def _cancelled(strand: Strand, stored: dict[str, Any]) -> dict[str, Any]:

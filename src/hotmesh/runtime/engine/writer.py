@@ -21,7 +21,7 @@ from hotmesh.runtime.engine.ticket import Attempt, UncommittedStep
 from hotmesh.runtime.surroundings import Surroundings
 from hotmesh.runtime.telemetry.events import touched
 from hotmesh.runtime.telemetry.metrics import add
-from hotmesh.runtime.wake import with_ended, with_events
+from hotmesh.runtime.wake import with_cut_off, with_ended, with_events
 from hotmesh.runtime.work.slots import Slots
 
 
@@ -145,7 +145,10 @@ class CommitWriter:
         left: list[Work] = []
         for number, item in enumerate(steps):
             step = item.step
-            item.local = [hold_slot(work) for work in step.work]
+            # What is asked to end in the turn that asks for it must not be held, to be answered by the same statement.
+            item.local = (
+                [hold_slot(work) for work in step.work] if not step.cancels else [False] * len(step.work)
+            )
             for work, local in zip(step.work, item.local, strict=True):
                 if not local:
                     left.append(work)
@@ -162,7 +165,15 @@ class CommitWriter:
         ended = [
             change.job.generation for item in steps if self._turns.ends_elsewhere(change := item.step.jobs[0])
         ]
-        return with_ended(wake, ended) if ended else wake
+        if ended:
+            wake = with_ended(wake, ended)
+        elsewhere = [
+            key
+            for item in steps
+            if (step := item.step).given_up or step.cancels
+            for key in self._turns.activities.cut_off_elsewhere(step)
+        ]
+        return with_cut_off(wake, elsewhere) if elsewhere else wake
 
 
 def _for_engines(step: Step) -> bool:

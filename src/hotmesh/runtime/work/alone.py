@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -39,6 +40,10 @@ from hotmesh.runtime.work.running import Callbacks
 from hotmesh.runtime.work.served import Served, ServedWorker
 
 logger = logging.getLogger("hotmesh.worker")
+
+
+POISON: Final = "MaxRecoveryAttemptsError"
+"""The type of the error of an activity that is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Trials:
             return
         served.used -= 1
         if work.delivery > self.last and not work.beside:
-            self._answers.bury(work)
+            self._answers.bury(work, None if served.share is None else POISON)
             return
         self._leases.hold(work, since)
         self._waiting.append((served, work))

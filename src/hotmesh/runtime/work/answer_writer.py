@@ -15,6 +15,7 @@ from hotmesh.core.state.step import WorkKey
 from hotmesh.core.wire import dumps_text
 from hotmesh.errors import CodecError
 from hotmesh.foreign_errors import storable
+from hotmesh.postgres import tokens
 from hotmesh.postgres.connect.failures import StatementError, fault, passing, translated
 from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
@@ -80,6 +81,7 @@ class AnswerWriter:
         """Refusals in a row of which it is not known whether they are for what is in the answers."""
         self._postponed: list[tuple[HeldWork, float, str | None]] = []
         self._buried: list[tuple[HeldWork, str, dict[str, Any]]] = []
+        self._handed: list[tuple[HeldWork, tuple[float, str] | None]] = []
         self._wake = Flag()
         self._writing = False
 
@@ -87,7 +89,13 @@ class AnswerWriter:
     def busy(self) -> bool:
         """Whether anything is still to be written."""
         return bool(
-            self._answers or self._to_tell or self._told or self._postponed or self._buried or self._writing
+            self._answers
+            or self._to_tell
+            or self._told
+            or self._postponed
+            or self._buried
+            or self._handed
+            or self._writing
         )
 
     @property
@@ -133,6 +141,11 @@ class AnswerWriter:
         self._buried.append((work, reason, error))
         self._wake.set()
 
+    def hand_over(self, work: HeldWork, limit: tuple[float, str] | None) -> None:
+        """The work is ended by its token, or by a limit in so many seconds."""
+        self._handed.append((work, limit))
+        self._wake.set()
+
     async def close(self) -> None:
         await self._link.close()
 
@@ -148,7 +161,8 @@ class AnswerWriter:
 
     async def run_once(self) -> None:
         """Wait for something to write; write answers, retries and dead letters, in one statement of each kind."""
-        if not (self._answers or self._to_tell or self._postponed or self._buried or self._told.due):
+        waiting = self._answers or self._to_tell or self._postponed or self._buried or self._handed
+        if not (waiting or self._told.due):
             self._writing = False
             if self._served.stopping:
                 self._served.ended.set()
@@ -163,6 +177,7 @@ class AnswerWriter:
             await self._write_answers(connection)
             await self._write_postponed(connection)
             await self._write_buried(connection)
+            await self._write_handed(connection)
 
     async def _tell(self, connection: Any) -> None:
         """Tell engines answers. Where that fails, they are written."""
@@ -257,6 +272,7 @@ class AnswerWriter:
         if not postponed:
             return
         topics = {work.topic for work, delay, _ in postponed if delay <= 0}
+        details = [self._leases.details_of(work.key) for work, *_ in postponed]
         for work, *_ in postponed:
             # Before it is written: it may be claimed here again before this hears that it is.
             self._leases.release(work.key)
@@ -264,13 +280,23 @@ class AnswerWriter:
             connection,
             self._member,
             [
-                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error)
-                for w, delay, error in postponed
+                (w.generation, w.activity_id, w.dimension, max(delay, 0.0), delay >= 0, error, said)
+                for (w, delay, error), said in zip(postponed, details, strict=True)
             ],
             work_hint(topics) if topics else None,
         )
         del self._postponed[: len(postponed)]
         self._served.given_back([work for work, *_ in postponed])
+
+    async def _write_handed(self, connection: Any) -> None:
+        while self._handed:
+            work, limit = self._handed[0]
+            details = self._leases.details_of(work.key)
+            await tokens.hand_over(self._work.database, connection, self._member, work.key, limit, details)
+            self._handed.pop(0)
+            self._leases.release(work.key)  # if it was not held any more, its token was quicker
+            if limit is not None:
+                self._served.given_back([work])  # it is due in a while
 
     async def _write_buried(self, connection: Any) -> None:
         while self._buried:

@@ -82,7 +82,9 @@ class Answers:
 
     def _decided(self, served: ServedWorker, work: HeldWork, decided: Decided) -> None:
         """The answer of an activity, whose judge has said what becomes of it, and has told of it."""
-        if decided.retry_after is None:
+        if decided.status == "pending":
+            self._writer.hand_over(work, decided.data)
+        elif decided.retry_after is None:
             self._answer(served, work, decided.status, decided.code, decided.data)
         else:
             add(self._metrics.retries, work.topic)
@@ -103,15 +105,14 @@ class Answers:
             logger.error("answer cannot be encoded", extra={"job_id": work.job_id, "error": str(error)})
             self._writer.postpone(work, ENCODE_RETRY, str(error))
 
-    def bury(self, work: HeldWork) -> None:
-        """Give up work whose holders have died of it: nobody has answered it in many deliveries."""
+    def bury(self, work: HeldWork, kind: str | None = None) -> None:
+        """Give up work whose holders have died of it: nobody has answered it in many deliveries. `kind`: the type of its error."""
         add(self._metrics.dead_letters, "worker")
         message = f"Poison message detected: delivered {work.delivery - 1} times to workers of {work.topic} and never answered"
         if work.beside is False:
             message += ", the last time with nothing beside it"
-        self._writer.bury(
-            work, message, {"message": f"{message} (dead letter {{dead_letter}})", "code": LOST}
-        )
+        told = {"message": f"{message} (dead letter {{dead_letter}})", "code": LOST}
+        self._writer.bury(work, message, told if kind is None else told | {"type": kind})
 
 
 def _log_failure(

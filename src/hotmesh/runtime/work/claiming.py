@@ -213,7 +213,7 @@ class Claims:
                 connection,
                 self._member,
                 [
-                    (w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False, None)
+                    (w.generation, w.activity_id, w.dimension, UNREADABLE_RETRY, False, None, None)
                     for w in unreadable
                 ],
                 None,

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context, copy_context
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from anyio.abc import TaskGroup
@@ -35,7 +35,14 @@ from hotmesh.runtime.work.worker import converted
 logger = logging.getLogger("hotmesh.worker")
 
 Reason = Literal[
-    "timeout", "stopping", "too long", "cancelled", "start_to_close", "schedule_to_close", "heartbeat"
+    "timeout",
+    "stopping",
+    "too long",
+    "cancelled",
+    "asked",
+    "start_to_close",
+    "schedule_to_close",
+    "heartbeat",
 ]
 """Why a callback was cut off; the later ones are those of activities."""
 
@@ -59,7 +66,8 @@ class _Run(Apart):
     def cut_off_for(self, reason: Reason) -> None:
         if self.reason is None:
             self.reason = reason
-        self.cut_off()
+        if reason != "asked" or not self.served.in_thread:
+            self.cut_off()  # else it is only told: its workflow waits for its thread
         if self.served.share is not None:
             self.served.share.judge.cut_off(self.work)
 
@@ -132,6 +140,11 @@ class Callbacks:
             served.used -= 1
             self._writer.give_back(work)
             return
+        if work.paused and not work.handed_over:
+            # Whoever had it has died, or lost it: it is not begun again before its workflow goes on.
+            served.used -= 1
+            self._writer.give_back(work)
+            return
         if served.pace is not None:
             if not served.pace.admit():
                 # Reserved before the rate was set, or before it was lowered.
@@ -154,10 +167,11 @@ class Callbacks:
             self._leases.release(work.key)
             self._writer.give_back(work)
 
-    def cut_off_all(self) -> None:
-        """The instance stops."""
+    def cut_off_all(self, served: ServedWorker | None = None) -> None:
+        """The instance stops, or one of its workers."""
         for run in list(self._running):
-            run.cut_off_for("stopping")
+            if served is None or run.served is served:
+                run.cut_off_for("stopping")
 
     async def until_over(self) -> None:
         """Wait until nothing runs any more that was cut off: it is over, or left."""
@@ -176,6 +190,10 @@ class Callbacks:
         if served.share is not None:
             served.share.judge.begin(work, run.cut_off_for)
         run.start(served.name, context, self._call, served, work)
+        if work.cancelled or work.handed_over:
+            over: Any = work.handed_over
+            run.reason = "asked" if work.cancelled else over
+            run.cut_off()  # before it has begun
         if served.timeout is not None:
             loop = asyncio.get_running_loop()
             run.timer = loop.call_later(served.timeout, run.cut_off_for, "timeout", context=context)
@@ -336,6 +354,8 @@ class Callbacks:
                     elif run.served.share is not None and run.work.key in self._leases.lost:
                         # The workflow has given it up, or others have it: nothing that it does counts any more.
                         run.cut_off_for("cancelled")
+                    elif run.served.share is not None and run.work.key in self._leases.asked:
+                        run.cut_off_for("asked")
         finally:
             hurried = self._served.stopping
             self._served.stopping = True

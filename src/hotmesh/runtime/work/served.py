@@ -65,6 +65,8 @@ class ActivityWorker(Worker):
     """One for an activity: with others it has the slots of `share` together, whose judge says what becomes of its work."""
 
     share: Share | None = None
+    in_thread: bool = False
+    """Its function is a plain one."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,10 @@ class ServedWorker:
     """With others, of an activity."""
     threads: Threads | None = None
     """In which it runs, if it is a plain function."""
+    in_thread: bool = False
+    """Of an activity: its function is a plain one."""
+    retired: bool = False
+    """It takes nothing more."""
     name: str = field(init=False)
     """Of the tasks in which its callbacks run."""
 
@@ -108,7 +114,7 @@ class ServedWorker:
     @property
     def free(self) -> int:
         """Slots that work may take now."""
-        own = self.most - self.used
+        own = 0 if self.retired else self.most - self.used
         return own if self.share is None else min(own, self.share.free)
 
     @property
@@ -156,6 +162,17 @@ class Served:
         if name is not None:
             self.names.setdefault(topic, []).append(name)
 
+    def remove(self, served: ServedWorker) -> None:
+        """Nothing of it is here any more."""
+        topic, name = served.selector
+        self.workers.pop((topic, name), None)
+        if name is not None and name in self.names.get(topic, ()):
+            self.names[topic].remove(name)
+            if not self.names[topic]:
+                del self.names[topic]
+        if served.share is not None and served in served.share.members:
+            served.share.members.remove(served)
+
     @property
     def topics(self) -> list[str]:
         return list(dict.fromkeys(topic for topic, _ in self.workers))
@@ -199,7 +216,9 @@ class Served:
     def given_back(self, works: Iterable[HeldWork]) -> None:
         """These rows are for everybody again, or will be."""
         for work in works:
-            self.holder(work).backlog = True
+            served = self.find(work.topic, work.workflow_name)
+            if served is not None:
+                served.backlog = True
         self.wake.set()
 
     def freed(self, served: ServedWorker) -> None:

@@ -83,7 +83,12 @@ class Slots:
     def takes(self, topic: str, workflow_name: str) -> bool:
         """Whether work of this name may start here: there is a worker, and it is neither stopping nor paused."""
         served = self._find(topic, workflow_name)
-        return served is not None and not (self._served.stopping or self._served.closed) and served.most > 0
+        return (
+            served is not None
+            and not (self._served.stopping or self._served.closed)
+            and served.most > 0
+            and not served.retired
+        )
 
     def free_slot(self, work: Work) -> None:
         """Free a slot that was held for work: its step was not committed, or did not reserve it."""

@@ -6,6 +6,7 @@ callback which blocks the event loop keeps it. An answer counts only while the m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hotmesh.core.duration import seconds
+from hotmesh.core.values import Json
+from hotmesh.errors import CodecError
+from hotmesh.postgres.rows import HeldWork
 from hotmesh.postgres.work import WorkQueue
 from hotmesh.runtime.frontier import FrontierLimits
 from hotmesh.runtime.pace import Pace
@@ -31,6 +35,8 @@ from hotmesh.runtime.work.running import Callbacks
 from hotmesh.runtime.work.served import ActivityWorker, Served, ServedWorker
 from hotmesh.runtime.work.slots import Slots
 from hotmesh.runtime.work.worker import Worker, as_coroutine, is_asynchronous, retry_policy
+
+logger = logging.getLogger("hotmesh.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class Workers:
         trial_limits: TrialLimits | None = None,
         frontier_limits: FrontierLimits | None = None,
     ) -> None:
+        self._payload = work.database.payload
+        self._leases = leases
         self._settings = settings
         self._telemetry = telemetry
         self._rate_of: Callable[[str], int] = _unlimited
@@ -119,8 +127,9 @@ class Workers:
         served = ServedWorker(
             worker, callback, retry_policy(worker.retry), timeout, most, most, share=share, threads=threads
         )
-        if share is not None:
+        if isinstance(worker, ActivityWorker) and share is not None:
             share.members.append(served)
+            served.in_thread = worker.in_thread
         return served
 
     def deliver_to(
@@ -162,6 +171,17 @@ class Workers:
         """The topic of each callback that runs."""
         return self._callbacks.topics
 
+    def note_heartbeat(self, work: HeldWork, details: Json, within: float) -> None:
+        """Keep what a heartbeat of held work has said for the next attempt. What cannot be encoded is not kept."""
+        try:
+            text = self._payload.dumps(details)
+        except CodecError as error:
+            logger.error(
+                "details of a heartbeat cannot be encoded", extra={"job_id": work.job_id, "error": str(error)}
+            )
+        else:
+            self._leases.note(work, text, within)
+
     # -- what is heard -----------------------------------------------------------------------------------
 
     def hint(self, topics: Collection[str]) -> None:
@@ -200,6 +220,30 @@ class Workers:
         if pace.rate != rate:
             pace.change(rate)
         self._served.open_next(served, pace)
+
+    async def retire(self, topic: str, names: Collection[str], grace: float) -> None:
+        """Serve these names of a topic no more: take nothing, let what runs finish, give back the rest."""
+        found = [self._served.workers.get((topic, name)) for name in names]
+        retired = [served for served in found if served is not None]
+        for served in retired:
+            served.retired = True
+            served.overflow.clear()  # its rows are for everybody
+            self._callbacks.give_back_queue(served)
+        with anyio.move_on_after(grace):
+            await self._until_free(retired)
+        for served in retired:
+            self._callbacks.cut_off_all(served)
+        with anyio.move_on_after(self._settings.cleaning_up + RETIRING):
+            await self._until_free(retired)
+        for served in retired:
+            if served.used <= served.kept:
+                self._served.remove(served)
+        # Others hear of what is there.
+        self._served.wake.set()
+
+    async def _until_free(self, retired: Collection[ServedWorker]) -> None:
+        while any(served.used > served.kept for served in retired):  # noqa: ASYNC110 - it may end in many ways
+            await anyio.sleep(LOOK)
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -253,6 +297,12 @@ def _unlimited(topic: str) -> int:
     del topic
     return 0
 
+
+LOOK = 0.01
+"""Seconds between two looks whether a worker that stops has ended."""
+
+RETIRING = 2.0
+"""Seconds after which nobody waits for it any more."""
 
 UNHURRIED = 3
 """How many polls of the engine there are to one for work, of which a notification tells: it finds those that got lost."""

@@ -215,6 +215,10 @@ create table mesh.worker_stream (
     reserved_at    timestamptz,
     last_error     text,
     beside         boolean,
+    cancelled      boolean,
+    heartbeat      json,
+    handed_over    text,
+    paused         boolean,
     created_at     timestamptz not null,
     constraint worker_stream_pk primary key (generation, activity_id, dimension),
     constraint attempts_are_counted check (attempt >= 0 and delivery >= 0)
@@ -227,6 +231,13 @@ comment on column mesh.worker_stream.last_error is
     'What its last failed attempt raised, in short; as the codec made it, if the app has one.';
 comment on column mesh.worker_stream.beside is
     'Whether other work ran, or could run, beside it in the process that had it last; false: it was alone. Null: nobody has said.';
+comment on column mesh.worker_stream.cancelled is
+    'The workflow has asked it to end, and waits for that: whoever takes it runs nothing, and says so.';
+comment on column mesh.worker_stream.paused is
+    'Its workflow is paused: what nobody holds is visible a thousand years later than otherwise.';
+comment on column mesh.worker_stream.handed_over is
+    'It is ended by its token; the limit that ends the attempt at visible_at, empty: none. Whoever takes it then runs nothing.';
+comment on column mesh.worker_stream.heartbeat is 'What its last heartbeats have said, for the next attempt; as the codec made it.';
 comment on column mesh.worker_stream.reserved_at is 'Since when a worker login holds it; null for other holders.';
 -- What nobody has, by topic and by name, and what somebody has, who may let its lease lapse. So nobody who looks for a name reads what waits
 -- under others, and work that a commit reserves at once is in one of them only. In a form that no other condition implies: whoever looks
@@ -418,10 +429,13 @@ create table mesh.member (
     joined_at  timestamptz not null,
     engine     boolean     not null default false,
     died_at    timestamptz,
+    activities json,
     constraint member_pk primary key (app_id, guid)
 );
 comment on table mesh.member is
     'Members that hold the lock of their guid. A row without that lock: the member has died, and left what it held.';
+
+comment on column mesh.member.activities is 'The activities that it runs, by topic; null: none.';
 
 create table mesh.subscription (
     app_id      text        not null,

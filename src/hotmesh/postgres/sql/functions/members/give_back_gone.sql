@@ -32,7 +32,8 @@ begin
              where t.topic is not null
         ), given as (
             update mesh.worker_stream as s
-               set reserved_by = null, visible_at = mesh.clock()
+               set reserved_by = null,
+                   visible_at = mesh.clock() + case when s.paused then interval '1000 years' else interval '0 seconds' end
               from kept as k
              where s.ctid = k.place
             returning s.topic

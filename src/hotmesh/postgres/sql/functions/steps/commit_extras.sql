@@ -1,15 +1,19 @@
 -- commit_extras: the part of commit_steps that few steps need; called by it, in its transaction.
--- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […]}; each
---           object names its step.
+-- p_extras  {"escalations": […], "ends": […], "measures": […], "broadcasts": […], "searches": […], "starts": […], "cancels": […], "pauses": […]};
+--           each object names its step.
 -- NUL characters are hidden in it (hide_nul).
 -- Writes    mesh.escalation, mesh.measure, mesh.broadcast, and, of jobs that commit_steps has changed, search fields and
 --           what is settled when a job that was created in a caller's transaction is started; nothing of the refused
---           steps.
--- Returns   whether there is a broadcast to carry out.
+--           steps. Activities that are asked to end (cancels): what nobody has is answered by their error at once; the
+--           others are marked, for who has them. Activities of a workflow that is paused or resumed (pauses): what nobody has is put
+--           off by a thousand years, or is there again.
+-- Returns   whether there is a broadcast to carry out, or an answer.
 create or replace function mesh.commit_extras(p_app text, p_extras json, p_refused integer[], p_now timestamptz)
 returns boolean language plpgsql as $$
 declare
     v_end record;
+    v_answered boolean := false;
+    v_topics text[];
 begin
     -- Before what begins: a hook that is entered again in the same step has the same key. One by one, and not by their
     -- places: people change these rows, too, whoever holds the job.
@@ -84,6 +88,53 @@ begin
       from json_to_recordset(coalesce(p_extras -> 'broadcasts', '[]'))
            as x(step integer, topic text, facet text, query json, data json)
      where not x.step = any (p_refused);
-    return found;
+    v_answered := found;
+    if p_extras -> 'pauses' is not null then
+        with changed as (
+            update mesh.worker_stream as s
+               set paused = nullif(x.paused, false),
+                   visible_at = case when s.reserved_by is not null then s.visible_at
+                                     when x.paused and s.paused is null then s.visible_at + interval '1000 years'
+                                     when not x.paused and s.paused then greatest(s.visible_at - interval '1000 years', p_now)
+                                     else s.visible_at end
+              from json_to_recordset(p_extras -> 'pauses') as x(step integer, generation uuid, paused boolean)
+             where s.generation = any (array[x.generation]) and s.activity_id <> '' and not x.step = any (p_refused)
+            returning s.topic, x.paused
+        )
+        select array_agg(distinct c.topic) into v_topics from changed as c where not c.paused;
+        if v_topics is not null then
+            perform mesh.wake(p_app, json_build_object('w', v_topics)::text);
+        end if;
+    end if;
+    if p_extras -> 'cancels' is null then
+        return v_answered;
+    end if;
+    with wanted as materialized (
+        select x.generation, x.activity_id, x.dimension::integer[] as dimension, x.error
+          from json_to_recordset(p_extras -> 'cancels')
+               as x(step integer, generation uuid, activity_id text, dimension text, error json)
+         where not x.step = any (p_refused)
+    ), ended as (
+        delete from mesh.worker_stream as s
+         using wanted as w
+         where s.generation = any (array[w.generation]) and s.activity_id = w.activity_id and s.dimension = w.dimension
+           and s.reserved_by is null
+        returning s.job_id, s.generation, s.activity_id, s.dimension, s.created_at, s.attempt, w.error
+    )
+    insert into mesh.engine_stream (
+        app_id, job_id, generation, message_id, kind, activity_id, dimension, status, code, data, started_at, work_attempt,
+        visible_at, created_at)
+    select p_app, e.job_id, e.generation, 'answer:' || e.activity_id || ':' || e.dimension::text, 'answer', e.activity_id,
+           e.dimension, 'error', 598, e.error, e.created_at, greatest(e.attempt - 1, 0), p_now, p_now
+      from ended as e
+    on conflict on constraint engine_stream_pk do nothing;
+    v_answered := v_answered or found;
+    update mesh.worker_stream as s
+       set cancelled = true
+      from json_to_recordset(p_extras -> 'cancels')
+           as w(step integer, generation uuid, activity_id text, dimension text)
+     where s.generation = any (array[w.generation]) and s.activity_id = w.activity_id
+       and s.dimension = w.dimension::integer[] and not w.step = any (p_refused);
+    return v_answered;
 end
 $$;

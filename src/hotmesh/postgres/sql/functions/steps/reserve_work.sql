@@ -19,6 +19,7 @@ begin
             select s.ctid as place from mesh.worker_stream as s
              where s.generation = w.generation and s.activity_id = w.activity and s.dimension = w.dimension
                and s.reserved_by is null and (s.visible_at <= p_now) is true and s.delivery = 0 and s.attempt = 0
+               and s.cancelled is not true
                for update skip locked) as f
     ), reserved as (
         update mesh.worker_stream as s

@@ -8,7 +8,8 @@ declare
 begin
     with given as (
         update mesh.worker_stream as s
-           set reserved_by = null, visible_at = mesh.clock(), delivery = greatest(s.delivery - 1, 0),
+           set reserved_by = null, delivery = greatest(s.delivery - 1, 0),
+               visible_at = mesh.clock() + case when s.paused then interval '1000 years' else interval '0 seconds' end,
                -- Whoever ran it alone has not died of it.
                beside = case when s.beside = false then true else s.beside end
          where s.app_id = p_app and s.topic = any (p_topics) and coalesce(s.reserved_by, '') <> '' and s.visible_at > mesh.clock()

@@ -331,13 +331,15 @@ async def test_terminating(database_url: str) -> None:
     await nothing_is_left(database_url)
 
 
-async def test_a_message_for_a_workflow_that_has_ended_is_taken_away(database_url: str) -> None:
-    """CX-24: also one that was on its way when the workflow ended."""
+async def test_a_message_for_a_workflow_that_has_ended_is_taken_away(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CX-24: also one that was on its way when the workflow ended; of a signal that is said."""
     async with worker(database_url) as client:
         handle = await client.start_workflow(lone, "over")
         assert await handle.result(timeout=10) == "over"
         connection = await asyncpg.connect(database_url)
-        for kind in ("interrupt", "cancel", "pause", "resume"):
+        for kind in ("interrupt", "cancel", "pause", "resume", "signal"):
             await connection.execute(
                 "insert into durable.engine_stream (app_id, job_id, generation, message_id, kind, activity_id, dimension, status,"
                 " code, data, visible_at, created_at) select app_id, job_id, generation, $1, $1, '', '{}', 'success', 200, '{}',"
@@ -349,6 +351,8 @@ async def test_a_message_for_a_workflow_that_has_ended_is_taken_away(database_ur
         await connection.close()
         assert (await handle.describe()).status is WorkflowStatus.COMPLETED
         assert await client.get_workflow_handle(handle.workflow_id).result(timeout=10) == "over"
+    late = [record for record in caplog.records if getattr(record, "event", "") == "signal-too-late"]
+    assert [record.job_id for record in late] == [handle.workflow_id]  # type: ignore[attr-defined]
 
 
 async def test_what_comes_too_late_changes_nothing(database_url: str) -> None:

@@ -49,7 +49,7 @@ def close(loop: Loop) -> None:
             loop.leave(entered)
     loop.ready.clear()
     loop.tasks.clear()
-    loop.generators.clear()
+    loop.generators = ()
 
 
 def _keep(unending: Any) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 from hotmesh.core.durable.commands import AT_ONCE, Asked, Command, Completion, Opened, Release
 from hotmesh.durable_errors import NonDeterminismError
+
+_NOTHING: Final[frozenset[int]] = frozenset()
 
 
 class Ledger:
@@ -31,8 +34,8 @@ class Ledger:
         self.differs: NonDeterminismError | None = None
         self.asked: dict[int, tuple[str, str]] | None = None
         """Kind and name of all that was asked for, by position, where somebody wants to compare it."""
-        self._closed: set[int] = set()
-        self._released: set[int] = set()
+        self._closed: AbstractSet[int] = _NOTHING
+        self._released: AbstractSet[int] = _NOTHING
         """Given up according to the history, and not yet by the code."""
         if recorded or opened:
             self._read(recorded, opened)
@@ -40,12 +43,15 @@ class Ledger:
     def _read(self, recorded: Iterable[Completion], opened: Iterable[Opened]) -> None:
         """What was there before."""
         delivered = []
+        closed: set[int] = set()
+        released: set[int] = set()
+        self._closed, self._released = closed, released
         for record in recorded:
             if record.position > 0:
                 self.expected[record.position] = (record.kind, record.name)
-                self._closed.add(record.position)
+                closed.add(record.position)
                 if record.status == "released":
-                    self._released.add(record.position)
+                    released.add(record.position)
                     continue
                 if record.kind in AT_ONCE:
                     self.answers[record.position] = record
@@ -78,7 +84,8 @@ class Ledger:
     def give_up(self, command: Asked, told: bool) -> None:
         """What was only asked for in this turn vanishes; what is out there is released."""
         position = command.position
-        self._released.discard(position)
+        if self._released:
+            self._released -= {position}
         self.commands.pop(-position, None)
         if self.commands.pop(position, None) is None and position in self.rows:
             if told:
@@ -95,7 +102,8 @@ class Ledger:
         """It has an outcome: nothing will come of it any more, and it need not be asked for."""
         if completion.position < 0:
             return  # came unasked: those numbers are no positions of commands
-        self._closed.discard(completion.position)
+        if self._closed:
+            self._closed -= {completion.position}
         self.rows.discard(completion.position)
         self.commands.pop(completion.position, None)
         self.commands.pop(-completion.position, None)

@@ -38,9 +38,9 @@ class Loop(Refusing):  # type: ignore[misc]
         self.halted = False
         """The code does not fit the history: nothing runs any more."""
         self.tasks: list[Task[Any]] = []
-        self.generators: list[AsyncGenerator[Any, Any]] = []
+        self.generators: tuple[AsyncGenerator[Any, Any], ...] = ()
         """Given up half-way by the code: when they would be closed is the garbage collector's choice, so they never are."""
-        self.notices: list[tuple[str, BaseException | None]] = []
+        self.notices: tuple[tuple[str, BaseException | None], ...] = ()
         """What nobody was told: without `tell`."""
         self.ready: deque[Any] = deque()
         self._now = started_at
@@ -92,7 +92,7 @@ class Loop(Refusing):  # type: ignore[misc]
 
     def _abandon(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self.closed:
-            self.generators.append(generator)
+            self.generators = (*self.generators, generator)
 
     def number(self) -> int:
         """The next number of a task or future."""
@@ -102,12 +102,12 @@ class Loop(Refusing):  # type: ignore[misc]
     def tell(self, words: str, error: BaseException | None = None) -> None:
         """Hand on something for the log; never raises."""
         if self._tell is None:
-            self.notices.append((words, error))
+            self.notices = (*self.notices, (words, error))
             return
         try:
             self._tell(words, error)
         except BaseException:  # noqa: BLE001 - a log that fails ends no workflow
-            self.notices.append((words, error))
+            self.notices = (*self.notices, (words, error))
 
     def task_of(self, coro: Any, name: str | None, context: Context) -> Task[Any]:
         """A task that is kept until it is done."""

@@ -23,7 +23,7 @@ def version_of(strand: Strand, name: str, newest: int, *, known: bool = True) ->
         version = int(ledger.answers[position].value or 1)
     elif known and not strand.replaying:
         version = newest
-    strand.patches[name] = version
+    strand.patches = {**strand.patches, name: version}
     if version:
         strand.perform(Patch(strand.reserve(), name, version))
     return version

@@ -13,11 +13,12 @@ Calls of a workflow find it by `running_strand()`, take a position with `reserve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime
 from hashlib import blake2b
 from random import Random
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -43,6 +44,8 @@ from hotmesh.replay.timers import Timer
 from hotmesh.replay.unasked import Unasked, hand_to, waiting_for
 
 T = TypeVar("T")
+
+_NO_PATCHES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Strand(Loop):
@@ -81,7 +84,7 @@ class Strand(Loop):
         self._open: dict[int, Operation[Any] | Timer] = {}
         self._conditions: list[tuple[Callable[[], Any], Future[None], Context]] = []
         self._unasked = Unasked()
-        self.patches: dict[str, int] = {}
+        self.patches: Mapping[str, int] = _NO_PATCHES
         """Versions of changes of the code, as they were answered: see `patches`."""
         self._ledger = Ledger(recorded, opened)
 
@@ -234,12 +237,7 @@ class Strand(Loop):
     # Inside
 
     def _begin(self) -> None:
-        main: Any = self._main
-
-        async def run() -> Any:
-            return await main()
-
-        self._task = self.task_of(run(), "main", self._context)
+        self._task = self.task_of(_called(self._main), "main", self._context)
         self._settle()
 
     def _accept(self, command: Asked) -> bool:
@@ -387,6 +385,10 @@ def _error_of(task: Task[Any]) -> BaseException:
     except BaseException as error:  # noqa: BLE001 - it was cancelled, this says how
         return error
     return asyncio.CancelledError()
+
+
+async def _called(main: Any) -> Any:
+    return await main()
 
 
 def _nothing() -> None:

@@ -33,11 +33,13 @@ class Future(asyncio.Future[T]):
 class Task(asyncio.Task[T]):
     """A task that is hashed by its number, and keeps a cancel back while it is in a shielded scope."""
 
+    shields = 0
+    kept: tuple[Any, ...] = ()
+    late: tuple[Any, ...] = ()
+    """Messages of cancels that were kept back, and of those on their way. Most tasks have none."""
+
     def __init__(self, coro: Coroutine[Any, Any, T], strand: Any, name: str | None, context: Context) -> None:
         self.number: int = strand.number()
-        self.shields = 0
-        self.kept: list[Any] = []
-        self.late: list[Any] = []
         self.context = context
         super().__init__(coro, loop=strand, name=name or f"task-{self.number - strand.salt}", context=context)
 
@@ -47,20 +49,22 @@ class Task(asyncio.Task[T]):
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel it; in a shielded scope, when that ends."""
         if self.shields and not self.done():
-            self.kept.append(msg)
+            self.kept = (*self.kept, msg)
             return True
         waiter: Any = self._fut_waiter  # type: ignore[attr-defined]
         if waiter.done() if waiter is not None else asyncio.current_task(self.get_loop()) is self:
             # It runs, or will with what it has waited for, and is cancelled where it waits next. So a cancel that is taken back
             # meanwhile leaves nothing behind: before Python 3.13 a task would be cancelled later on, for no reason.
-            self.late.append(msg)
+            self.late = (*self.late, msg)
             self.get_loop().call_soon(self._cancel_late)
             return True
         return super().cancel(msg)
 
     def _cancel_late(self) -> None:
         if self.late:
-            self.cancel(self.late.pop(0))
+            msg, *rest = self.late
+            self.late = tuple(rest)
+            self.cancel(msg)
 
     def cancelling(self) -> int:
         """How many cancels it has been asked for, without those taken back."""
@@ -69,10 +73,10 @@ class Task(asyncio.Task[T]):
     def uncancel(self) -> int:
         """Take a cancel back (`TaskGroup` and `timeout` do): one that was kept or is on its way, else one that arrived."""
         if self.kept and self.shields:
-            self.kept.pop()
+            self.kept = self.kept[:-1]
             return self.cancelling()
         if self.late:
-            self.late.pop()
+            self.late = self.late[:-1]
             return self.cancelling()
         return super().uncancel() + len(self.late)
 
@@ -169,7 +173,7 @@ async def shielded() -> AsyncIterator[None]:
     finally:
         task.shields -= 1
         if not task.shields and task.kept:
-            kept, task.kept = task.kept, []
+            kept, task.kept = task.kept, ()
             for msg in kept:
                 task.cancel(msg)
             await _Step()

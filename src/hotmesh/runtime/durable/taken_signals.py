@@ -1,7 +1,8 @@
-"""Waits for signals that somebody else waits for, alone: they fail, in the turn that asks for them."""
+"""Signals that are in other hands (waits for them fail, in the turn that asks for them), and those that come too late."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
@@ -11,8 +12,23 @@ from hotmesh.core.durable.commands import Command, Completion, Wait
 from hotmesh.core.durable.history import order
 from hotmesh.core.durable.record import Recorded
 from hotmesh.core.durable.state import BY_ID
-from hotmesh.core.state.job import Job
+from hotmesh.core.state.job import Event, Job
 from hotmesh.replay import Strand
+
+logger = logging.getLogger("hotmesh.durable")
+
+
+def tell_late(job: Job, events: Sequence[Event]) -> None:
+    """Say of signals that their workflow has ended: whoever sent them has heard that they are on their way."""
+    for event in events:
+        if event.kind == "signal":
+            logger.warning(
+                "signal %s came after workflow %s %s had ended: nobody has it",
+                event.activity_id,
+                job.topic,
+                job.job_id,
+                extra={"event": "signal-too-late", "job_id": job.job_id},
+            )
 
 
 class TakenSignals:

@@ -55,7 +55,7 @@ from hotmesh.runtime.durable.local_steps import Deliver, LocalSteps
 from hotmesh.runtime.durable.parking import BLOCKED, parked
 from hotmesh.runtime.durable.pieces import in_pieces, unwatched
 from hotmesh.runtime.durable.replay_check import ReplayCheck, ReplayDifferenceError
-from hotmesh.runtime.durable.taken_signals import TakenSignals, without_taken
+from hotmesh.runtime.durable.taken_signals import TakenSignals, tell_late, without_taken
 from hotmesh.runtime.durable.tenure import Tenures
 from hotmesh.runtime.tracebacks import loggable
 
@@ -190,6 +190,7 @@ class Turns:
         """The step that events cause."""
         recorded = record(job, events, now)
         if not job.live:
+            tell_late(job, events)
             return build.late(job, recorded, now)
         if recorded.interrupt is not None:
             return build.interrupted(job, recorded, now)

@@ -70,7 +70,7 @@ def test_durations_become_seconds() -> None:
         (
             ActivityOptions,
             {"cancellation_type": "try"},
-            "is one of 'try_cancel', 'abandon', not 'try'",
+            "is one of 'try_cancel', 'wait_completed', 'abandon', not 'try'",
         ),
         (
             ActivityOptions,

@@ -97,9 +97,9 @@ class LoopWatch:
         self._told_at = time.monotonic()
         logger.warning(
             "the event loop has stood still for %s s, and with it all work of this process: code that blocks belongs in a "
-            "thread (a plain function instead of an async one, or asyncio.to_thread). It stands at\n%s",
+            "thread (a plain function instead of an async one, or asyncio.to_thread). It stands at %s",
             f"{self._limits.long:g}",
-            stack_text(traceback.extract_stack(frame)),
+            f"\n{stack_text(traceback.extract_stack(frame))}",
             extra={"event": "loop-blocked"},
         )
 

@@ -89,7 +89,11 @@ class UnknownActivities:
                     }
                     text = dumps_text(stored)
                     await connection.fetchval(query("fail_unknown"), app_id, topic, name, self._grace, text)
-                    logger.error("%s", error.message, extra={"event": "activity-unknown", "activity": name})
+                    logger.error(
+                        "an activity is given up: %s",
+                        error.message,
+                        extra={"event": "activity-unknown", "activity": name},
+                    )
                 elif seconds >= min(SAID_AFTER, self._grace / 2):
                     self._say(topic, name)
 

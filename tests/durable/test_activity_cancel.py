@@ -111,6 +111,20 @@ async def apart(url: str, *, activities: bool = True) -> AsyncIterator[Client]:
         yield await Client.connect(url, guid=None)
 
 
+@asynccontextmanager
+async def process_that_hangs(url: str, path: Path) -> AsyncIterator[tuple[AsyncExitStack, Client, Any]]:
+    """A client, a process whose activity hangs, and where further processes are put."""
+    async with AsyncExitStack() as stack:
+        client = await Client.connect(url)
+        stack.push_async_callback(client.close)
+        await stack.enter_async_context(Worker(url, task_queue="crash", workflows=[waits_for_a1]))
+        yield (
+            stack,
+            client,
+            await stack.enter_async_context(host(url, path, hang=("a1",), workflows=False)),
+        )
+
+
 async def began(name: str) -> None:
     await eventually(lambda: name in seen)
 
@@ -177,11 +191,7 @@ async def test_what_is_asked_to_end_ends_although_its_process_dies(database_url:
     """The mark is on its row: whoever takes it runs nothing. A process that lives hears of it within a second."""
     path = tmp_path / "ledger"
     path.touch()
-    async with AsyncExitStack() as stack:
-        client = await Client.connect(database_url)
-        stack.push_async_callback(client.close)
-        await stack.enter_async_context(Worker(database_url, task_queue="crash", workflows=[waits_for_a1]))
-        first = await stack.enter_async_context(host(database_url, path, hang=("a1",), workflows=False))
+    async with process_that_hangs(database_url, path) as (stack, client, first):
         handle = await client.start_workflow(waits_for_a1, id="lives")
         await written(path, "a1")
         since = time.monotonic()
@@ -218,11 +228,7 @@ async def test_what_heartbeats_say_is_there_for_the_next_attempt(database_url: s
             await client.execute_workflow(asks, "says_too_much", "try_cancel", [])
     path = tmp_path / "ledger"
     path.touch()
-    async with AsyncExitStack() as stack:
-        client = await Client.connect(database_url)
-        stack.push_async_callback(client.close)
-        await stack.enter_async_context(Worker(database_url, task_queue="crash", workflows=[waits_for_a1]))
-        first = await stack.enter_async_context(host(database_url, path, hang=("a1",), workflows=False))
+    async with process_that_hangs(database_url, path) as (stack, client, first):
         handle = await client.start_workflow(waits_for_a1)
         async with connected(database_url) as connection:
 

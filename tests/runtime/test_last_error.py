@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from harness import connected, eventually, one_worker
 from hotmesh import HotMesh, RetryPolicy, Worker
 from hotmesh.cli import main
-from hotmesh.runtime.work.answer_writer import LONGEST_ERROR
+from hotmesh.core.codec import LONGEST_ERROR
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps_text, loads
 from hotmesh.errors import CodecError
-from hotmesh.foreign_errors import words_or_kind_of
+from hotmesh.foreign_errors import storable, words_or_kind_of
 from hotmesh.interrupts import is_interrupt
 
 ENCODED: Final = "hotmesh.codec:"
@@ -33,6 +33,10 @@ class Codec(Protocol):
     def decode(self, text: str, /) -> str: ...
 
 
+LONGEST_ERROR: Final = 2_000
+"""Characters that are kept of the error of an attempt, the first ones."""
+
+
 class Payload:
     """How the values of an app are written and read. `dumps` is decided once, so that no codec costs nothing."""
 
@@ -44,6 +48,16 @@ class Payload:
         """A value as JSON to be put into other JSON."""
         self.dumps: Callable[[Json], str] = _dumps_plain if codec is None else self._dumps_encoded
         """A value as the text of a column."""
+
+    def kept_error(self, words: str) -> str | None:
+        """The error of an attempt as its row keeps it: bounded, and like all that users' code says, encoded if the app has a codec.
+
+        None: it cannot be.
+        """
+        try:
+            return str(self.conceal(storable(words[:LONGEST_ERROR].replace("\0", "\ufffd"))))
+        except CodecError:
+            return None
 
     def _encoded(self, value: Json) -> Json:
         if self.codec is None:

@@ -14,7 +14,7 @@ from hotmesh.core.durable.failure import activity_error
 from hotmesh.core.durable.retry import DEFAULT_RETRY
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps, loads
-from hotmesh.durable.context import ActivityContext, inside
+from hotmesh.durable.context import ActivityContext, begin
 from hotmesh.durable.convert import Converter
 from hotmesh.durable.definition import ActivityDefinition, activities_by_name, read_activity
 from hotmesh.durable.options import ActivityOptions
@@ -51,13 +51,13 @@ class HostedActivity:
         """Run it once; what it returned, as it is stored. Raises PayloadError, and whatever the function raises."""
         args, kwargs = self.signature.unpack(dumps(attempt.args))
         function = self.definition.function
-        with inside(ActivityContext.of_attempt(attempt, args)):
-            if self.definition.is_async:
-                value = await function(*args, **kwargs)
-            else:
-                value = await threads.run(_named(function, kwargs), *args)
-                if inspect.isawaitable(value):
-                    value = await value
+        begin(ActivityContext.of_attempt(attempt, args))
+        if self.definition.is_async:
+            value = await function(*args, **kwargs)
+        else:
+            value = await threads.run(_named(function, kwargs), *args)
+            if inspect.isawaitable(value):
+                value = await value
         payload = self.signature.result.encode(value)
         if payload.startswith(b'"hotmesh.'):
             text: Json = loads(payload)  # told from what a codec has made
@@ -135,11 +135,7 @@ def _ask(
         signature = definition.signature(converter)
         shape = signature.result if result_type is Any else converter.shape(result_type, f"result of {name}")
     payload: Any = msgspec.Raw(signature.pack(args, kwargs))
-    stored = _stored(strand, options)
-    if call == _BY_PROXY and options.start_to_close_timeout is not None and "retry_on_timeout" not in stored:
-        # As the reference has it, of which the proxy is.
-        policy = options.retry or strand.policy
-        stored["retry_on_timeout"] = policy.retry_on_timeout is True
+    stored = _stored(strand, options, is_proxy=call == _BY_PROXY)
     command = Activity(strand.reserve(), name, options.task_queue, payload, stored)
 
     def decode(completion: Completion) -> Any:
@@ -162,7 +158,7 @@ def _ask(
     return strand.ask(command, decode, options.cancellation_type)
 
 
-def _stored(strand: WorkflowStrand, options: ActivityOptions) -> dict[str, Any]:
+def _stored(strand: WorkflowStrand, options: ActivityOptions, *, is_proxy: bool) -> dict[str, Any]:
     """What of the options goes with the work."""
     found: dict[str, Any] = {}
     for name, key in _LIMITS:
@@ -176,7 +172,9 @@ def _stored(strand: WorkflowStrand, options: ActivityOptions) -> dict[str, Any]:
     policy = options.retry or strand.policy
     if options.retry_on_timeout is not None and options.retry_on_timeout != policy.retry_on_timeout:
         policy = replace(policy, retry_on_timeout=options.retry_on_timeout)
-        found["retry_on_timeout"] = options.retry_on_timeout
+    elif is_proxy and options.start_to_close_timeout is not None:
+        # As the reference has it, of which the proxy is.
+        found["retry_on_timeout"] = policy.retry_on_timeout is True
     if policy != DEFAULT_RETRY:
         found["retry"] = policy.to_json()
     return found

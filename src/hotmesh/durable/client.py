@@ -248,11 +248,11 @@ class Client:
             raise ConfigError(
                 f"workflow {name} has no queue to run on: give start_workflow a task_queue=, or its @workflow.defn"
             )
-        settings: dict[str, Any] = {}
-        for name_of_limit in _LIMITS:
-            limit = getattr(given, name_of_limit) or (own and getattr(own, name_of_limit))
-            if limit is not None:
-                settings[name_of_limit] = limit
+        settings: dict[str, Any] = {
+            option: limit
+            for option in _LIMITS
+            if (limit := getattr(given, option) or getattr(own, option, None)) is not None
+        }
         retry = retry or self._retry
         if retry is not None:
             settings["retry"] = retry.to_json()

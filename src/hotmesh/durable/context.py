@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,19 +123,9 @@ _CONTEXT: Final[ContextVar[ActivityContext | StepInfo | None]] = ContextVar("hot
 """Of a step its facts: most never ask."""
 
 
-def begin_step(info: StepInfo) -> None:
-    """From here on the code of this task, whose context is its own, is that of a step."""
-    _CONTEXT.set(info)
-
-
-@contextmanager
-def inside(context: ActivityContext) -> Iterator[None]:
-    """Run the block as the code of that call."""
-    token = _CONTEXT.set(context)
-    try:
-        yield
-    finally:
-        _CONTEXT.reset(token)
+def begin(call: ActivityContext | StepInfo) -> None:
+    """From here on the code of this task, whose context is its own, is that of a call."""
+    _CONTEXT.set(call)
 
 
 def get_context() -> ActivityContext:
@@ -160,9 +149,8 @@ def raise_complete_async() -> NoReturn:
 
     Its limits go on. Raises RuntimeError in a step, and outside of activities.
     """
-    if get_context().task_token:  # which a step has not
-        raise CompletedElsewhere
-    raise AssertionError("an attempt has a token")
+    _token = get_context().task_token  # a step has none, and says so
+    raise CompletedElsewhere
 
 
 def heartbeat(*details: Any) -> None:

@@ -19,7 +19,7 @@ from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy, nearest_polic
 from hotmesh.core.state.job import Job
 from hotmesh.core.values import Json
 from hotmesh.core.wire import dumps
-from hotmesh.durable.context import begin_step
+from hotmesh.durable.context import begin
 from hotmesh.durable.convert import Converter
 from hotmesh.durable.definition import ActivityDefinition, SignalDefinition, WorkflowDefinition
 from hotmesh.durable.options import StepOptions
@@ -194,7 +194,7 @@ class StepRun:
         """Run it once, with arguments that nobody else has."""
         copies, self._copies = self._copies, None
         args, kwargs = copies if copies is not None else self._signature.unpack(self._payload)
-        begin_step(info)
+        begin(info)
         if self._definition.is_async:
             value = await self._definition.function(*args, **kwargs)
         else:

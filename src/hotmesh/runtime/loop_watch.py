@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from sys import _current_frames
@@ -106,19 +107,16 @@ class LoopWatch:
 
 def is_debugged(frame: FrameType) -> bool:
     """Whether somebody stands here with a debugger: what takes long then is theirs."""
-    found: FrameType | None = frame
-    while found is not None:
-        if str(found.f_globals.get("__name__")).partition(".")[0] in _DEBUGGERS:
-            return True
-        found = found.f_back
-    return False
+    return any(name.partition(".")[0] in _DEBUGGERS for name in _modules(frame))
 
 
 def _in_step(frame: FrameType) -> bool:
     """Whether that is a step of an engine, which has a watch of its own."""
-    found: FrameType | None = frame
-    while found is not None:
-        if found.f_globals.get("__name__") == "hotmesh.runtime.engine.step_watch":
-            return True
-        found = found.f_back
-    return False
+    return "hotmesh.runtime.engine.step_watch" in _modules(frame)
+
+
+def _modules(frame: FrameType | None) -> Iterator[str]:
+    """Those whose code stands here, the innermost first."""
+    while frame is not None:
+        yield str(frame.f_globals.get("__name__"))
+        frame = frame.f_back

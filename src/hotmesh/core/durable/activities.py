@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from hotmesh.core.durable.commands import Activity
 from hotmesh.core.durable.failure import CANCELLED, simple_failure
+from hotmesh.core.durable.retry import DEFAULT_RETRY
+from hotmesh.core.durable.retry import RetryPolicy as DurablePolicy
 from hotmesh.core.durable.state import MAIN, TO_CLOSE, TO_START
 from hotmesh.core.state.job import Event, Job
 from hotmesh.core.state.retry import RetryPolicy
@@ -63,6 +65,12 @@ def _as_columns(policy: Mapping[str, Any]) -> RetryPolicy:
         policy["maximum_interval"],
         policy["initial_interval"],
     )
+
+
+def policy_of(options: Mapping[str, Any]) -> DurablePolicy:
+    """When the activity of a row is tried again."""
+    stored = options.get("retry")
+    return DEFAULT_RETRY if stored is None else DurablePolicy.from_json(stored)
 
 
 def timers_of(job: Job, command: Activity) -> list[Timer]:

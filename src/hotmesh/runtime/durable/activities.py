@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from hotmesh.core.durable.activities import asked_to_end
+from hotmesh.core.durable.activities import asked_to_end, policy_of
 from hotmesh.core.durable.failure import failure_of, retry_after, simple_failure
-from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy, on_timeout
+from hotmesh.core.durable.retry import on_timeout
 from hotmesh.core.state.step import Step, WorkKey
 from hotmesh.core.values import Json
 from hotmesh.core.wire import normalise
@@ -351,12 +351,6 @@ def cut_off_by(step: Step) -> list[tuple[WorkKey, bool]]:
 
 def _nowhere(work: HeldWork, details: Json, within: float) -> None:
     """No activity is run here."""
-
-
-def policy_of(options: Mapping[str, Any]) -> RetryPolicy:
-    """When the activity of a row is tried again. A missing heartbeat always is, as long as attempts are left."""
-    stored = options.get("retry")
-    return DEFAULT_RETRY if stored is None else RetryPolicy.from_json(stored)
 
 
 def _key(generation: str, name: str, dimension: tuple[int, ...]) -> str:

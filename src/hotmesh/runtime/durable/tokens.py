@@ -13,8 +13,8 @@ from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
 
+from hotmesh.core.durable.activities import policy_of
 from hotmesh.core.durable.failure import retry_after
-from hotmesh.core.durable.retry import DEFAULT_RETRY, RetryPolicy
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.values import Json
 from hotmesh.errors import ConfigError
@@ -84,11 +84,9 @@ async def fail(database: Database, token: Token, stored: dict[str, Any], chance:
     options = await rows.options_of(database, token.key, token.attempt)
     if options is None:
         return False
-    given = options.get("retry")
-    policy = DEFAULT_RETRY if given is None else RetryPolicy.from_json(given)
-    found = retry_after(stored, policy, token.attempt + 1, chance)
+    found = retry_after(stored, policy_of(options), token.attempt + 1, chance)
     if isinstance(found, float):
-        said = str(database.payload.conceal(str(stored["message"])[:2_000].replace("\0", "\ufffd")))
+        said = database.payload.kept_error(str(stored["message"]))
         return await rows.try_again(database, token.key, token.attempt, found, said)
     code = int(stored["code"])
     return await rows.answer(database, token.key, token.attempt, "error", code, stored | {"ended": found})

@@ -13,8 +13,6 @@ from typing import Any
 
 from hotmesh.core.state.step import WorkKey
 from hotmesh.core.wire import dumps_text
-from hotmesh.errors import CodecError
-from hotmesh.foreign_errors import storable
 from hotmesh.postgres import tokens
 from hotmesh.postgres.connect.failures import StatementError, fault, passing, translated
 from hotmesh.postgres.rows import HeldWork
@@ -30,9 +28,6 @@ from hotmesh.runtime.work.told import Answer, Notice, ToldAnswers
 logger = logging.getLogger("hotmesh.worker")
 
 ANSWER_BATCH = 200
-
-LONGEST_ERROR = 2_000
-"""Characters that are kept of the error of an attempt, the first ones."""
 
 MOST_DOUBTS = 3
 """Refusals in a row after which it is found out whether they are for what is in an answer."""
@@ -121,16 +116,9 @@ class AnswerWriter:
 
     def postpone(self, work: HeldWork, delay: float, error: str | None = None) -> None:
         """Try the work again after some seconds; it has failed, with this error (`type: message`)."""
-        self._postponed.append((work, delay, None if error is None else self._stored(error)))
+        kept = None if error is None else self._work.database.payload.kept_error(error)
+        self._postponed.append((work, delay, kept))
         self._wake.set()
-
-    def _stored(self, error: str) -> str | None:
-        """The error as its row keeps it: bounded, and like all that users' code says, encoded if the app has a codec."""
-        text = storable(error[:LONGEST_ERROR].replace("\0", "\ufffd"))
-        try:
-            return str(self._work.database.payload.conceal(text))
-        except CodecError:
-            return None
 
     def give_back(self, work: HeldWork) -> None:
         """The work was not begun, or not finished: it is for everybody at once."""

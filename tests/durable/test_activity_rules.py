@@ -262,7 +262,17 @@ async def test_no_more_steps_run_at_once_than_a_worker_may(database_url: str) ->
         handles = [await client.start_workflow(many, queue, task_queue=queue) for queue in ("few", "more")]
         for handle in handles:
             await handle.result(timeout=10)
-    assert most == {"few": 3, "more": 9}
+        assert most == {"few": 3, "more": 9}
+        most.clear()
+        # One that stops takes its limit along: the next one has its own, and not the sum.
+        for limit in (4, 2):
+            other = Worker(
+                task_queue="other", workflows=[many], mesh=few.mesh, max_concurrent_local_activities=limit
+            )
+            await other.start()
+            await (await client.start_workflow(many, "other", task_queue="other")).result(timeout=10)
+            await other.stop()
+            assert most.pop("other") == limit
 
 
 async def test_activities_of_a_paused_workflow_wait(database_url: str) -> None:

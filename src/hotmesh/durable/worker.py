@@ -148,7 +148,9 @@ class Worker:
             functions = mesh._member.functions
             if functions is not None:
                 longest = None if patience is None else seconds(patience, name="grace")
-                await functions.leave(self.task_queue, list(self._hosted), list(self._activities), longest)
+                await functions.leave(
+                    self.task_queue, list(self._hosted), list(self._activities), self._most_steps, longest
+                )
 
     async def run(self) -> None:
         """Start, and stay until `stop`, or until this is cancelled. Raises InstanceFailedError if a fault ends it."""

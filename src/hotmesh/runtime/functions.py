@@ -152,9 +152,17 @@ class Functions:
         self._unknown.serve(topic, list(functions), grace, self._tasks)
 
     async def leave(
-        self, queue: str, workflows: Collection[str], activities: Collection[str], grace: float | None
+        self,
+        queue: str,
+        workflows: Collection[str],
+        activities: Collection[str],
+        most_steps: int | None,
+        grace: float | None,
     ) -> None:
-        """Run these functions no more: let what runs finish, for `grace` seconds at most, and others have the rest."""
+        """Run these functions no more: let what runs finish, for `grace` seconds at most, and others have the rest.
+
+        `most_steps`: as it was said to `host`.
+        """
         patience = self._member.options.settings.grace if grace is None else grace
         topic, turns = activity_topic(queue), self._turns
         self._unknown.leave(topic, activities)
@@ -168,6 +176,8 @@ class Functions:
         for generation, job_id in turns.steps.of(queue, workflows).items():
             turns.gone(generation)
             turns.wake(job_id, generation)  # it is recorded that nobody has it
+        if most_steps is not None and workflows:
+            turns.steps.limit(queue, -most_steps)
 
     async def _begin(self) -> None:
         async with self._lock:

@@ -149,12 +149,16 @@ class LocalSteps:
         return any(position not in but for position in self._of.get(generation, ()))
 
     def limit(self, queue: str, most: int) -> None:
-        """No more than so many steps of the workflows of a queue run at once; several who say so add up."""
-        found = self._limits.get(queue)
-        if found is None:
-            self._limits[queue] = _Limit(most)
-        else:
-            found.most += most
+        """No more than so many steps of the workflows of a queue run at once; several who say so add up.
+
+        Below 0: one of them does so no more.
+        """
+        found = self._limits.setdefault(queue, _Limit(0))
+        found.most += most
+        if found.most <= 0:
+            del self._limits[queue]
+            self._waiting.extend(found.waiting)
+            self._begin_waiting()
 
     def of(self, queue: str, names: Collection[str]) -> dict[str, str]:
         """The jobs of these functions of which a step is here: their ids, by generation."""
@@ -274,11 +278,15 @@ class LocalSteps:
             )
         finally:
             attempt.error = None
-            for one in self._limits.values():
-                while one.waiting and one.running < one.most and self._running < self.most:
-                    self._attempt(one.waiting.popleft())
-            while self._waiting and self._running < self.most:
-                self._attempt(self._waiting.popleft())
+            self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """As many as there is room for."""
+        for one in self._limits.values():
+            while one.waiting and one.running < one.most and self._running < self.most:
+                self._attempt(one.waiting.popleft())
+        while self._waiting and self._running < self.most:
+            self._attempt(self._waiting.popleft())
 
     def _settle(self, step: LocalStep, attempt: _Attempt) -> None:
         if attempt.value is not UNSET and not step.timed_out:
